@@ -14,7 +14,7 @@ class EspudpError(Exception):
 
 
 class WireError(EspudpError):
-    """Octets that cannot be parsed. The datagram is dropped, or answered with INVALID_SYNTAX once authenticated."""
+    """Octets that cannot be parsed: dropped, or answered with INVALID_SYNTAX once authenticated."""
 
 
 class CryptoError(EspudpError):
@@ -26,7 +26,7 @@ class IntegrityError(CryptoError):
 
 
 class PeerError(EspudpError):
-    """A message that parses, and is wrong. Carries the notify that tells the peer (RFC 7296 section 3.10.1)."""
+    """A message that parses, and is wrong. `notify` is what tells the peer (RFC 7296 section 3.10.1)."""
 
     def __init__(self, message: str, *, notify: int, data: bytes = b"", remedy: str = "") -> None:
         super().__init__(message, remedy=remedy)

@@ -1,0 +1,1 @@
+"""Algorithms, all of them from `cryptography`, which nothing outside this package imports."""

@@ -1,0 +1,1 @@
+"""The control path, sans-IO. Knows nothing of the host and nothing of ESP."""

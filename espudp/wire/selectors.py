@@ -83,7 +83,10 @@ class TrafficSelector:
         where = str(blocks[0]) if len(blocks) == 1 else f"{self.first}-{self.last}"
         if self.any_traffic:
             return where
-        ports = str(self.first_port) if self.first_port == self.last_port else f"{self.first_port}-{self.last_port}"
-        if self.first_port == 0 and self.last_port == MAX_PORT:
+        if (self.first_port, self.last_port) == (0, MAX_PORT):
             ports = "any"
+        elif self.first_port == self.last_port:
+            ports = str(self.first_port)
+        else:
+            ports = f"{self.first_port}-{self.last_port}"
         return f"{where}[{self.protocol or 'any'}/{ports}]"
