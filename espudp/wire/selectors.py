@@ -76,7 +76,7 @@ class TrafficSelector:
 
     def networks(self) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
         """The fewest CIDR blocks that cover exactly the address range."""
-        return list(ipaddress.summarize_address_range(self.first, self.last))  # type: ignore[type-var]
+        return list(ipaddress.summarize_address_range(self.first, self.last))
 
     def __str__(self) -> str:
         blocks = self.networks()
