@@ -1,0 +1,105 @@
+"""Identification: who a peer says it is (RFC 7296 section 3.5), as users write it and as it is compared."""
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from typing import Self
+
+from espudp.errors import ConfigError
+
+# RFC 7296 section 3.5: ID types.
+ID_IPV4_ADDR = 1
+ID_FQDN = 2
+ID_RFC822_ADDR = 3
+ID_IPV6_ADDR = 5
+ID_DER_ASN1_DN = 9
+ID_DER_ASN1_GN = 10
+ID_KEY_ID = 11
+
+_TYPE_NAMES = {ID_DER_ASN1_DN: "dn", ID_DER_ASN1_GN: "gn"}
+
+# An identity fits in one IKE_AUTH message with room to spare (CVE-2013-2052: bound every conversion).
+MAX_OCTETS = 1024
+
+_KEY_ID_PREFIX = "keyid:"
+_PRINTABLE = re.compile(r"[\x21-\x7e]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """An ID type of RFC 7296 section 3.5 and its octets.
+
+    Two identities are equal when type and octets are exactly equal: no case folding, no reading of one
+    type as another, no prefix (CVE-2013-6075). "Any peer" is not an identity; it is None.
+    """
+
+    type: int
+    data: bytes
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read an identity as strongSwan and libreswan users write it.
+
+        `192.0.2.1` and `2001:db8::1` are addresses, `user@example.org` is an e-mail address, `@gw.example.org`
+        and `gw.example.org` are names, `keyid:office` and `#6f6666` (hex) are opaque key ids.
+        Raises ConfigError.
+        """
+        text = text.strip()
+        if text == "%any":
+            raise ConfigError(
+                "'%any' stands for every peer and is not an identity", field="id", remedy="Leave the identity out."
+            )
+        identity = cls._of_text(text)
+        if not 0 < len(identity.data) <= MAX_OCTETS:
+            raise ConfigError(
+                f"an identity has 1 to {MAX_OCTETS} octets, and '{text[:40]}' has {len(identity.data)}",
+                field="id",
+                remedy="Write a name (vpn.example.org), an address, user@example.org or keyid:TEXT.",
+            )
+        return identity
+
+    @classmethod
+    def _of_text(cls, text: str) -> Self:
+        if text.startswith(_KEY_ID_PREFIX):
+            return cls(ID_KEY_ID, text.removeprefix(_KEY_ID_PREFIX).encode())
+        if text.startswith("#"):
+            return cls(ID_KEY_ID, _from_hex(text))
+        try:
+            return cls.of_address(text)
+        except ValueError:
+            pass
+        if text and not _PRINTABLE.fullmatch(text):
+            raise ConfigError(
+                f"identity '{text[:40]}' contains a space or a character outside ASCII",
+                field="id",
+                remedy="Write such an identity as keyid:TEXT, or as # and its octets in hex.",
+            )
+        if text.startswith("@"):
+            return cls(ID_FQDN, text[1:].encode())
+        return cls(ID_RFC822_ADDR if "@" in text else ID_FQDN, text.encode())
+
+    @classmethod
+    def of_address(cls, ip: str) -> Self:
+        """The identity of an IPv4 or IPv6 address. Raises ValueError."""
+        address = ipaddress.ip_address(ip)
+        return cls(ID_IPV4_ADDR if address.version == 4 else ID_IPV6_ADDR, address.packed)
+
+    def __str__(self) -> str:
+        """As `parse` reads it, where it can; total for whatever a peer sends, and without control characters."""
+        if (self.type, len(self.data)) in ((ID_IPV4_ADDR, 4), (ID_IPV6_ADDR, 16)):
+            return str(ipaddress.ip_address(self.data))
+        text = self.data.decode("ascii", "replace")
+        if self.type in (ID_FQDN, ID_RFC822_ADDR) and _PRINTABLE.fullmatch(text):
+            return text
+        if self.type == ID_KEY_ID:
+            return f"{_KEY_ID_PREFIX}{text}" if _PRINTABLE.fullmatch(text) else f"#{self.data.hex()}"
+        return f"{_TYPE_NAMES.get(self.type, f'type {self.type}')}:#{self.data.hex()}"
+
+
+def _from_hex(text: str) -> bytes:
+    try:
+        return bytes.fromhex(text[1:])
+    except ValueError:
+        raise ConfigError(
+            f"'{text[:40]}' is not hexadecimal", field="id", remedy="Write # and pairs of the digits 0-9 and a-f."
+        ) from None

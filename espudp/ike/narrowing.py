@@ -1,0 +1,102 @@
+"""Traffic selector narrowing (RFC 7296 section 2.9), and what `dynamic` stands for."""
+
+from collections.abc import Iterable, Sequence
+from enum import Enum
+from ipaddress import ip_address
+
+from espudp.wire.selectors import TrafficSelector
+
+# RFC 7296 section 3.13: the number of selectors in a payload is one octet.
+MAX_SELECTORS = 255
+
+_EVERYTHING = {4: TrafficSelector.from_network("0.0.0.0/0"), 6: TrafficSelector.from_network("::/0")}
+
+
+class Dynamic(Enum):
+    """The type of DYNAMIC."""
+
+    DYNAMIC = "dynamic"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+DYNAMIC = Dynamic.DYNAMIC
+"""In a configuration: the virtual addresses that this connection gets, or gives to its peer."""
+
+Selector = TrafficSelector | Dynamic
+
+
+def resolve(configured: Iterable[Selector], addresses: Iterable[str]) -> tuple[TrafficSelector, ...]:
+    """The configured selectors, with one selector per address in place of DYNAMIC.
+
+    An initiator that has yet to be told its address asks with what it requests: `any4` and `any6` become all of
+    IPv4 and IPv6, which the responder then narrows to the address that it assigns.
+    """
+    hosts = [_host(address) for address in addresses]
+    resolved: list[TrafficSelector] = []
+    for selector in configured:
+        resolved += hosts if isinstance(selector, Dynamic) else [selector]
+    return tuple(dict.fromkeys(resolved))
+
+
+def narrow(
+    proposed: Sequence[TrafficSelector], configured: Sequence[TrafficSelector]
+) -> tuple[TrafficSelector, ...] | None:
+    """What both sides allow, in the proposal's order, or None where that is nothing (TS_UNACCEPTABLE).
+
+    All of the intersection is kept, so whatever part of the initiator's first selector (the packet that made it
+    ask) is acceptable is always within. Selectors that lie inside another one of the result are left out.
+    """
+    common: list[TrafficSelector] = []
+    for asked in proposed:
+        for allowed in configured:
+            both = asked.intersect(allowed)
+            if both is None or any(kept.contains(both) for kept in common):
+                continue
+            common = [kept for kept in common if not both.contains(kept)]
+            common.append(both)
+    return tuple(common[:MAX_SELECTORS]) or None
+
+
+def covers(outer: Iterable[TrafficSelector], inner: Iterable[TrafficSelector]) -> bool:
+    """Whether each selector of `inner` lies within one of `outer`: the initiator's check of an answer, and of a
+    rekey that must not narrow (RFC 7296 sections 2.9, 2.9.2)."""
+    outer = tuple(outer)
+    return all(any(wide.contains(selector) for wide in outer) for selector in inner)
+
+
+def describe_no_common(
+    proposed_ours: Sequence[TrafficSelector],
+    proposed_theirs: Sequence[TrafficSelector],
+    our_local: Sequence[TrafficSelector],
+    our_remote: Sequence[TrafficSelector],
+) -> str:
+    """Both sides' selectors, line against line, for the responder that finds no common subnet.
+
+    `proposed_ours` is what the peer wants to reach behind us (TSr), `proposed_theirs` its own side (TSi).
+    """
+    rows = (
+        ("this side", proposed_ours, our_local),
+        ("peer's side", proposed_theirs, our_remote),
+    )
+    table = [("", "peer asks for", "allowed here", "")]
+    for name, asked, allowed in rows:
+        mark = "" if narrow(asked, allowed) else "nothing in common"
+        table.append((name, _list(asked), _list(allowed), mark))
+    widths = [max(len(row[column]) for row in table) for column in range(3)]
+    return "\n".join("  ".join((*map(str.ljust, row[:3], widths), row[3])).rstrip() for row in table)
+
+
+def _host(address: str) -> TrafficSelector:
+    if address in ("any4", "any6"):
+        return _EVERYTHING[int(address[-1])]
+    ip = ip_address(address)
+    return TrafficSelector(ip, ip)
+
+
+def _list(selectors: Sequence[TrafficSelector], limit: int = 8) -> str:
+    shown = [str(selector) for selector in selectors[:limit]]
+    if len(selectors) > limit:
+        shown.append(f"and {len(selectors) - limit} more")
+    return ", ".join(shown) or "none"
