@@ -1,0 +1,255 @@
+"""Sealing and opening, for ESP packets and for IKE's SK payload alike.
+
+AES-GCM, ChaCha20-Poly1305 and AES-CBC with an HMAC look the same from outside: a body is
+IV || ciphertext || ICV, and the plaintext is whatever was padded for it (RFC 4303 section 2.4, RFC 7296
+section 3.14). Padding is put on and taken off by the caller.
+
+Per SA, everything that can be made once is made once: the AEAD's key schedule, the CBC contexts, the
+keyed HMAC. A new object per packet would cost as much as the cipher.
+"""
+
+import hmac
+from dataclasses import dataclass, field
+from typing import Protocol, TypeAlias
+
+from cryptography.exceptions import InternalError, InvalidTag, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.ciphers.modes import CBC
+from cryptography.hazmat.primitives.hmac import HMAC
+
+from espudp.crypto.mac import keyed
+from espudp.crypto.random import Rng, draw
+from espudp.crypto.suites import Encr, Integ
+from espudp.errors import CryptoError
+
+Buffer: TypeAlias = bytes | bytearray | memoryview
+
+# How `cryptography` says that it could not do its work.
+_FAILURES = (ValueError, OverflowError, UnsupportedAlgorithm, InternalError)
+
+_AES_BLOCK = 16
+# How many CBC blocks are drawn from the generator at once: a system call for each would show.
+_BATCH_BLOCKS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class CipherKeys:
+    """The keys of one direction. `encr` is the cipher's key followed by the AEAD's salt."""
+
+    encr: bytes = field(repr=False)
+    integ: bytes = field(default=b"", repr=False)
+
+
+class Sealer(Protocol):
+    """Protects what one SA sends."""
+
+    @property
+    def iv_octets(self) -> int: ...
+
+    @property
+    def icv_octets(self) -> int: ...
+
+    def seal_into(self, counter: int, aad: Buffer, plaintext: Buffer, tail: bytes, out: memoryview) -> None:
+        """Write IV || ciphertext || ICV into `out`, which is exactly that long.
+
+        `counter` (64 bits) becomes an AEAD's IV, and the caller never passes the same one twice under
+        the same key: two packets under one nonce give away their plaintext and the power to forge. CBC takes
+        an unpredictable IV of its own and ignores `counter`. `aad` is authenticated in front of the body.
+        `tail` is authenticated behind it: the high half of an extended sequence number with CBC and HMAC
+        (RFC 4303 section 2.2.1); AEADs have that in `aad`, and take no `tail`.
+
+        Raises CryptoError, and then `out` must not be sent.
+        """
+
+    def seal(self, counter: int, aad: Buffer, plaintext: Buffer, tail: bytes = b"") -> bytes:
+        """As `seal_into`, into a new object."""
+
+
+class Opener(Protocol):
+    """Verifies and decrypts what one SA receives."""
+
+    @property
+    def iv_octets(self) -> int: ...
+
+    @property
+    def icv_octets(self) -> int: ...
+
+    def open(self, aad: Buffer, body: Buffer, tail: bytes = b"") -> bytes | None:
+        """The plaintext, padding included, of IV || ciphertext || ICV; None if it is too short, not
+        whole blocks, or not authentic. Nothing is decrypted before the ICV has been verified."""
+
+
+def make_sealer(encr: Encr, integ: Integ | None, keys: CipherKeys, rng: Rng) -> Sealer:
+    """Raises CryptoError if the keys do not have the sizes of the algorithms."""
+    _check_keys(encr, integ, keys)
+    if integ is None:
+        return _AeadSealer(encr, keys)
+    return _CbcHmacSealer(integ, keys, rng)
+
+
+def make_opener(encr: Encr, integ: Integ | None, keys: CipherKeys) -> Opener:
+    """Raises CryptoError if the keys do not have the sizes of the algorithms."""
+    _check_keys(encr, integ, keys)
+    if integ is None:
+        return _AeadOpener(encr, keys)
+    return _CbcHmacOpener(integ, keys)
+
+
+def _check_keys(encr: Encr, integ: Integ | None, keys: CipherKeys) -> None:
+    if encr.is_aead != (integ is None):
+        raise CryptoError(f"{encr.keyword} with{'out' if integ is None else ''} an integrity algorithm")
+    if len(keys.encr) != encr.keymat_octets:
+        raise CryptoError(f"{encr.keyword} takes a key of {encr.keymat_octets} octets, not {len(keys.encr)}")
+    wanted = 0 if integ is None else integ.key_octets
+    if len(keys.integ) != wanted:
+        raise CryptoError(f"the integrity key has {len(keys.integ)} octets instead of {wanted}")
+
+
+def _aead(encr: Encr, key: bytes) -> AESGCM | ChaCha20Poly1305:
+    try:
+        return ChaCha20Poly1305(key) if encr.keyword == "chacha20poly1305" else AESGCM(key)
+    except _FAILURES as error:
+        raise CryptoError(f"{encr.keyword} is not available here") from error
+
+
+# RFC 4106 section 3, RFC 7634 section 2: nonce = salt of 4 octets || IV of 8 octets
+_AEAD_IV = 8
+_AEAD_ICV = 16
+
+
+class _AeadSealer:
+    iv_octets = _AEAD_IV
+    icv_octets = _AEAD_ICV
+
+    def __init__(self, encr: Encr, keys: CipherKeys) -> None:
+        self._salt = keys.encr[encr.key_octets :]
+        self._cipher = _aead(encr, keys.encr[: encr.key_octets])
+
+    def seal_into(self, counter: int, aad: Buffer, plaintext: Buffer, tail: bytes, out: memoryview) -> None:
+        if tail:
+            raise CryptoError("an AEAD authenticates nothing behind the ciphertext")
+        try:
+            iv = counter.to_bytes(8, "big")
+            out[:8] = iv
+            self._cipher.encrypt_into(self._salt + iv, plaintext, aad, out[8:])
+        except _FAILURES as error:
+            raise CryptoError("sealing failed") from error
+
+    def seal(self, counter: int, aad: Buffer, plaintext: Buffer, tail: bytes = b"") -> bytes:
+        if tail:
+            raise CryptoError("an AEAD authenticates nothing behind the ciphertext")
+        try:
+            iv = counter.to_bytes(8, "big")
+            return iv + self._cipher.encrypt(self._salt + iv, plaintext, aad)
+        except _FAILURES as error:
+            raise CryptoError("sealing failed") from error
+
+
+class _AeadOpener:
+    iv_octets = _AEAD_IV
+    icv_octets = _AEAD_ICV
+
+    def __init__(self, encr: Encr, keys: CipherKeys) -> None:
+        self._salt = keys.encr[encr.key_octets :]
+        self._cipher = _aead(encr, keys.encr[: encr.key_octets])
+
+    def open(self, aad: Buffer, body: Buffer, tail: bytes = b"") -> bytes | None:
+        if tail:
+            raise CryptoError("an AEAD authenticates nothing behind the ciphertext")
+        if len(body) < _AEAD_IV + _AEAD_ICV:
+            return None
+        try:
+            return self._cipher.decrypt(self._salt + body[:8], body[8:], aad)
+        except InvalidTag:
+            return None
+        except _FAILURES as error:
+            raise CryptoError("opening failed") from error
+
+
+def _cbc(key: bytes) -> Cipher[CBC]:
+    """AES-CBC whose own IV does not matter: each message brings the block that chains into it."""
+    return Cipher(AES(key), CBC(bytes(_AES_BLOCK)))
+
+
+def _icv(blank: HMAC, octets: int, aad: Buffer, covered: Buffer, tail: bytes) -> bytes:
+    mac = blank.copy()
+    mac.update(aad)
+    mac.update(covered)
+    if tail:
+        mac.update(tail)
+    return mac.finalize()[:octets]
+
+
+class _CbcHmacSealer:
+    """One encryptor for the life of the SA, fed a random block and the plaintext for each message.
+
+    The block goes through the cipher like any other and becomes the IV on the wire, and what follows is
+    standard CBC under that IV. Being the encryption of a secret random value it cannot be predicted
+    from earlier messages, as RFC 3602 section 3 wants.
+    """
+
+    iv_octets = _AES_BLOCK
+
+    def __init__(self, integ: Integ, keys: CipherKeys, rng: Rng) -> None:
+        self.icv_octets = integ.icv_octets
+        self._encryptor: CipherContext = _cbc(keys.encr).encryptor()
+        self._mac = keyed(integ.hash_name, keys.integ)
+        self._rng = rng
+        self._blocks: list[bytes] = []
+
+    def seal_into(self, counter: int, aad: Buffer, plaintext: Buffer, tail: bytes, out: memoryview) -> None:
+        covered = self._encrypt(plaintext)
+        try:
+            out[: -self.icv_octets] = covered
+            out[-self.icv_octets :] = _icv(self._mac, self.icv_octets, aad, covered, tail)
+        except _FAILURES as error:
+            raise CryptoError("sealing failed") from error
+
+    def seal(self, counter: int, aad: Buffer, plaintext: Buffer, tail: bytes = b"") -> bytes:
+        covered = self._encrypt(plaintext)
+        try:
+            return covered + _icv(self._mac, self.icv_octets, aad, covered, tail)
+        except _FAILURES as error:
+            raise CryptoError("sealing failed") from error
+
+    def _encrypt(self, plaintext: Buffer) -> bytes:
+        if len(plaintext) % _AES_BLOCK:
+            # A part of a block would stay in the encryptor and shift every later message.
+            raise CryptoError(f"AES-CBC needs whole blocks, not {len(plaintext)} octets")
+        if not self._blocks:
+            self._blocks = self._draw_blocks()
+        try:
+            return self._encryptor.update(self._blocks.pop() + plaintext)
+        except _FAILURES as error:
+            raise CryptoError("sealing failed") from error
+
+    def _draw_blocks(self) -> list[bytes]:
+        batch = draw(self._rng, _BATCH_BLOCKS * _AES_BLOCK)
+        return [batch[at : at + _AES_BLOCK] for at in range(0, len(batch), _AES_BLOCK)]
+
+
+class _CbcHmacOpener:
+    """One decryptor for the life of the SA, fed IV || ciphertext: the first block that comes out is
+    the IV decrypted under whatever came before, and is thrown away."""
+
+    iv_octets = _AES_BLOCK
+
+    def __init__(self, integ: Integ, keys: CipherKeys) -> None:
+        self.icv_octets = integ.icv_octets
+        self._decryptor: CipherContext = _cbc(keys.encr).decryptor()
+        self._mac = keyed(integ.hash_name, keys.integ)
+
+    def open(self, aad: Buffer, body: Buffer, tail: bytes = b"") -> bytes | None:
+        end = len(body) - self.icv_octets
+        if end < _AES_BLOCK or end % _AES_BLOCK:
+            return None
+        covered = body[:end]
+        try:
+            expected = _icv(self._mac, self.icv_octets, aad, covered, tail)
+            if not hmac.compare_digest(expected, body[end:]):
+                return None
+            return self._decryptor.update(covered)[_AES_BLOCK:]
+        except _FAILURES as error:
+            raise CryptoError("opening failed") from error

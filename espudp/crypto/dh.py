@@ -1,0 +1,195 @@
+"""Diffie-Hellman for IKE: MODP (RFC 3526), elliptic curves (RFC 5903) and Curve25519 (RFC 8031).
+
+A peer's public value is checked before it is used (RFC 6989): a value that would force the shared secret
+into a small set, or leak our private key, is refused with the notify that tells the peer so.
+"""
+
+import functools
+import warnings
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from cryptography.exceptions import InternalError, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.utils import CryptographyDeprecationWarning
+
+from espudp.crypto.modp import GENERATOR, PRIMES
+from espudp.crypto.random import Rng, draw
+from espudp.crypto.suites import Dh
+from espudp.errors import CryptoError, PeerError
+
+# RFC 7296 section 3.10.1
+_INVALID_SYNTAX = 7
+
+_FAILURES = (ValueError, OverflowError, UnsupportedAlgorithm, InternalError)
+
+
+class KeyPair(Protocol):
+    """Our half of one exchange. Used for one peer, then forgotten."""
+
+    @property
+    def group(self) -> Dh: ...
+
+    @property
+    def public(self) -> bytes:
+        """The KE payload's data, `group.public_octets` long."""
+
+    def shared_secret(self, peer_public: bytes) -> bytes:
+        """g^ir, `group.secret_octets` long. Raises PeerError when the peer's value is not one that an
+        honest peer sends, CryptoError when the calculation fails."""
+
+
+def generate(group: Dh, rng: Rng) -> KeyPair:
+    """A new key pair, its private half from `rng`. Raises CryptoError if there is no such group."""
+    try:
+        if group.transform_id in PRIMES:
+            return _ModpKeyPair(group, rng)
+        if group.transform_id in _CURVES:
+            return _EcpKeyPair(group, rng)
+        if group.transform_id == _CURVE25519:
+            return _X25519KeyPair(group, rng)
+    except _FAILURES as error:
+        raise CryptoError(f"no key pair of {group.keyword} could be made") from error
+    raise CryptoError(f"{group.keyword} is not a group that we speak")
+
+
+def _refused(group: Dh, why: str) -> PeerError:
+    return PeerError(f"the peer's {group.keyword} public value {why}", notify=_INVALID_SYNTAX)
+
+
+def _check_length(group: Dh, peer_public: bytes) -> None:
+    if len(peer_public) != group.public_octets:
+        raise _refused(group, f"has {len(peer_public)} octets instead of {group.public_octets}")
+
+
+def _checked_secret(group: Dh, secret: bytes) -> bytes:
+    if len(secret) != group.secret_octets:
+        raise CryptoError(f"{group.keyword} gave a secret of {len(secret)} octets")
+    return secret
+
+
+# --- MODP, RFC 3526 ------------------------------------------------------------------------------------
+
+# RFC 3526 section 8: exponent sizes (of its second, more careful estimate) in bits
+_EXPONENT_BITS: Mapping[int, int] = {14: 320, 15: 420, 16: 480}
+
+
+class _ModpKeyPair:
+    """Every power is the library's, in constant time: Python's own `pow` would take a time that tells of
+    the exponent. The public value is the library's "shared secret" with the generator, which is g^x.
+    """
+
+    def __init__(self, group: Dh, rng: Rng) -> None:
+        self.group = group
+        self._prime = PRIMES[group.transform_id]
+        bits = _EXPONENT_BITS[group.transform_id]
+        exponent = int.from_bytes(draw(rng, -(-bits // 8)), "big") >> (-bits % 8)
+        library = _ffdh()
+        self._numbers = library.DHParameterNumbers(self._prime, GENERATOR)
+        # The library asks for the public value along with the exponent, and uses only the exponent.
+        placeholder = library.DHPublicNumbers(GENERATOR, self._numbers)
+        self._private = library.DHPrivateNumbers(exponent, placeholder).private_key()
+        self.public = self._power(GENERATOR)
+        if self.public in _trivial(group.public_octets, self._prime):
+            raise CryptoError("the random generator gave a worthless exponent")
+
+    def shared_secret(self, peer_public: bytes) -> bytes:
+        _check_length(self.group, peer_public)
+        value = int.from_bytes(peer_public, "big")
+        # RFC 6989 section 2.1: enough for a safe prime
+        if not 1 < value < self._prime - 1:
+            raise _refused(self.group, "is out of range")
+        try:
+            return self._power(value)
+        except _FAILURES as error:
+            raise CryptoError(f"{self.group.keyword} failed") from error
+
+    def _power(self, base: int) -> bytes:
+        peer = _ffdh().DHPublicNumbers(base, self._numbers).public_key()
+        secret: bytes = self._private.exchange(peer)
+        return _checked_secret(self.group, secret)
+
+
+def _trivial(octets: int, prime: int) -> tuple[bytes, bytes]:
+    return (1).to_bytes(octets, "big"), (prime - 1).to_bytes(octets, "big")
+
+
+@functools.cache
+def _ffdh() -> Any:
+    """The library's Diffie-Hellman over finite fields, which it wants to drop some day: it warns when
+    the names are looked up, so that is done once, here."""
+    from types import SimpleNamespace
+
+    names = ("DHParameterNumbers", "DHPublicNumbers", "DHPrivateNumbers")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CryptographyDeprecationWarning)
+        try:
+            from cryptography.hazmat.primitives.asymmetric import dh
+
+            return SimpleNamespace(**{name: getattr(dh, name) for name in names})
+        except (ImportError, AttributeError) as error:
+            raise CryptoError(
+                "the installed `cryptography` has no Diffie-Hellman over finite fields any more",
+                remedy="Propose an elliptic curve (curve25519, ecp256) or install cryptography 50.",
+            ) from error
+
+
+# --- ECP, RFC 5903 -------------------------------------------------------------------------------------
+
+_CURVES: Mapping[int, ec.EllipticCurve] = {19: ec.SECP256R1(), 20: ec.SECP384R1(), 21: ec.SECP521R1()}
+
+# SEC 1 section 2.3.3: an uncompressed point. On IKE's wire this octet is left out.
+_UNCOMPRESSED = b"\x04"
+
+# FIPS 186-4 section B.4.1: this many more random bits than the order has make the bias of the
+# reduction negligible
+_EXTRA_OCTETS = 8
+
+
+class _EcpKeyPair:
+    def __init__(self, group: Dh, rng: Rng) -> None:
+        self.group = group
+        self._curve = _CURVES[group.transform_id]
+        order = self._curve.group_order
+        candidate = int.from_bytes(draw(rng, group.secret_octets + _EXTRA_OCTETS), "big")
+        self._private = ec.derive_private_key(candidate % (order - 1) + 1, self._curve)
+        point = self._private.public_key().public_numbers()
+        size = group.secret_octets
+        self.public = point.x.to_bytes(size, "big") + point.y.to_bytes(size, "big")
+
+    def shared_secret(self, peer_public: bytes) -> bytes:
+        """The x coordinate of the common point (RFC 5903 section 7)."""
+        _check_length(self.group, peer_public)
+        try:
+            point = ec.EllipticCurvePublicKey.from_encoded_point(self._curve, _UNCOMPRESSED + peer_public)
+        except _FAILURES as error:
+            raise _refused(self.group, "is not a point on the curve") from error
+        try:
+            return _checked_secret(self.group, self._private.exchange(ec.ECDH(), point))
+        except _FAILURES as error:
+            raise CryptoError(f"{self.group.keyword} failed") from error
+
+
+# --- Curve25519, RFC 8031 ------------------------------------------------------------------------------
+
+_CURVE25519 = 31
+
+
+class _X25519KeyPair:
+    def __init__(self, group: Dh, rng: Rng) -> None:
+        self.group = group
+        self._private = X25519PrivateKey.from_private_bytes(draw(rng, 32))
+        self.public = self._private.public_key().public_bytes_raw()
+
+    def shared_secret(self, peer_public: bytes) -> bytes:
+        _check_length(self.group, peer_public)
+        try:
+            return _checked_secret(
+                self.group, self._private.exchange(X25519PublicKey.from_public_bytes(peer_public))
+            )
+        except ValueError as error:
+            # RFC 7748 section 6.1: all zeros, from a point of small order
+            raise _refused(self.group, "is a point of small order") from error
+        except _FAILURES as error:
+            raise CryptoError(f"{self.group.keyword} failed") from error
