@@ -8,6 +8,9 @@ from espudp.errors import WireError
 
 ANY_PROTOCOL = 0
 MAX_PORT = 0xFFFF
+# RFC 4301 section 4.4.1.1, RFC 7296 section 3.13.1
+ALL_PORTS = (0, MAX_PORT)
+OPAQUE = (MAX_PORT, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +19,8 @@ class TrafficSelector:
 
     `first` and `last` are both IPv4 or both IPv6 and inclusive, as are the ports. For ICMP the "port"
     is type * 256 + code (RFC 7296 section 3.13.1). A port range of 65535-0 means OPAQUE
-    (RFC 4301 section 4.4.1.1): packets whose ports cannot be seen.
+    (RFC 4301 section 4.4.1.1): packets whose ports cannot be seen, such as later fragments. All ports
+    include OPAQUE; any narrower range does not.
     """
 
     first: ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -33,11 +37,13 @@ class TrafficSelector:
 
     @classmethod
     def from_octets(cls, first: bytes, last: bytes, protocol: int, first_port: int, last_port: int) -> Self:
-        """Addresses as 4 or 16 octets. Raises WireError if the range is backwards or mixes families."""
+        """Addresses as 4 or 16 octets. Raises WireError if a range is backwards or mixes families."""
         if len(first) != len(last) or len(first) not in (4, 16):
             raise WireError("traffic selector with mismatched addresses")
         if first > last:
             raise WireError("traffic selector whose range runs backwards")
+        if first_port > last_port and (first_port, last_port) != OPAQUE:
+            raise WireError("traffic selector whose ports run backwards")
         return cls(ipaddress.ip_address(first), ipaddress.ip_address(last), protocol, first_port, last_port)
 
     @property
@@ -53,7 +59,17 @@ class TrafficSelector:
     @property
     def any_traffic(self) -> bool:
         """No restriction beyond the addresses."""
-        return self.protocol == ANY_PROTOCOL and self.first_port == 0 and self.last_port == MAX_PORT
+        return self.protocol == ANY_PROTOCOL and self.ports == ALL_PORTS
+
+    @property
+    def ports(self) -> tuple[int, int]:
+        """First and last port."""
+        return self.first_port, self.last_port
+
+    @property
+    def is_opaque(self) -> bool:
+        """Only packets whose ports cannot be seen."""
+        return self.ports == OPAQUE
 
     def contains(self, other: "TrafficSelector") -> bool:
         """Whether every packet of `other` is one of ours."""
@@ -68,11 +84,10 @@ class TrafficSelector:
         # Compared as octets: the two families never mix here, and typing knows it.
         first = max(self.first, other.first, key=lambda a: a.packed)
         last = min(self.last, other.last, key=lambda a: a.packed)
-        first_port = max(self.first_port, other.first_port)
-        last_port = min(self.last_port, other.last_port)
-        if first.packed > last.packed or first_port > last_port:
+        ports = _intersect_ports(self.ports, other.ports)
+        if first.packed > last.packed or ports is None:
             return None
-        return TrafficSelector(first, last, self.protocol or other.protocol, first_port, last_port)
+        return TrafficSelector(first, last, self.protocol or other.protocol, *ports)
 
     def networks(self) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
         """The fewest CIDR blocks that cover exactly the address range."""
@@ -83,10 +98,20 @@ class TrafficSelector:
         where = str(blocks[0]) if len(blocks) == 1 else f"{self.first}-{self.last}"
         if self.any_traffic:
             return where
-        if (self.first_port, self.last_port) == (0, MAX_PORT):
+        if self.ports == ALL_PORTS:
             ports = "any"
+        elif self.is_opaque:
+            ports = "opaque"
         elif self.first_port == self.last_port:
             ports = str(self.first_port)
         else:
             ports = f"{self.first_port}-{self.last_port}"
         return f"{where}[{self.protocol or 'any'}/{ports}]"
+
+
+def _intersect_ports(ours: tuple[int, int], theirs: tuple[int, int]) -> tuple[int, int] | None:
+    if OPAQUE in (ours, theirs):
+        # RFC 4301 section 4.4.1.1: ANY encompasses OPAQUE, and nothing else does
+        return OPAQUE if {ours, theirs} <= {OPAQUE, ALL_PORTS} else None
+    first, last = max(ours[0], theirs[0]), min(ours[1], theirs[1])
+    return (first, last) if first <= last else None
