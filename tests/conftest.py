@@ -1,0 +1,98 @@
+"""What a test may require of the machine, said with a marker, and what happens where it is missing.
+
+Away from CI a test whose requirement is missing skips, with the reason. In CI (`CI=true`) it fails, and so
+does the whole run if anything else was skipped: a skip that nobody reads shows nothing.
+"""
+
+import os
+import shutil
+from collections.abc import Callable
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+IN_CI = os.environ.get("CI", "").lower() not in ("", "0", "false", "no")
+
+
+def _root() -> str:
+    return "" if os.geteuid() == 0 else "needs root"
+
+
+def _tun() -> str:
+    if _root():
+        return "needs root to make TUN devices"
+    try:
+        os.close(os.open("/dev/net/tun", os.O_RDWR))
+    except OSError as error:
+        return f"needs TUN devices: /dev/net/tun: {error.strerror}"
+    return ""
+
+
+def _program(package: str, *names: str) -> Callable[[], str]:
+    def missing() -> str:
+        absent = [name for name in names if shutil.which(name) is None]
+        return f"needs {', '.join(absent)} (apt-get install {package})" if absent else ""
+
+    return missing
+
+
+def _strongswan() -> str:
+    plugins = Path("/usr/lib/ipsec/plugins")
+    wanted = {
+        "strongswan-charon": Path("/usr/lib/ipsec/charon"),
+        "libcharon-extra-plugins": plugins / "libstrongswan-kernel-libipsec.so",
+        "libstrongswan-standard-plugins": plugins / "libstrongswan-openssl.so",
+        "libstrongswan-extra-plugins": plugins / "libstrongswan-chapoly.so",
+    }
+    absent = [package for package, path in wanted.items() if not path.exists()]
+    if absent:
+        return f"needs strongSwan (apt-get install {' '.join(absent)})"
+    return "" if find_spec("vici") else "needs the Python package vici (pip install '.[test]')"
+
+
+# marker -> (what `pytest --markers` says, what is missing here or "")
+REQUIREMENTS: dict[str, tuple[str, Callable[[], str]]] = {
+    "root": ("runs as root only", _root),
+    "tun": ("makes TUN devices: root and /dev/net/tun", _tun),
+    "tshark": ("lets tshark judge what went over the wire", _program("tshark", "tshark")),
+    "namespaces": (
+        "makes network namespaces with ip and NAT with nft",
+        _program("iproute2 nftables util-linux", "ip", "nft", "unshare"),
+    ),
+    "strongswan": ("talks to strongSwan with kernel-libipsec", _strongswan),
+}
+
+
+@cache
+def missing(marker: str) -> str:
+    return REQUIREMENTS[marker][1]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for marker, (meaning, _) in REQUIREMENTS.items():
+        config.addinivalue_line("markers", f"{marker}: {meaning}")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for marker in REQUIREMENTS:
+        if item.get_closest_marker(marker) and (reason := missing(marker)):
+            if IN_CI:
+                pytest.fail(f"missing in CI: {reason}", pytrace=False)
+            pytest.skip(reason)
+
+
+def _skipped(session: pytest.Session) -> int:
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    return len(reporter.stats.get("skipped", ())) if reporter else 0
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int | pytest.ExitCode) -> None:
+    if IN_CI and _skipped(session) and exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if IN_CI and terminalreporter.stats.get("skipped"):
+        terminalreporter.write_line("In CI a skipped test is a failure.", red=True)
