@@ -6,17 +6,9 @@ from dataclasses import dataclass
 from typing import Self
 
 from espudp.errors import ConfigError
+from espudp.wire.ikev2.constants import IdType
 
-# RFC 7296 section 3.5: ID types.
-ID_IPV4_ADDR = 1
-ID_FQDN = 2
-ID_RFC822_ADDR = 3
-ID_IPV6_ADDR = 5
-ID_DER_ASN1_DN = 9
-ID_DER_ASN1_GN = 10
-ID_KEY_ID = 11
-
-_TYPE_NAMES = {ID_DER_ASN1_DN: "dn", ID_DER_ASN1_GN: "gn"}
+_TYPE_NAMES: dict[int, str] = {IdType.DER_ASN1_DN: "dn", IdType.DER_ASN1_GN: "gn"}
 
 # An identity fits in one IKE_AUTH message with room to spare (CVE-2013-2052: bound every conversion).
 MAX_OCTETS = 1024
@@ -61,9 +53,9 @@ class Identity:
     @classmethod
     def _of_text(cls, text: str) -> Self:
         if text.startswith(_KEY_ID_PREFIX):
-            return cls(ID_KEY_ID, text.removeprefix(_KEY_ID_PREFIX).encode())
+            return cls(IdType.KEY_ID, text.removeprefix(_KEY_ID_PREFIX).encode())
         if text.startswith("#"):
-            return cls(ID_KEY_ID, _from_hex(text))
+            return cls(IdType.KEY_ID, _from_hex(text))
         try:
             return cls.of_address(text)
         except ValueError:
@@ -75,23 +67,23 @@ class Identity:
                 remedy="Write such an identity as keyid:TEXT, or as # and its octets in hex.",
             )
         if text.startswith("@"):
-            return cls(ID_FQDN, text[1:].encode())
-        return cls(ID_RFC822_ADDR if "@" in text else ID_FQDN, text.encode())
+            return cls(IdType.FQDN, text[1:].encode())
+        return cls(IdType.RFC822_ADDR if "@" in text else IdType.FQDN, text.encode())
 
     @classmethod
     def of_address(cls, ip: str) -> Self:
         """The identity of an IPv4 or IPv6 address. Raises ValueError."""
         address = ipaddress.ip_address(ip)
-        return cls(ID_IPV4_ADDR if address.version == 4 else ID_IPV6_ADDR, address.packed)
+        return cls(IdType.IPV4_ADDR if address.version == 4 else IdType.IPV6_ADDR, address.packed)
 
     def __str__(self) -> str:
         """As `parse` reads it, where it can; total for whatever a peer sends, and without control characters."""
-        if (self.type, len(self.data)) in ((ID_IPV4_ADDR, 4), (ID_IPV6_ADDR, 16)):
+        if (self.type, len(self.data)) in ((IdType.IPV4_ADDR, 4), (IdType.IPV6_ADDR, 16)):
             return str(ipaddress.ip_address(self.data))
         text = self.data.decode("ascii", "replace")
-        if self.type in (ID_FQDN, ID_RFC822_ADDR) and _PRINTABLE.fullmatch(text):
+        if self.type in (IdType.FQDN, IdType.RFC822_ADDR) and _PRINTABLE.fullmatch(text):
             return text
-        if self.type == ID_KEY_ID:
+        if self.type == IdType.KEY_ID:
             return f"{_KEY_ID_PREFIX}{text}" if _PRINTABLE.fullmatch(text) else f"#{self.data.hex()}"
         return f"{_TYPE_NAMES.get(self.type, f'type {self.type}')}:#{self.data.hex()}"
 

@@ -1,0 +1,177 @@
+"""What a user decides about IKE, with defaults that suit most. Plain values: nothing here does anything."""
+
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network
+
+from espudp.errors import ConfigError
+from espudp.ike.identity import Identity
+from espudp.ike.lifetimes import LifetimeConfig
+from espudp.ike.narrowing import DYNAMIC, Selector
+from espudp.ike.proposals import DEFAULT_ESP_PROPOSALS, DEFAULT_IKE_PROPOSALS, EspProposal, IkeProposal
+
+__all__ = [
+    "DYNAMIC",
+    "ChildConfig",
+    "ConnectionConfig",
+    "Identity",
+    "LifetimeConfig",
+    "Limits",
+    "ListenerConfig",
+    "Timers",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timers:
+    """When things happen, in seconds."""
+
+    retransmit_initial: float = 0.5
+    """From a request to its first retransmission; each following wait is `retransmit_factor` times longer."""
+
+    retransmit_factor: float = 1.8
+    retransmit_max: float = 20.0
+    """The longest wait between two retransmissions."""
+
+    retransmit_tries: int = 8
+    """Retransmissions of one request before the peer counts as gone, after 67 s with these defaults."""
+
+    dpd_interval: float = 30.0
+    """Silence from the peer, IKE and ESP alike, after which it is asked whether it lives. 0: never ask."""
+
+    half_open_timeout: float = 30.0
+    """From the answer to IKE_SA_INIT to the end of IKE_AUTH, on the responder."""
+
+    keepalive_interval: float = 20.0
+    """RFC 3948 section 4: idle time after which the side behind the NAT keeps its mapping alive. 0: never."""
+
+    rekey_linger: float = 5.0
+    """How long a replaced inbound SA goes on receiving what was still on the way."""
+
+    rekey_retry: float = 10.0
+    """From a rekey that the peer put off (TEMPORARY_FAILURE, NO_ADDITIONAL_SAS) to the next try."""
+
+    ike_lifetime: LifetimeConfig = field(
+        default_factory=lambda: LifetimeConfig(soft_seconds=4 * 3600.0, hard_seconds=4.5 * 3600.0)
+    )
+    """Of the IKE SA: only the seconds count."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Bounds on what strangers and peers can make a listener remember."""
+
+    half_open_max: int = 1000
+    """IKE SAs between IKE_SA_INIT and IKE_AUTH; past it requests are dropped."""
+
+    half_open_per_address: int = 64
+    """Of these, from one IP address: a NAT may have many clients behind it."""
+
+    cookie_threshold: int = 32
+    """Half-open IKE SAs from which on an initiator must show that it owns its address (RFC 7296 section 2.6)."""
+
+    connections_max: int = 20_000
+    children_per_connection: int = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChildConfig:
+    """One pair of ESP SAs: what it carries and what it is made of."""
+
+    local: tuple[Selector, ...] = (DYNAMIC,)
+    """What is behind us; DYNAMIC is our virtual address."""
+
+    remote: tuple[Selector, ...]
+    """What is behind the peer; DYNAMIC is the virtual address that the peer gets from our pool."""
+
+    proposals: tuple[EspProposal, ...] = DEFAULT_ESP_PROPOSALS
+    lifetime: LifetimeConfig = LifetimeConfig()
+    replay_window: int = 1024
+    """In packets (RFC 4303 section 3.4.3)."""
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError for a child SA that could carry nothing."""
+        for side, selectors in (("local", self.local), ("remote", self.remote)):
+            if not selectors:
+                raise ConfigError(
+                    f"no subnet on the {side} side, so nothing would go through the tunnel",
+                    field="subnet",
+                    remedy="Name at least one subnet, 0.0.0.0/0 for everything.",
+                )
+        _require_proposals(self.proposals, "ESP")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionConfig:
+    """One connection that we initiate."""
+
+    local_identity: Identity
+    remote_identity: Identity | None = None
+    """What the peer must be; None: whoever knows the PSK."""
+
+    psk: bytes = field(repr=False)
+    child: ChildConfig
+    ike_proposals: tuple[IkeProposal, ...] = DEFAULT_IKE_PROPOSALS
+    request_addresses: tuple[str, ...] = ("any4",)
+    """Virtual addresses to ask for: `any4`, `any6` or addresses. Empty: none, and no configuration payload."""
+
+    force_encap: bool = False
+    """Make the peer believe in a NAT, for peers that encapsulate in UDP only then."""
+
+    timers: Timers = Timers()
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError."""
+        _require_psk(self.psk)
+        _require_proposals(self.ike_proposals, "IKE")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListenerConfig:
+    """How we answer those who connect to us."""
+
+    local_identity: Identity
+    psks: tuple[tuple[Identity | None, bytes], ...] = field(repr=False)
+    """The PSK of each peer; that of None serves all who are not named."""
+
+    child: ChildConfig
+    """local: our subnets and the pool; remote: DYNAMIC where peers get addresses from the pool."""
+
+    ike_proposals: tuple[IkeProposal, ...] = DEFAULT_IKE_PROPOSALS
+    pool: tuple[IPv4Network | IPv6Network, ...] = ()
+    """Where virtual addresses come from. The first usable address of each network is our own."""
+
+    dns: tuple[str, ...] = ()
+    """Addresses of DNS servers, told to peers that ask."""
+
+    force_encap: bool = False
+    """Make peers believe in a NAT, for those that encapsulate in UDP only then."""
+
+    limits: Limits = Limits()
+    timers: Timers = Timers()
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError."""
+        if not self.psks:
+            raise ConfigError("a listener without a PSK lets nobody in", field="psk", remedy="Give it a PSK file.")
+        for _, psk in self.psks:
+            _require_psk(psk)
+        _require_proposals(self.ike_proposals, "IKE")
+
+    def psk_for(self, peer: Identity) -> bytes | None:
+        """The PSK that `peer` must prove to know: its own, else that for everybody, else None."""
+        keys = dict(self.psks)
+        return keys.get(peer, keys.get(None))
+
+
+def _require_psk(psk: bytes) -> None:
+    if not psk:
+        raise ConfigError("the PSK is empty", field="psk", remedy="Use a long random one: openssl rand -base64 32")
+
+
+def _require_proposals(proposals: tuple[IkeProposal, ...] | tuple[EspProposal, ...], protocol: str) -> None:
+    if not proposals:
+        raise ConfigError(
+            f"no {protocol} proposal is left to negotiate with",
+            field=f"{protocol.lower()}-proposal",
+            remedy="Leave the option out for the defaults.",
+        )

@@ -1,0 +1,165 @@
+"""What IKE tells the rest. Each event belongs to one connection, by its number, from `Endpoint.connect` or new."""
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from espudp.crypto.aead import CipherKeys
+from espudp.crypto.suites import EspSuite
+from espudp.ike.identity import Identity
+from espudp.ike.lifetimes import ChildLifetime
+from espudp.ike.natd import NatStatus
+from espudp.wire.address import Path
+from espudp.wire.selectors import TrafficSelector
+
+__all__ = [
+    "AddressAssigned",
+    "ChildInstalled",
+    "ChildLifetime",
+    "ChildRemoved",
+    "ConnectionDown",
+    "ConnectionUp",
+    "Diagnostic",
+    "Event",
+    "Fault",
+    "IkeRekeyed",
+    "NatStatus",
+    "PathChanged",
+    "PeerAddressAssigned",
+    "PeerRefused",
+]
+
+
+class Fault(Enum):
+    """Why a connection is down."""
+
+    LOCAL_REQUEST = "closed by us"
+    PEER_REQUEST = "closed by the peer"
+    TIMEOUT = "the peer does not answer"
+    AUTHENTICATION = "authentication failed"
+    PROPOSAL = "no common proposal"
+    SELECTORS = "no common subnet"
+    PROTOCOL = "protocol error"
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionUp:
+    """The IKE SA is authenticated. `suite_name` is that of IKE, `path` where the connection goes on."""
+
+    connection: int
+    initiator: bool
+    local_identity: Identity
+    remote_identity: Identity
+    suite_name: str
+    path: Path
+    nat: NatStatus
+
+
+@dataclass(frozen=True, slots=True)
+class ChildInstalled:
+    """A pair of ESP SAs with its keys.
+
+    `replaces` is the inbound SPI of the SA that this one is the rekeying of. With `standby` the peer may not know
+    the new SA yet: outbound traffic stays on the old one until something arrives on the new (RFC 7296 section 2.8).
+    """
+
+    connection: int
+    spi_in: int
+    spi_out: int
+    suite: EspSuite
+    keys_in: CipherKeys = field(repr=False)
+    keys_out: CipherKeys = field(repr=False)
+    local: tuple[TrafficSelector, ...]
+    remote: tuple[TrafficSelector, ...]
+    path: Path
+    lifetime: ChildLifetime
+    replaces: int | None = None
+    standby: bool = False
+    replay_window: int = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class ChildRemoved:
+    """A pair of ESP SAs is over. The inbound one goes on for `linger` seconds for what is still on the way."""
+
+    connection: int
+    spi_in: int
+    spi_out: int
+    linger: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class AddressAssigned:
+    """Our virtual addresses, as initiator; before the ChildInstalled that uses them."""
+
+    connection: int
+    addresses: tuple[str, ...]
+    dns: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PeerAddressAssigned:
+    """The virtual addresses that we gave to the peer, as responder."""
+
+    connection: int
+    addresses: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PathChanged:
+    """The peer is somewhere else now: its NAT gave it another mapping."""
+
+    connection: int
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class IkeRekeyed:
+    """The IKE SA was replaced by a new one, children and all."""
+
+    connection: int
+    suite_name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionDown:
+    """The end of a connection, its child SAs included. `reason` says what happened, `remedy` what to do about it.
+
+    `retry`: the same again may well work.
+    """
+
+    connection: int
+    reason: str
+    remedy: str
+    fault: Fault
+    retry: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PeerRefused:
+    """A peer that never became a connection. `detail` may have several lines: both sides' offers."""
+
+    path: Path
+    reason: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnostic:
+    """One line for the log."""
+
+    connection: int | None
+    text: str
+
+
+Event = (
+    ConnectionUp
+    | ChildInstalled
+    | ChildRemoved
+    | AddressAssigned
+    | PeerAddressAssigned
+    | PathChanged
+    | IkeRekeyed
+    | ConnectionDown
+    | PeerRefused
+    | Diagnostic
+)

@@ -1,0 +1,146 @@
+"""The pool of virtual addresses (RFC 7296 section 2.19): one per peer, the same one whenever it comes back."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+
+from espudp.errors import ConfigError
+from espudp.ike.identity import Identity
+
+Network = IPv4Network | IPv6Network
+Address = IPv4Address | IPv6Address
+_Taken = Callable[[Address], bool]
+
+# Our choice: how many addresses of peers that left are kept for them.
+REMEMBERED_MAX = 10_000
+
+
+class AddressPool:
+    """Leases addresses of some networks to connections.
+
+    A peer gets, in this order: the address it asks for, where that is free; the one it had; one that nobody ever
+    had; the one that has been free for longest. The first usable address of each network is the listener's own.
+    """
+
+    def __init__(self, networks: Iterable[Network]) -> None:
+        """Raises ConfigError for a network too small to have an address for us and one for a peer."""
+        self._ranges = [_Range(network) for network in networks]
+        self._leased: dict[Address, Identity] = {}
+        self._of_connection: dict[int, list[Address]] = {}
+        self._former: OrderedDict[Address, Identity] = OrderedDict()  # free since, oldest first
+        self._remembered: dict[tuple[Identity, int], Address] = {}  # (identity, IP version) -> its last address
+
+    @property
+    def own(self) -> tuple[str, ...]:
+        """The listener's own addresses, one of each network."""
+        return tuple(str(r.own) for r in self._ranges)
+
+    @property
+    def networks(self) -> tuple[Network, ...]:
+        """What the addresses are taken from."""
+        return tuple(r.network for r in self._ranges)
+
+    @property
+    def leased(self) -> int:
+        """How many addresses are in use."""
+        return len(self._leased)
+
+    def assign(self, identity: Identity, connection: int, *, version: int = 4, requested: str = "") -> str | None:
+        """An address of IP `version` (4, 6) for this connection until it is released; None: no such address is left.
+
+        `requested` is the address that the peer asked for, "" or 0.0.0.0 for any.
+        """
+        address = self._pick(identity, version, requested)
+        if address is None:
+            return None
+        self._forget(address, self._former.pop(address, identity))
+        self._leased[address] = identity
+        self._of_connection.setdefault(connection, []).append(address)
+        self._remembered[identity, version] = address
+        return str(address)
+
+    def release(self, connection: int) -> None:
+        """Take back what the connection has, and keep it for its peer for as long as others are free."""
+        for address in self._of_connection.pop(connection, ()):
+            self._former[address] = self._leased.pop(address)
+            if len(self._former) > REMEMBERED_MAX:
+                oldest, identity = self._former.popitem(last=False)
+                self._forget(oldest, identity)
+                self._range_of(oldest).reclaim()
+
+    def move(self, connection: int, successor: int) -> None:
+        """Hand the leases of a connection to another one that takes its place."""
+        self._of_connection.setdefault(successor, []).extend(self._of_connection.pop(connection, ()))
+
+    def _pick(self, identity: Identity, version: int, requested: str) -> Address | None:
+        wanted = ip_address(requested) if requested else None
+        for address in (wanted, self._remembered.get((identity, version))):
+            if address is not None and address.version == version and self._is_free(address):
+                return address
+        for r in self._ranges:
+            if r.network.version == version and (address := r.next_unused(self._taken)) is not None:
+                return address
+        return self._longest_free(version)
+
+    def _longest_free(self, version: int) -> Address | None:
+        for address in self._former:
+            if address.version == version:
+                return address
+        return None
+
+    def _is_free(self, address: Address) -> bool:
+        return address not in self._leased and any(r.offers(address) for r in self._ranges)
+
+    def _taken(self, address: Address) -> bool:
+        return address in self._leased or address in self._former
+
+    def _forget(self, address: Address, identity: Identity) -> None:
+        if self._remembered.get((identity, address.version)) == address:
+            del self._remembered[identity, address.version]
+
+    def _range_of(self, address: Address) -> "_Range":
+        return next(r for r in self._ranges if r.offers(address))
+
+
+class _Range:
+    """The addresses of one network: our own, then those for peers, taken in order."""
+
+    def __init__(self, network: Network) -> None:
+        # IPv4 has a network and a broadcast address that nobody uses, and IPv6 an any-cast address (RFC 4291 2.6.1).
+        small = network.num_addresses <= 2
+        first = int(network.network_address) + (0 if small else 1)
+        self._last = int(network.broadcast_address) - (1 if network.version == 4 and not small else 0)
+        if self._last <= first:
+            raise ConfigError(
+                f"the pool {network} has no address left for a peer",
+                field="pool",
+                remedy="Choose a network of at least four addresses, such as 10.99.0.0/24.",
+            )
+        self.network = network
+        self.own = self._address(first)
+        self._first = self._next = first + 1
+        self._forgotten = False
+
+    def offers(self, address: Address) -> bool:
+        """Whether a peer may have this address."""
+        return address.version == self.network.version and self._first <= int(address) <= self._last
+
+    def next_unused(self, taken: _Taken) -> Address | None:
+        """The next address that nobody has had, as far as we remember."""
+        while self._next <= self._last:
+            address = self._address(self._next)
+            self._next += 1
+            if self._next > self._last and self._forgotten:
+                self._next, self._forgotten = self._first, False
+            if not taken(address):
+                return address
+        return None
+
+    def reclaim(self) -> None:
+        """Some address is free and forgotten: worth looking through all of them once more, after the last."""
+        self._forgotten = True
+        if self._next > self._last:
+            self._next, self._forgotten = self._first, False
+
+    def _address(self, number: int) -> Address:
+        return IPv4Address(number) if self.network.version == 4 else IPv6Address(number)
