@@ -67,7 +67,7 @@ class Limits:
     """Of these, from one IP address: a NAT may have many clients behind it."""
 
     cookie_threshold: int = 32
-    """Half-open IKE SAs from which on an initiator must show that it owns its address (RFC 7296 section 2.6)."""
+    """Half-open IKE SAs from which on initiators must show that they own their address (RFC 7296 2.6)."""
 
     connections_max: int = 20_000
     children_per_connection: int = 32
@@ -84,7 +84,7 @@ class ChildConfig:
     """What is behind the peer; DYNAMIC is the virtual address that the peer gets from our pool."""
 
     proposals: tuple[EspProposal, ...] = DEFAULT_ESP_PROPOSALS
-    lifetime: LifetimeConfig = LifetimeConfig()
+    lifetime: LifetimeConfig = field(default_factory=LifetimeConfig)
     replay_window: int = 1024
     """In packets (RFC 4303 section 3.4.3)."""
 
@@ -112,7 +112,7 @@ class ConnectionConfig:
     child: ChildConfig
     ike_proposals: tuple[IkeProposal, ...] = DEFAULT_IKE_PROPOSALS
     request_addresses: tuple[str, ...] = ("any4",)
-    """Virtual addresses to ask for: `any4`, `any6` or addresses. Empty: none, and no configuration payload."""
+    """Virtual addresses to ask for: `any4`, `any6` or addresses. Empty: no configuration payload at all."""
 
     force_encap: bool = False
     """Make the peer believe in a NAT, for peers that encapsulate in UDP only then."""
@@ -152,7 +152,9 @@ class ListenerConfig:
     def __post_init__(self) -> None:
         """Raises ConfigError."""
         if not self.psks:
-            raise ConfigError("a listener without a PSK lets nobody in", field="psk", remedy="Give it a PSK file.")
+            raise ConfigError(
+                "a listener without a PSK lets nobody in", field="psk", remedy="Give it a PSK file."
+            )
         for _, psk in self.psks:
             _require_psk(psk)
         _require_proposals(self.ike_proposals, "IKE")
@@ -165,7 +167,9 @@ class ListenerConfig:
 
 def _require_psk(psk: bytes) -> None:
     if not psk:
-        raise ConfigError("the PSK is empty", field="psk", remedy="Use a long random one: openssl rand -base64 32")
+        raise ConfigError(
+            "the PSK is empty", field="psk", remedy="Use a long random one: openssl rand -base64 32"
+        )
 
 
 def _require_proposals(proposals: tuple[IkeProposal, ...] | tuple[EspProposal, ...], protocol: str) -> None:

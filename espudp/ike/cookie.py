@@ -1,4 +1,4 @@
-"""Stateless cookies (RFC 7296 section 2.6): an initiator proves its address before we remember anything of it."""
+"""Stateless cookies (RFC 7296 section 2.6): initiators prove their address before we remember them."""
 
 from collections.abc import Callable
 from ipaddress import ip_address
@@ -28,7 +28,7 @@ class CookieJar:
         self._secrets: dict[int, bytes] = {}  # version -> secret; two at most
 
     def make(self, nonce_i: bytes, source: UdpAddress, spi_i: bytes, now: float) -> bytes:
-        """The cookie for an IKE_SA_INIT request from `source`, of fixed length (36 octets with HMAC-SHA-256)."""
+        """The cookie for an IKE_SA_INIT request from `source`: 36 octets."""
         version = self._rotate(now)
         return self._cookie(version, nonce_i, source, spi_i)
 
@@ -49,7 +49,7 @@ class CookieJar:
         return version
 
     def _cookie(self, version: int, nonce_i: bytes, source: UdpAddress, spi_i: bytes) -> bytes:
-        # The nonce comes last: it alone varies in length beside the address, whose length is told by its family.
+        # The nonce comes last: beside the address, whose length is told, only it varies in length.
         address = ip_address(source.ip).packed
         request = bytes([len(address)]) + address + source.port.to_bytes(2) + spi_i + nonce_i
         return version.to_bytes(_VERSION_OCTETS) + cookie_mac(self._secrets[version], request)

@@ -1,4 +1,4 @@
-"""What IKE tells the rest. Each event belongs to one connection, by its number, from `Endpoint.connect` or new."""
+"""What IKE tells the rest. Each event belongs to one connection, by its number."""
 
 from dataclasses import dataclass, field
 from enum import Enum
@@ -58,8 +58,9 @@ class ConnectionUp:
 class ChildInstalled:
     """A pair of ESP SAs with its keys.
 
-    `replaces` is the inbound SPI of the SA that this one is the rekeying of. With `standby` the peer may not know
-    the new SA yet: outbound traffic stays on the old one until something arrives on the new (RFC 7296 section 2.8).
+    `replaces` is the inbound SPI of the SA that this one is the rekeying of. With `standby` the peer may not
+    know the new SA yet: outbound traffic stays on the old one until something arrives on the new
+    (RFC 7296 section 2.8).
     """
 
     connection: int
@@ -79,7 +80,7 @@ class ChildInstalled:
 
 @dataclass(frozen=True, slots=True)
 class ChildRemoved:
-    """A pair of ESP SAs is over. The inbound one goes on for `linger` seconds for what is still on the way."""
+    """A pair of ESP SAs is over. The inbound one lives `linger` seconds on, for what is still on the way."""
 
     connection: int
     spi_in: int
@@ -122,9 +123,9 @@ class IkeRekeyed:
 
 @dataclass(frozen=True, slots=True)
 class ConnectionDown:
-    """The end of a connection, its child SAs included. `reason` says what happened, `remedy` what to do about it.
+    """The end of a connection, its child SAs included.
 
-    `retry`: the same again may well work.
+    `reason` says what happened, `remedy` what to do about it; `retry`: the same again may well work.
     """
 
     connection: int

@@ -32,14 +32,16 @@ class Identity:
     def parse(cls, text: str) -> Self:
         """Read an identity as strongSwan and libreswan users write it.
 
-        `192.0.2.1` and `2001:db8::1` are addresses, `user@example.org` is an e-mail address, `@gw.example.org`
-        and `gw.example.org` are names, `keyid:office` and `#6f6666` (hex) are opaque key ids.
+        `192.0.2.1` and `2001:db8::1` are addresses, `user@example.org` is an e-mail address,
+        `@gw.example.org` and `gw.example.org` are names, `keyid:office` and `#6f6666` (hex) are key ids.
         Raises ConfigError.
         """
         text = text.strip()
         if text == "%any":
             raise ConfigError(
-                "'%any' stands for every peer and is not an identity", field="id", remedy="Leave the identity out."
+                "'%any' stands for every peer and is not an identity",
+                field="id",
+                remedy="Leave the identity out.",
             )
         identity = cls._of_text(text)
         if not 0 < len(identity.data) <= MAX_OCTETS:
@@ -77,7 +79,7 @@ class Identity:
         return cls(IdType.IPV4_ADDR if address.version == 4 else IdType.IPV6_ADDR, address.packed)
 
     def __str__(self) -> str:
-        """As `parse` reads it, where it can; total for whatever a peer sends, and without control characters."""
+        """As `parse` reads it, where it can. Total, and safe to print, whatever a peer sends."""
         if (self.type, len(self.data)) in ((IdType.IPV4_ADDR, 4), (IdType.IPV6_ADDR, 16)):
             return str(ipaddress.ip_address(self.data))
         text = self.data.decode("ascii", "replace")
@@ -93,5 +95,7 @@ def _from_hex(text: str) -> bytes:
         return bytes.fromhex(text[1:])
     except ValueError:
         raise ConfigError(
-            f"'{text[:40]}' is not hexadecimal", field="id", remedy="Write # and pairs of the digits 0-9 and a-f."
+            f"'{text[:40]}' is not hexadecimal",
+            field="id",
+            remedy="Write # and pairs of the digits 0-9 and a-f.",
         ) from None

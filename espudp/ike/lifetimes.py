@@ -12,8 +12,8 @@ _JITTER_OCTETS = 4
 class LifetimeConfig:
     """What the user asks for. None: no such limit.
 
-    `jitter` is the share of each soft limit by which it may come earlier, so that the two ends of an SA, and the
-    SAs that came up together, seldom rekey at the same instant (RFC 7296 section 2.8).
+    `jitter` is the share of each soft limit by which it may come earlier, so that the two ends of an SA, and
+    the SAs that came up together, seldom rekey at the same instant (RFC 7296 section 2.8).
     """
 
     soft_seconds: float | None = 3000.0

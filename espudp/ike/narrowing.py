@@ -30,8 +30,8 @@ Selector = TrafficSelector | Dynamic
 def resolve(configured: Iterable[Selector], addresses: Iterable[str]) -> tuple[TrafficSelector, ...]:
     """The configured selectors, with one selector per address in place of DYNAMIC.
 
-    An initiator that has yet to be told its address asks with what it requests: `any4` and `any6` become all of
-    IPv4 and IPv6, which the responder then narrows to the address that it assigns.
+    An initiator that has yet to be told its address asks with what it requests: `any4` and `any6` become all
+    of IPv4 and IPv6, which the responder then narrows to the address that it assigns.
     """
     hosts = [_host(address) for address in addresses]
     resolved: list[TrafficSelector] = []
@@ -45,8 +45,8 @@ def narrow(
 ) -> tuple[TrafficSelector, ...] | None:
     """What both sides allow, in the proposal's order, or None where that is nothing (TS_UNACCEPTABLE).
 
-    All of the intersection is kept, so whatever part of the initiator's first selector (the packet that made it
-    ask) is acceptable is always within. Selectors that lie inside another one of the result are left out.
+    All of the intersection is kept, so whatever part of the initiator's first selector (the packet that made
+    it ask) is acceptable is always within. Selectors that lie inside another one of the result are left out.
     """
     common: list[TrafficSelector] = []
     for asked in proposed:
@@ -60,8 +60,10 @@ def narrow(
 
 
 def covers(outer: Iterable[TrafficSelector], inner: Iterable[TrafficSelector]) -> bool:
-    """Whether each selector of `inner` lies within one of `outer`: the initiator's check of an answer, and of a
-    rekey that must not narrow (RFC 7296 sections 2.9, 2.9.2)."""
+    """Whether each selector of `inner` lies within one of `outer`.
+
+    The initiator's check of an answer, and of a rekey, which must not narrow (RFC 7296 sections 2.9, 2.9.2).
+    """
     outer = tuple(outer)
     return all(any(wide.contains(selector) for wide in outer) for selector in inner)
 

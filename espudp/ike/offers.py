@@ -1,4 +1,4 @@
-"""What differs between two sides' proposals, line against line, for a person who reads "no common proposal"."""
+"""What differs between two sides' proposals, line against line: the explanation of "no common proposal"."""
 
 from collections.abc import Sequence
 
@@ -32,7 +32,8 @@ def describe_mismatch(theirs: Sequence[Proposal], ours: Sequence[Proposal]) -> s
         if not pairs:
             break
         number, own = min(pairs, key=lambda pair: len(_differing(names, pair[1])))
-        table.append(("", f"peer's proposal {position} of {len(theirs)}", f"accepted here ({number} of {len(ours)})", ""))
+        heads = f"peer's proposal {position} of {len(theirs)}", f"accepted here ({number} of {len(ours)})"
+        table.append(("", *heads, ""))
         differing = _differing(names, own)
         for kind in sorted({*names, *own}, key=_order):
             mark = "nothing in common" if kind in differing else ""

@@ -1,4 +1,4 @@
-"""The pool of virtual addresses (RFC 7296 section 2.19): one per peer, the same one whenever it comes back."""
+"""The pool of virtual addresses (RFC 7296 section 2.19): one per peer, the same one when it comes back."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
@@ -18,8 +18,8 @@ REMEMBERED_MAX = 10_000
 class AddressPool:
     """Leases addresses of some networks to connections.
 
-    A peer gets, in this order: the address it asks for, where that is free; the one it had; one that nobody ever
-    had; the one that has been free for longest. The first usable address of each network is the listener's own.
+    A peer gets, in this order: the address it asks for, where that is free; the one it had; one that nobody
+    ever had; the one that has been free for longest. The first usable address of each network is our own.
     """
 
     def __init__(self, networks: Iterable[Network]) -> None:
@@ -28,7 +28,7 @@ class AddressPool:
         self._leased: dict[Address, Identity] = {}
         self._of_connection: dict[int, list[Address]] = {}
         self._former: OrderedDict[Address, Identity] = OrderedDict()  # free since, oldest first
-        self._remembered: dict[tuple[Identity, int], Address] = {}  # (identity, IP version) -> its last address
+        self._remembered: dict[tuple[Identity, int], Address] = {}  # by IP version
 
     @property
     def own(self) -> tuple[str, ...]:
@@ -45,8 +45,10 @@ class AddressPool:
         """How many addresses are in use."""
         return len(self._leased)
 
-    def assign(self, identity: Identity, connection: int, *, version: int = 4, requested: str = "") -> str | None:
-        """An address of IP `version` (4, 6) for this connection until it is released; None: no such address is left.
+    def assign(
+        self, identity: Identity, connection: int, *, version: int = 4, requested: str = ""
+    ) -> str | None:
+        """An address of IP `version` (4, 6) for this connection until its release; None: none is left.
 
         `requested` is the address that the peer asked for, "" or 0.0.0.0 for any.
         """
@@ -106,7 +108,7 @@ class _Range:
     """The addresses of one network: our own, then those for peers, taken in order."""
 
     def __init__(self, network: Network) -> None:
-        # IPv4 has a network and a broadcast address that nobody uses, and IPv6 an any-cast address (RFC 4291 2.6.1).
+        # IPv4 has a network and a broadcast address that nobody uses, IPv6 an any-cast one (RFC 4291 2.6.1).
         small = network.num_addresses <= 2
         first = int(network.network_address) + (0 if small else 1)
         self._last = int(network.broadcast_address) - (1 if network.version == 4 and not small else 0)

@@ -1,8 +1,8 @@
-"""Proposals: what an SA may be made of (RFC 7296 sections 2.7, 3.3), as users write it and as it is negotiated.
+"""Proposals: what an SA may be made of, and how two peers agree on it (RFC 7296 sections 2.7, 3.3).
 
-A proposal names, for each kind of transform, the algorithms that would do, best first. Responder and initiator
-each end with exactly one of each: the responder in `select_*`, the initiator, which checks that it was given
-something that it offered, in `verify_*`. Nothing is accepted because of what it is, only because it is in a list.
+A proposal names, for each kind of transform, the algorithms that would do, best first. Both sides end with
+exactly one of each: the responder in `select_*`; the initiator, which checks that it was given something that
+it offered, in `verify_*`. Nothing is accepted because of what it is, only because it is in a list.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from espudp.ike import proposal_text
 from espudp.wire.ikev2.constants import ProtocolId, TransformType
 from espudp.wire.ikev2.proposal import Proposal, Transform
 
-# RFC 7296 sections 3.3.2, 3.3.3: number 0 stands for "none" of integrity algorithms and groups, and for no ESN.
+# RFC 7296 section 3.3.2: number 0 stands for no integrity algorithm, no group and no ESN.
 NONE = 0
 ESN = 1
 
@@ -58,14 +58,17 @@ class IkeProposal:
 
     def __str__(self) -> str:
         """As `parse` reads it."""
-        return "-".join(row.keyword for row in (*self.encr, *self.integ, *self.prf, *self.dh))
+        return "-".join(
+            (*_keywords(self.encr), *_keywords(self.integ), *_keywords(self.prf), *_keywords(self.dh))
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class EspProposal:
     """Algorithms for a child SA. `integ` is empty exactly when the ciphers are AEAD.
 
-    `dh` holds the groups for perfect forward secrecy, None among them: it may be left out. `(None,)`: none asked for.
+    `dh` holds the groups for perfect forward secrecy, with None among them where it is optional. `(None,)`:
+    it is not asked for.
     """
 
     encr: tuple[Encr, ...]
@@ -75,7 +78,7 @@ class EspProposal:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read `aes128-sha256-esn`, `aes256gcm16-ecp384` (PFS) or `aes256gcm16-ecp384-none` (PFS if the peer likes).
+        """Read `aes128-sha256-esn`, `aes256gcm16-ecp384` (PFS) or `aes256gcm16-ecp384-none` (optional PFS).
 
         `esn-noesn` offers both. Raises ConfigError.
         """
@@ -106,9 +109,9 @@ class EspProposal:
 
     def __str__(self) -> str:
         """As `parse` reads it."""
-        words = [row.keyword for row in (*self.encr, *self.integ)]
+        words = _keywords(self.encr) + _keywords(self.integ)
         if self.groups:
-            words += ["none" if group is None else group.keyword for group in self.dh]
+            words += _keywords(self.dh)
         if self.esn != (False,):
             words += ["esn" if esn else "noesn" for esn in self.esn]
         return "-".join(words)
@@ -116,7 +119,7 @@ class EspProposal:
 
 @dataclass(frozen=True, slots=True)
 class IkeChoice:
-    """What was agreed on for an IKE SA. `wire` is the proposal for the answer, the peer's SPI in `peer_spi`."""
+    """What was agreed on for an IKE SA. `peer_spi`: 8 octets when rekeying, else empty."""
 
     suite: IkeSuite
     number: int
@@ -154,12 +157,16 @@ def offer_esp(proposals: Sequence[EspProposal], spi: bytes, *, pfs: bool = True)
 
 
 def select_ike(
-    offered: Sequence[Proposal], accepted: Sequence[IkeProposal], *, spi_octets: int = 0, ke_group: int | None = None
+    offered: Sequence[Proposal],
+    accepted: Sequence[IkeProposal],
+    *,
+    spi_octets: int = 0,
+    ke_group: int | None = None,
 ) -> IkeChoice | None:
     """The responder's choice: the first proposal of the initiator, by its order, that one of ours meets.
 
-    `spi_octets` is 0 in IKE_SA_INIT and 8 in CREATE_CHILD_SA. `ke_group` is the group of the KE payload that came
-    along: where both sides accept it, it is taken, and spares INVALID_KE_PAYLOAD and a round trip.
+    `spi_octets` is 0 in IKE_SA_INIT and 8 in CREATE_CHILD_SA. `ke_group` is the group of the KE payload that
+    came along: where both sides accept it, it is taken, and spares INVALID_KE_PAYLOAD and a round trip.
     None: no common proposal (NO_PROPOSAL_CHOSEN).
     """
     for proposal in offered:
@@ -168,14 +175,20 @@ def select_ike(
         for ours in accepted:
             chosen = _select(proposal, ours._kinds(), ke_group)
             if chosen is not None:
-                return IkeChoice(_ike_suite(ours, chosen), proposal.number, proposal.spi, tuple(chosen.values()))
+                return IkeChoice(
+                    _ike_suite(ours, chosen), proposal.number, proposal.spi, tuple(chosen.values())
+                )
     return None
 
 
 def select_esp(
-    offered: Sequence[Proposal], accepted: Sequence[EspProposal], *, pfs: bool = True, ke_group: int | None = None
+    offered: Sequence[Proposal],
+    accepted: Sequence[EspProposal],
+    *,
+    pfs: bool = True,
+    ke_group: int | None = None,
 ) -> EspChoice | None:
-    """The responder's choice for a child SA, as in `select_ike`. pfs=False in IKE_AUTH: groups are passed over.
+    """The responder's choice for a child SA, as in `select_ike`. pfs=False in IKE_AUTH: without groups.
 
     Where we ask for no PFS and the peer does, any group that we have is taken: refusing it is what breaks
     tunnels at their first rekey. Where we ask for PFS, a peer without it finds no common proposal.
@@ -198,7 +211,7 @@ def select_esp(
 def verify_ike(
     answer: Sequence[Proposal], offered: Sequence[IkeProposal], *, spi_octets: int | None = None
 ) -> IkeChoice | None:
-    """The initiator's check of the responder's choice: one proposal, one transform of each kind, each offered.
+    """The initiator's check of the answer: one proposal, one transform of each kind, each offered.
 
     `spi_octets`: 8 when an IKE SA is rekeyed. None: something that we did not offer (RFC 7296 section 3.3.6).
     """
@@ -213,7 +226,9 @@ def verify_ike(
     return IkeChoice(_ike_suite(ours, chosen), proposal.number, proposal.spi, tuple(chosen.values()))
 
 
-def verify_esp(answer: Sequence[Proposal], offered: Sequence[EspProposal], *, pfs: bool = True) -> EspChoice | None:
+def verify_esp(
+    answer: Sequence[Proposal], offered: Sequence[EspProposal], *, pfs: bool = True
+) -> EspChoice | None:
     """The initiator's check of the responder's choice for a child SA; pfs=False in IKE_AUTH."""
     proposal, ours = _answered(answer, offered)
     if proposal is None or ours is None or proposal.protocol != ProtocolId.ESP:
@@ -235,6 +250,10 @@ def _transforms(kind: int, rows: Sequence[Encr | Integ | Prf | Dh | None]) -> tu
         else Transform(kind, row.transform_id, row.key_bits if isinstance(row, Encr) else None)
         for row in rows
     )
+
+
+def _keywords(rows: Sequence[Encr | Integ | Prf | Dh | None]) -> list[str]:
+    return ["none" if row is None else row.keyword for row in rows]
 
 
 def _without_groups(proposal: Proposal) -> Proposal:
@@ -287,7 +306,8 @@ def _ike_suite(ours: IkeProposal, chosen: dict[int, Transform]) -> IkeSuite:
 
 
 def _esp_choice(proposal: Proposal, ours: EspProposal, chosen: dict[int, Transform]) -> EspChoice:
-    integ, group, esn = (chosen.get(kind) for kind in (TransformType.INTEG, TransformType.DH, TransformType.ESN))
+    integ, group = chosen.get(TransformType.INTEG), chosen.get(TransformType.DH)
+    esn = chosen.get(TransformType.ESN)
     suite = EspSuite(
         encr=_encr(ours.encr, chosen),
         integ=None if integ is None or integ.id == NONE else _row(ours.integ, integ),
