@@ -31,7 +31,9 @@ def describe_mismatch(theirs: Sequence[Proposal], ours: Sequence[Proposal]) -> s
         pairs = [(number, _names(own)) for number, own in enumerate(ours, 1)]
         if not pairs:
             break
-        number, own = min(pairs, key=lambda pair: len(_differing(names, pair[1])))
+        number, own = min(
+            pairs, key=lambda pair: (len(_differing(names, pair[1])), len(names.keys() ^ pair[1]))
+        )
         heads = f"peer's proposal {position} of {len(theirs)}", f"accepted here ({number} of {len(ours)})"
         table.append(("", *heads, ""))
         differing = _differing(names, own)
