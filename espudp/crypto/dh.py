@@ -85,14 +85,14 @@ class _ModpKeyPair:
         self._prime = PRIMES[group.transform_id]
         bits = _EXPONENT_BITS[group.transform_id]
         exponent = int.from_bytes(draw(rng, -(-bits // 8)), "big") >> (-bits % 8)
+        if not exponent:
+            raise CryptoError("the random generator gave nothing but zeros")
         library = _ffdh()
         self._numbers = library.DHParameterNumbers(self._prime, GENERATOR)
         # The library asks for the public value along with the exponent, and uses only the exponent.
         placeholder = library.DHPublicNumbers(GENERATOR, self._numbers)
         self._private = library.DHPrivateNumbers(exponent, placeholder).private_key()
         self.public = self._power(GENERATOR)
-        if self.public in _trivial(group.public_octets, self._prime):
-            raise CryptoError("the random generator gave a worthless exponent")
 
     def shared_secret(self, peer_public: bytes) -> bytes:
         _check_length(self.group, peer_public)
@@ -109,10 +109,6 @@ class _ModpKeyPair:
         peer = _ffdh().DHPublicNumbers(base, self._numbers).public_key()
         secret: bytes = self._private.exchange(peer)
         return _checked_secret(self.group, secret)
-
-
-def _trivial(octets: int, prime: int) -> tuple[bytes, bytes]:
-    return (1).to_bytes(octets, "big"), (prime - 1).to_bytes(octets, "big")
 
 
 @functools.cache
