@@ -1,5 +1,7 @@
 """The clock and the event queue."""
 
+from functools import partial
+
 import pytest
 
 from tests.sim.world import START, World
@@ -8,8 +10,12 @@ from tests.sim.world import START, World
 def test_things_happen_in_order_and_on_time() -> None:
     world = World()
     story: list[tuple[str, float]] = []
+
+    def happens(name: str) -> None:
+        story.append((name, world.now - START))
+
     for name, delay in (("c", 2.0), ("a", 1.0), ("b", 1.0)):
-        world.call_later(delay, lambda name=name: story.append((name, world.now - START)))
+        world.call_later(delay, partial(happens, name))
     world.run(1.5)
     assert story == [("a", 1.0), ("b", 1.0)]
     assert world.now == START + 1.5

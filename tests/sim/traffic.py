@@ -28,7 +28,7 @@ class Station(Protocol):
 
 def _checksum(data: bytes) -> int:
     # RFC 1071.
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
     while total > 0xFFFF:
         total = (total & 0xFFFF) + (total >> 16)
     return total ^ 0xFFFF
