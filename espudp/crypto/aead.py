@@ -12,13 +12,14 @@ import hmac
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
-from cryptography.exceptions import InternalError, InvalidTag, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CBC
 from cryptography.hazmat.primitives.hmac import HMAC
 
+from espudp.crypto.failures import FAILURES, failing_as
 from espudp.crypto.mac import keyed
 from espudp.crypto.random import Rng, draw
 from espudp.crypto.suites import Encr, Integ
@@ -26,8 +27,9 @@ from espudp.errors import CryptoError
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
-# How `cryptography` says that it could not do its work.
-_FAILURES = (ValueError, OverflowError, UnsupportedAlgorithm, InternalError)
+# RFC 4106 section 3, RFC 7634 section 2: nonce = salt of 4 octets || IV of 8 octets
+_AEAD_IV = 8
+_AEAD_ICV = 16
 
 _AES_BLOCK = 16
 # How many CBC blocks are drawn from the generator at once: a system call for each would show.
@@ -84,22 +86,21 @@ class Opener(Protocol):
 def make_sealer(encr: Encr, integ: Integ | None, keys: CipherKeys, rng: Rng) -> Sealer:
     """Raises CryptoError if the keys do not have the sizes of the algorithms."""
     _check_keys(encr, integ, keys)
-    if integ is None:
-        return _AeadSealer(encr, keys)
-    return _CbcHmacSealer(integ, keys, rng)
+    with failing_as(f"{encr.keyword} is not available here"):
+        return _AeadSealer(encr, keys) if integ is None else _CbcHmacSealer(integ, keys, rng)
 
 
 def make_opener(encr: Encr, integ: Integ | None, keys: CipherKeys) -> Opener:
     """Raises CryptoError if the keys do not have the sizes of the algorithms."""
     _check_keys(encr, integ, keys)
-    if integ is None:
-        return _AeadOpener(encr, keys)
-    return _CbcHmacOpener(integ, keys)
+    with failing_as(f"{encr.keyword} is not available here"):
+        return _AeadOpener(encr, keys) if integ is None else _CbcHmacOpener(integ, keys)
 
 
 def _check_keys(encr: Encr, integ: Integ | None, keys: CipherKeys) -> None:
     if encr.is_aead != (integ is None):
-        raise CryptoError(f"{encr.keyword} with{'out' if integ is None else ''} an integrity algorithm")
+        wrong = "without" if integ is None else "with"
+        raise CryptoError(f"{encr.keyword} cannot be used {wrong} an integrity algorithm")
     if len(keys.encr) != encr.keymat_octets:
         raise CryptoError(f"{encr.keyword} takes a key of {encr.keymat_octets} octets, not {len(keys.encr)}")
     wanted = 0 if integ is None else integ.key_octets
@@ -108,15 +109,7 @@ def _check_keys(encr: Encr, integ: Integ | None, keys: CipherKeys) -> None:
 
 
 def _aead(encr: Encr, key: bytes) -> AESGCM | ChaCha20Poly1305:
-    try:
-        return ChaCha20Poly1305(key) if encr.keyword == "chacha20poly1305" else AESGCM(key)
-    except _FAILURES as error:
-        raise CryptoError(f"{encr.keyword} is not available here") from error
-
-
-# RFC 4106 section 3, RFC 7634 section 2: nonce = salt of 4 octets || IV of 8 octets
-_AEAD_IV = 8
-_AEAD_ICV = 16
+    return ChaCha20Poly1305(key) if encr.keyword == "chacha20poly1305" else AESGCM(key)
 
 
 class _AeadSealer:
@@ -134,7 +127,7 @@ class _AeadSealer:
             iv = counter.to_bytes(8, "big")
             out[:8] = iv
             self._cipher.encrypt_into(self._salt + iv, plaintext, aad, out[8:])
-        except _FAILURES as error:
+        except FAILURES as error:
             raise CryptoError("sealing failed") from error
 
     def seal(self, counter: int, aad: Buffer, plaintext: Buffer, tail: bytes = b"") -> bytes:
@@ -143,7 +136,7 @@ class _AeadSealer:
         try:
             iv = counter.to_bytes(8, "big")
             return iv + self._cipher.encrypt(self._salt + iv, plaintext, aad)
-        except _FAILURES as error:
+        except FAILURES as error:
             raise CryptoError("sealing failed") from error
 
 
@@ -164,7 +157,7 @@ class _AeadOpener:
             return self._cipher.decrypt(self._salt + body[:8], body[8:], aad)
         except InvalidTag:
             return None
-        except _FAILURES as error:
+        except FAILURES as error:
             raise CryptoError("opening failed") from error
 
 
@@ -204,14 +197,14 @@ class _CbcHmacSealer:
         try:
             out[: -self.icv_octets] = covered
             out[-self.icv_octets :] = _icv(self._mac, self.icv_octets, aad, covered, tail)
-        except _FAILURES as error:
+        except FAILURES as error:
             raise CryptoError("sealing failed") from error
 
     def seal(self, counter: int, aad: Buffer, plaintext: Buffer, tail: bytes = b"") -> bytes:
         covered = self._encrypt(plaintext)
         try:
             return covered + _icv(self._mac, self.icv_octets, aad, covered, tail)
-        except _FAILURES as error:
+        except FAILURES as error:
             raise CryptoError("sealing failed") from error
 
     def _encrypt(self, plaintext: Buffer) -> bytes:
@@ -222,7 +215,7 @@ class _CbcHmacSealer:
             self._blocks = self._draw_blocks()
         try:
             return self._encryptor.update(self._blocks.pop() + plaintext)
-        except _FAILURES as error:
+        except FAILURES as error:
             raise CryptoError("sealing failed") from error
 
     def _draw_blocks(self) -> list[bytes]:
@@ -251,5 +244,5 @@ class _CbcHmacOpener:
             if not hmac.compare_digest(expected, body[end:]):
                 return None
             return self._decryptor.update(covered)[_AES_BLOCK:]
-        except _FAILURES as error:
+        except FAILURES as error:
             raise CryptoError("opening failed") from error

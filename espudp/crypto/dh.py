@@ -7,13 +7,14 @@ into a small set, or leak our private key, is refused with the notify that tells
 import functools
 import warnings
 from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any, Protocol
 
-from cryptography.exceptions import InternalError, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.utils import CryptographyDeprecationWarning
 
+from espudp.crypto.failures import FAILURES, failing_as
 from espudp.crypto.modp import GENERATOR, PRIMES
 from espudp.crypto.random import Rng, draw
 from espudp.crypto.suites import Dh
@@ -21,8 +22,6 @@ from espudp.errors import CryptoError, PeerError
 
 # RFC 7296 section 3.10.1
 _INVALID_SYNTAX = 7
-
-_FAILURES = (ValueError, OverflowError, UnsupportedAlgorithm, InternalError)
 
 
 class KeyPair(Protocol):
@@ -42,15 +41,13 @@ class KeyPair(Protocol):
 
 def generate(group: Dh, rng: Rng) -> KeyPair:
     """A new key pair, its private half from `rng`. Raises CryptoError if there is no such group."""
-    try:
+    with failing_as(f"no key pair of {group.keyword} could be made"):
         if group.transform_id in PRIMES:
             return _ModpKeyPair(group, rng)
         if group.transform_id in _CURVES:
             return _EcpKeyPair(group, rng)
         if group.transform_id == _CURVE25519:
             return _X25519KeyPair(group, rng)
-    except _FAILURES as error:
-        raise CryptoError(f"no key pair of {group.keyword} could be made") from error
     raise CryptoError(f"{group.keyword} is not a group that we speak")
 
 
@@ -100,10 +97,8 @@ class _ModpKeyPair:
         # RFC 6989 section 2.1: enough for a safe prime
         if not 1 < value < self._prime - 1:
             raise _refused(self.group, "is out of range")
-        try:
+        with failing_as(f"{self.group.keyword} failed"):
             return self._power(value)
-        except _FAILURES as error:
-            raise CryptoError(f"{self.group.keyword} failed") from error
 
     def _power(self, base: int) -> bytes:
         peer = _ffdh().DHPublicNumbers(base, self._numbers).public_key()
@@ -115,8 +110,6 @@ class _ModpKeyPair:
 def _ffdh() -> Any:
     """The library's Diffie-Hellman over finite fields, which it wants to drop some day: it warns when
     the names are looked up, so that is done once, here."""
-    from types import SimpleNamespace
-
     names = ("DHParameterNumbers", "DHPublicNumbers", "DHPrivateNumbers")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CryptographyDeprecationWarning)
@@ -159,12 +152,10 @@ class _EcpKeyPair:
         _check_length(self.group, peer_public)
         try:
             point = ec.EllipticCurvePublicKey.from_encoded_point(self._curve, _UNCOMPRESSED + peer_public)
-        except _FAILURES as error:
+        except FAILURES as error:
             raise _refused(self.group, "is not a point on the curve") from error
-        try:
+        with failing_as(f"{self.group.keyword} failed"):
             return _checked_secret(self.group, self._private.exchange(ec.ECDH(), point))
-        except _FAILURES as error:
-            raise CryptoError(f"{self.group.keyword} failed") from error
 
 
 # --- Curve25519, RFC 8031 ------------------------------------------------------------------------------
@@ -180,12 +171,10 @@ class _X25519KeyPair:
 
     def shared_secret(self, peer_public: bytes) -> bytes:
         _check_length(self.group, peer_public)
-        try:
-            return _checked_secret(
-                self.group, self._private.exchange(X25519PublicKey.from_public_bytes(peer_public))
-            )
-        except ValueError as error:
-            # RFC 7748 section 6.1: all zeros, from a point of small order
-            raise _refused(self.group, "is a point of small order") from error
-        except _FAILURES as error:
-            raise CryptoError(f"{self.group.keyword} failed") from error
+        with failing_as(f"{self.group.keyword} failed"):
+            peer = X25519PublicKey.from_public_bytes(peer_public)
+            try:
+                return _checked_secret(self.group, self._private.exchange(peer))
+            except ValueError as error:
+                # RFC 7748 section 6.1: all zeros, from a point of small order
+                raise _refused(self.group, "is a point of small order") from error

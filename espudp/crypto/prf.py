@@ -1,5 +1,6 @@
 """Pseudorandom functions of IKEv2 (RFC 7296 sections 2.13 and 2.14)."""
 
+from espudp.crypto.failures import failing_as
 from espudp.crypto.mac import keyed
 from espudp.crypto.suites import Prf
 from espudp.errors import CryptoError
@@ -10,9 +11,10 @@ _MAX_BLOCKS = 255
 
 def prf(p: Prf, key: bytes, data: bytes) -> bytes:
     """prf(key, data), `p.output_octets` long. HMACs take a key of any size."""
-    mac = keyed(p.hash_name, key)
-    mac.update(data)
-    return mac.finalize()
+    with failing_as(f"{p.keyword} failed"):
+        mac = keyed(p.hash_name, key)
+        mac.update(data)
+        return mac.finalize()
 
 
 def prf_plus(p: Prf, key: bytes, seed: bytes, octets: int) -> bytes:
@@ -22,13 +24,14 @@ def prf_plus(p: Prf, key: bytes, seed: bytes, octets: int) -> bytes:
     """
     if octets > _MAX_BLOCKS * p.output_octets:
         raise CryptoError(f"{p.keyword} cannot make {octets} octets of key material")
-    blank = keyed(p.hash_name, key)
-    stream = block = b""
-    number = 1
-    while len(stream) < octets:
-        mac = blank.copy()
-        mac.update(block + seed + bytes([number]))
-        block = mac.finalize()
-        stream += block
-        number += 1
-    return stream[:octets]
+    with failing_as(f"{p.keyword} failed"):
+        blank = keyed(p.hash_name, key)
+        stream = block = b""
+        number = 1
+        while len(stream) < octets:
+            mac = blank.copy()
+            mac.update(block + seed + bytes([number]))
+            block = mac.finalize()
+            stream += block
+            number += 1
+        return stream[:octets]

@@ -1,6 +1,7 @@
 import itertools
 
 import pytest
+from cryptography.exceptions import InternalError, UnsupportedAlgorithm
 
 from espudp.crypto.aead import CipherKeys, make_opener, make_sealer
 from espudp.crypto.random import Rng
@@ -349,3 +350,53 @@ def test_keys_do_not_show(suite: EspSuite) -> None:
     with pytest.raises(CryptoError) as caught:
         make_opener(suite.encr, suite.integ, CipherKeys(keys.encr + b"K", keys.integ))
     assert "KKKK" not in repr(caught.value)
+
+
+# --- a library that fails ---
+
+
+class Failing:
+    """Stands in for every object of `cryptography` that an SA holds."""
+
+    def copy(self) -> "Failing":
+        return self
+
+    def fail(self, *_: object) -> bytes:
+        raise InternalError("OpenSSL has had enough", [])
+
+    encrypt = encrypt_into = decrypt = update = finalize = fail
+
+
+@suites
+def test_a_failing_library_is_a_crypto_error(suite: EspSuite) -> None:
+    """CVE-2018-10811: nothing that a failed call left behind is used."""
+    keys = keys_for(suite)
+    sealer = make_sealer(suite.encr, suite.integ, keys, seeded_rng())
+    opener = make_opener(suite.encr, suite.integ, keys)
+    body = sealer.seal(1, AAD, bytes(48))
+    cached = ("_cipher",) if suite.encr.is_aead else ("_mac", "_encryptor", "_decryptor")
+    for name in cached:
+        for end in (sealer, opener):
+            if hasattr(end, name):
+                setattr(end, name, Failing())
+        if hasattr(sealer, name):
+            with pytest.raises(CryptoError):
+                sealer.seal(2, AAD, bytes(48))
+            with pytest.raises(CryptoError):
+                sealer.seal_into(2, AAD, bytes(48), b"", memoryview(bytearray(len(body))))
+        if hasattr(opener, name):
+            with pytest.raises(CryptoError):
+                opener.open(AAD, body)
+
+
+@suites
+def test_an_algorithm_that_this_build_lacks(suite: EspSuite, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lacking(*_: object) -> None:
+        raise UnsupportedAlgorithm("not in this build")
+
+    for name in ("AESGCM", "ChaCha20Poly1305", "Cipher"):
+        monkeypatch.setattr(f"espudp.crypto.aead.{name}", lacking)
+    with pytest.raises(CryptoError, match=suite.encr.keyword):
+        make_sealer(suite.encr, suite.integ, keys_for(suite), seeded_rng())
+    with pytest.raises(CryptoError, match=suite.encr.keyword):
+        make_opener(suite.encr, suite.integ, keys_for(suite))

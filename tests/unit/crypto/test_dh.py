@@ -1,7 +1,10 @@
 import math
 import warnings
+from types import ModuleType
 
 import pytest
+from cryptography.exceptions import InternalError, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import asymmetric
 
 from espudp.crypto import dh
 from espudp.crypto.dh import generate
@@ -210,3 +213,51 @@ def test_x25519_points_of_small_order() -> None:
         with pytest.raises(PeerError, match="small order") as caught:
             pair.shared_secret(point.to_bytes(32, "little"))
         assert caught.value.notify == INVALID_SYNTAX
+
+
+# --- a library that fails ---
+
+
+def test_modp_when_the_library_has_dropped_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asymmetric, "dh", ModuleType("dh"), raising=False)
+    dh._ffdh.cache_clear()
+    with pytest.raises(CryptoError, match="finite fields") as caught:
+        generate(row("modp2048"), seeded_rng())
+    assert "curve25519" in caught.value.remedy
+    assert generate(row("ecp256"), seeded_rng()).public
+
+
+@pytest.mark.parametrize("group", DH, ids=lambda group: group.keyword)
+def test_a_group_that_this_build_lacks(group: Dh, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lacking(*_: object) -> None:
+        raise UnsupportedAlgorithm("not in this build")
+
+    for name in ("_ffdh", "ec.derive_private_key", "X25519PrivateKey.from_private_bytes"):
+        monkeypatch.setattr(f"espudp.crypto.dh.{name}", lacking)
+    with pytest.raises(CryptoError, match=group.keyword):
+        generate(group, seeded_rng())
+
+
+class Failing:
+    """A private key with which the library cannot calculate."""
+
+    def exchange(self, *_: object) -> bytes:
+        raise InternalError("OpenSSL has had enough", [])
+
+
+class TooShort:
+    """A private key with which the library calculates too little."""
+
+    def exchange(self, *_: object) -> bytes:
+        return b"\7"
+
+
+@pytest.mark.parametrize("broken", [Failing(), TooShort()], ids=["fails", "too short"])
+@pytest.mark.parametrize("group", DH, ids=lambda group: group.keyword)
+def test_a_failing_library_is_a_crypto_error(group: Dh, broken: object) -> None:
+    """CVE-2018-10811: nothing that a failed call left behind becomes a key."""
+    pair = generate(group, seeded_rng(1))
+    peer = generate(group, seeded_rng(2)).public
+    vars(pair)["_private"] = broken
+    with pytest.raises(CryptoError):
+        pair.shared_secret(peer)

@@ -1,6 +1,7 @@
 import hmac
 
 import pytest
+from cryptography.exceptions import UnsupportedAlgorithm
 
 from espudp.crypto.auth import equal, psk_auth
 from espudp.crypto.digest import cookie_mac, sha1
@@ -97,3 +98,25 @@ def test_a_generator_that_gives_too_little_is_noticed() -> None:
     assert draw(lambda n: b"x" * n, 5) == b"xxxxx"
     with pytest.raises(CryptoError):
         draw(lambda n: b"x" * (n - 1), 5)
+
+
+def test_a_failing_library_is_a_crypto_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CVE-2018-10811: nothing that a failed call left behind becomes a key."""
+
+    def fail(*_: object) -> None:
+        raise UnsupportedAlgorithm("not in this build")
+
+    p = BY_HASH["sha1"]
+    for module in ("prf", "digest"):
+        monkeypatch.setattr(f"espudp.crypto.{module}.keyed", fail)
+    monkeypatch.setattr("espudp.crypto.digest.Hash", fail)
+    with pytest.raises(CryptoError, match="prfsha1"):
+        prf(p, b"key", b"data")
+    with pytest.raises(CryptoError, match="prfsha1"):
+        prf_plus(p, b"key", b"data", 1)
+    with pytest.raises(CryptoError, match="prfsha1"):
+        psk_auth(p, b"psk", b"data")
+    with pytest.raises(CryptoError, match="SHA-1"):
+        sha1(b"data")
+    with pytest.raises(CryptoError, match="HMAC"):
+        cookie_mac(b"key", b"data")
