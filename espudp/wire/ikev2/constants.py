@@ -61,6 +61,9 @@ class PayloadType(IntEnum):
     CP = 47
     EAP = 48
     GSPM = 49  # RFC 6467
+    IDG = 50
+    GSA = 51
+    KD = 52
     SKF = 53  # RFC 7383
     PS = 54  # RFC 8019
 

@@ -381,7 +381,7 @@ class Configuration:
 
 @dataclass(frozen=True, slots=True)
 class Eap:
-    """EAP, section 3.16: one EAP message (RFC 3748 section 4) whose own length agrees."""
+    """EAP, section 3.16: one EAP message, whose own length must be that of the body (unlike in RFC 3748)."""
 
     TYPE: ClassVar[int] = c.PayloadType.EAP
     data: bytes

@@ -35,7 +35,7 @@ def _check_more(marker: int, more: int, reader: Reader) -> None:
     """The marker in front of a substructure must agree with whether another one follows."""
     expected = more if reader.remaining else _LAST
     if marker != expected:
-        raise WireError(f"marked {marker} where {expected} would say what follows")
+        raise WireError(f"marker {marker} where {expected} is due")
 
 
 @dataclass(frozen=True, slots=True)
