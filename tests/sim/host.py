@@ -81,6 +81,10 @@ class Host:
         self.on_event.append(again)
         connect()
 
+    def inject(self, payload: bytes, destination: str) -> None:
+        """Send a datagram that no tunnel of ours made, from port 4500 to port 4500."""
+        self._port.send(Datagram(UdpAddress(self.ip, NATT_PORT), UdpAddress(destination, NATT_PORT), payload))
+
     def die(self) -> None:
         """Vanish without a word, and forget everything."""
         self.alive = False

@@ -113,3 +113,13 @@ def test_an_address_is_taken_once() -> None:
     segment.attach(_A.ip, _Inbox(), Link(world, "one"))
     with pytest.raises(ValueError, match=r"192\.0\.2\.1 is taken"):
         segment.attach(_A.ip, _Inbox(), Link(world, "two"))
+
+
+def test_some_datagrams_can_be_spared() -> None:
+    def even(datagram: Datagram) -> bool:
+        return datagram.payload[3] % 2 == 0
+
+    arrived, _ = _sent(Quality(loss=0.5, corrupt=0.5, spares=even), count=200)
+    spared = [payload for payload in arrived if payload[:4] in {n.to_bytes(4) for n in range(0, 200, 2)}]
+    assert len({payload for payload in spared if not any(payload[4:])}) >= 100
+    assert len(arrived) < 180

@@ -1,0 +1,158 @@
+"""The places of the scenarios: a server in the world, and clients at home."""
+
+from dataclasses import dataclass, field
+from ipaddress import ip_network
+
+from espudp.ike.config import (
+    DYNAMIC,
+    ChildConfig,
+    ConnectionConfig,
+    Identity,
+    LifetimeConfig,
+    Limits,
+    ListenerConfig,
+    Timers,
+)
+from espudp.ike.narrowing import Selector
+from espudp.ike.proposals import EspProposal, IkeProposal
+from espudp.wire import natt
+from espudp.wire.selectors import TrafficSelector
+from tests.sim.host import NATT_PORT, Host
+from tests.sim.link import Datagram, Quality, Segment
+from tests.sim.nat import Nat
+from tests.sim.traffic import Flow
+from tests.sim.world import World
+
+SERVER_IP = "203.0.113.1"
+CLIENT_IP = "198.51.100.7"
+NAT_IP = "198.51.100.1"
+
+POOL = "10.99.0.0/24"
+SUBNET = "10.1.0.0/16"
+SERVER_INSIDE = "10.99.0.1"
+
+PSK = b"correct horse battery staple"
+
+FOREVER = LifetimeConfig(soft_seconds=None, hard_seconds=None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What a scenario may want to be otherwise; the rest is as most people have it."""
+
+    ike: tuple[str, ...] = ("aes128gcm16-prfsha256-curve25519",)
+    esp: tuple[str, ...] = ("aes128gcm16",)
+    psk: bytes = PSK
+    lifetime: LifetimeConfig = FOREVER
+    timers: Timers = field(default_factory=lambda: Timers(ike_lifetime=FOREVER))
+    limits: Limits = field(default_factory=Limits)
+    local: tuple[Selector | str, ...] | None = None
+    remote: tuple[Selector | str, ...] | None = None
+    force_encap: bool = False
+
+    def listener(self) -> ListenerConfig:
+        """The server's configuration: a pool, and a subnet behind it."""
+        return ListenerConfig(
+            local_identity=Identity.parse("server.example.org"),
+            psks=((None, self.psk),),
+            ike_proposals=tuple(map(IkeProposal.parse, self.ike)),
+            child=self._child(self.local or (POOL, SUBNET), self.remote or (DYNAMIC,)),
+            pool=(ip_network(POOL),),
+            dns=("10.1.0.53",),
+            force_encap=self.force_encap,
+            limits=self.limits,
+            timers=self.timers,
+        )
+
+    def connection(self, name: str = "client") -> ConnectionConfig:
+        """A client's configuration: it asks for an address, and for what is behind the server."""
+        return ConnectionConfig(
+            local_identity=Identity.parse(f"{name}@example.org"),
+            remote_identity=Identity.parse("server.example.org"),
+            psk=self.psk,
+            ike_proposals=tuple(map(IkeProposal.parse, self.ike)),
+            child=self._child(self.local or (DYNAMIC,), self.remote or (POOL, SUBNET)),
+            force_encap=self.force_encap,
+            timers=self.timers,
+        )
+
+    def _child(self, local: tuple[Selector | str, ...], remote: tuple[Selector | str, ...]) -> ChildConfig:
+        return ChildConfig(
+            local=_selectors(local),
+            remote=_selectors(remote),
+            proposals=tuple(map(EspProposal.parse, self.esp)),
+            lifetime=self.lifetime,
+        )
+
+
+def _selectors(given: tuple[Selector | str, ...]) -> tuple[Selector, ...]:
+    return tuple(TrafficSelector.from_network(s) if isinstance(s, str) else s for s in given)
+
+
+USUAL = Terms()
+
+
+@dataclass(slots=True)
+class Lab:
+    """A world with a server in it."""
+
+    seed: int = 0
+    terms: Terms = USUAL
+    server_terms: Terms | None = None
+    quality: Quality = field(default_factory=Quality)
+    """Of the clients' wires."""
+
+    world: World = field(init=False)
+    net: Segment = field(init=False)
+    server: Host = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.world = World(self.seed)
+        self.net = Segment(self.world, "internet")
+        terms = self.server_terms or self.terms
+        self.server = Host(self.world, self.net, SERVER_IP, name="server", listener=terms.listener())
+
+    def nat(self, ip: str = NAT_IP, **options: object) -> Nat:
+        """A NAT between clients and the world."""
+        return Nat(self.world, self.net, ip, **options)  # type: ignore[arg-type]
+
+    def client(self, name: str = "client", *, behind: Nat | None = None, number: int = 7) -> Host:
+        """A host that will connect: with an address of its own, or behind a NAT."""
+        segment, ip = (
+            (self.net, f"198.51.100.{number}") if behind is None else (behind.inside, f"192.168.1.{number}")
+        )
+        return Host(self.world, segment, ip, name=name, quality=self.quality)
+
+    def connect(self, client: Host, *, natt_only: bool = False, within: float = 30.0) -> int:
+        """Connect a client; returns its connection number once traffic may flow."""
+        client.connect(self.terms.connection(client.name), SERVER_IP, natt_only=natt_only)
+        self.world.run_until(lambda: client.up, within)
+        return client.connection
+
+    def flows(self, client: Host, **options: float) -> tuple[Flow, Flow]:
+        """Traffic between a client that is up and the server, both ways; not started."""
+        inside = client.address
+        there = Flow(self.world, client, self.server, inside, SERVER_INSIDE, **options)  # type: ignore[arg-type]
+        back = Flow(self.world, self.server, client, SERVER_INSIDE, inside, **options)  # type: ignore[arg-type]
+        return there, back
+
+    def exchange(self, client: Host, seconds: float = 2.0) -> tuple[Flow, Flow]:
+        """Let traffic flow for a while, and let the last of it arrive."""
+        flows = self.flows(client)
+        for flow in flows:
+            flow.start()
+        self.world.run(seconds)
+        for flow in flows:
+            flow.stop()
+        self.world.run(2.0)
+        return flows
+
+
+def is_esp(datagram: Datagram) -> bool:
+    """Whether this carries ESP."""
+    return datagram.source.port == NATT_PORT and natt.classify(datagram.payload) is natt.Kind.ESP
+
+
+def is_keepalive(datagram: Datagram) -> bool:
+    """Whether this only keeps a mapping alive."""
+    return datagram.source.port == NATT_PORT and natt.classify(datagram.payload) is natt.Kind.KEEPALIVE
