@@ -1,0 +1,209 @@
+"""The host's network configuration: what a tunnel adds to it, and its removal to the last rule.
+
+How packets find the tunnel, for each tunnelled subnet S, with the routes to all of them in a table of ours:
+
+    2k    to S                          lookup main, answers more specific than S only
+    2k+1  to S, without the mark's bits lookup our table                                -> TUN
+
+so that a subnet is chosen by longest prefix, as if our routes were in the main table, except that S itself
+goes into the tunnel even where the host has a route to exactly S; k counts from the longest prefix on. Outer
+packets carry the mark (SO_MARK), pass the second rule by and take the host's own routes: so 0.0.0.0/0, or a
+subnet with the peer in it, can be tunnelled without the tunnel swallowing itself.
+"""
+
+import contextlib
+import errno
+import ipaddress
+import socket
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from espudp.errors import HostError
+from espudp.host import changes
+from espudp.host.changes import Change, Sysctl, read_sysctl, write_sysctl
+from espudp.host.journal import Journal
+from espudp.host.netlink import RT_TABLE_MAIN, DeviceAddress, Netlink, Route, Rule
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+# Before the main table's rule (32766), after what an administrator puts first.
+FIRST_PRIORITY = 20_000
+
+# Documentation/networking/ip-sysctl.rst: rp_filter
+STRICT, LOOSE = 1, 2
+
+_NO_POLICY_ROUTING = (
+    "The kernel needs policy routing: CONFIG_IP_MULTIPLE_TABLES and, for IPv6, CONFIG_IPV6_MULTIPLE_TABLES."
+)
+_REMEDIES = {
+    errno.EPERM: "Run espudp as root, or give it CAP_NET_ADMIN.",
+    errno.EACCES: "IPv6 may be switched off: sysctl net.ipv6.conf.all.disable_ipv6=0.",
+    errno.EROFS: "In a container, set it when starting the container, e.g. docker run --sysctl.",
+    errno.EOPNOTSUPP: _NO_POLICY_ROUTING,
+    errno.EAFNOSUPPORT: _NO_POLICY_ROUTING,
+}
+
+
+class NetConf:
+    """Changes to this host's network, in groups replaced as a whole; journalled, and undone by `close`."""
+
+    def __init__(self, directory: Path, name: str) -> None:
+        """Undo first what killed processes have left. Raises HostError."""
+        self._netlink = Netlink()
+        self.recovered = self._recover(directory)
+        """What was undone, in words."""
+        self._journal = Journal.claim(directory, name)
+        self._groups: dict[str, list[Change]] = {}
+
+    @property
+    def name(self) -> str:
+        """The name that is ours among the processes of this host."""
+        return self._journal.name
+
+    def set_addresses(self, device: str, addresses: Iterable[str], *, prefix_routes: bool = False) -> None:
+        """Make these, with prefix lengths, the addresses of our device. Raises HostError."""
+        index = socket.if_nametoindex(device)
+        wanted = [DeviceAddress(index, address, prefix_routes) for address in addresses]
+        if any(":" in address.address for address in wanted):
+            allow_ipv6(device)
+        self.replace("addresses", wanted)
+
+    def set_routes(
+        self, device: str, networks: Iterable[Network], *, mark: int, sources: Sequence[str] = ()
+    ) -> None:
+        """Send these networks, and no others, into the device. Raises HostError.
+
+        `sources`: addresses of ours that the tunnel accepts, preferred by local programs, one per IP version.
+        """
+        index = socket.if_nametoindex(device)
+        table = mark + index
+        preferred = {ipaddress.ip_address(source).version: source for source in reversed(sources)}
+        ordered = sorted(set(networks), key=lambda n: (n.version, -n.prefixlen, n.network_address.packed))
+        routes = [Route(str(n), index, table, preferred.get(n.version)) for n in ordered]
+        rules = [rule for n in ordered for rule in _rules(n, table, mark)]
+        self.replace("routes", [*routes, *rules])
+
+    def accept_outer(self, peer: str, mark: int) -> None:
+        """Let the peer's datagrams in where strict reverse path filtering would look for them in the tunnel.
+
+        That filter asks where an unmarked packet to the peer would go. Raises HostError.
+        """
+        wanted: list[Change] = []
+        address = ipaddress.ip_address(peer)
+        if address.version == 4:  # IPv6 has no such setting
+            with contextlib.suppress(OSError):  # no route at the moment
+                device = socket.if_indextoname(self._netlink.next_hop(address, mark).device)
+                wanted = self._loose(f"net/ipv4/conf/{device}/rp_filter")
+        self.replace("rp_filter", wanted)
+
+    def forward(self, *, ipv4: bool, ipv6: bool) -> None:
+        """Switch IP forwarding on. Raises HostError."""
+        wanted: list[Change] = []
+        if ipv4:
+            wanted += self._sysctl("net/ipv4/ip_forward", "1")
+        if ipv6 and self._sysctl("net/ipv6/conf/all/forwarding", "1"):
+            # A router does not listen to router advertisements, unless told to (accept_ra = 2).
+            for path in sorted(changes.PROC_SYS.glob("net/ipv6/conf/*/accept_ra")):
+                name = str(path.relative_to(changes.PROC_SYS))
+                if read_sysctl(name) == "1":
+                    wanted += self._sysctl(name, "2")
+            wanted += self._sysctl("net/ipv6/conf/all/forwarding", "1")
+        self.replace("forwarding", wanted)
+
+    def own_addresses(self) -> list[str]:
+        """The addresses of the host, loopback and link-local ones aside."""
+        interfaces = (interface.ip for _, interface in self._netlink.addresses())
+        return [str(ip) for ip in interfaces if not (ip.is_loopback or ip.is_link_local)]
+
+    def replace(self, group: str, wanted: Sequence[Change]) -> None:
+        """Undo what the group has and should not, make what it lacks. Raises HostError."""
+        made = self._groups.setdefault(group, [])
+        for change in [c for c in reversed(made) if c not in wanted]:
+            self._undo(change)
+            made.remove(change)
+        for change in wanted:
+            if change not in made:
+                self._make(change)
+                made.append(change)
+
+    def close(self) -> None:
+        """Undo everything, last change first. Raises HostError after trying all, if something resists."""
+        trouble: list[str] = []
+        for change in reversed(list(self._journal.changes)):
+            try:
+                self._undo(change)
+            except HostError as error:
+                trouble.append(str(error))
+        self._groups.clear()
+        if trouble:
+            self._journal.release()
+        else:
+            self._journal.remove()
+        self._netlink.close()
+        if trouble:
+            raise HostError(" ".join(trouble), remedy="The next start of espudp tries again.")
+
+    def _sysctl(self, name: str, value: str) -> list[Change]:
+        """The change that sets a sysctl; none if the administrator did already."""
+        for other in self._journal.others():
+            if isinstance(other, Sysctl) and (other.name, other.value) == (name, value):
+                return [other]  # we need it as well: the last one to go restores it
+        former = read_sysctl(name)
+        return [] if former in (value, None) else [Sysctl(name, value, former or "")]
+
+    def _loose(self, name: str) -> list[Change]:
+        everywhere = int(read_sysctl("net/ipv4/conf/all/rp_filter") or 0)
+        here = int(read_sysctl(name) or 0)
+        for made in self._groups.get("rp_filter", []):
+            if isinstance(made, Sysctl) and made.name == name:
+                return [made]
+        return self._sysctl(name, str(LOOSE)) if max(everywhere, here) == STRICT else []
+
+    def _make(self, change: Change) -> None:
+        self._journal.record(change)
+        try:
+            changes.make(change, self._netlink)
+        except OSError as error:
+            self._journal.erase(change)
+            raise _refusal("made", change, error) from None
+
+    def _undo(self, change: Change) -> None:
+        if not (isinstance(change, Sysctl) and change in self._journal.others()):
+            try:
+                changes.undo(change, self._netlink)
+            except OSError as error:
+                raise _refusal("undone", change, error) from None
+        self._journal.erase(change)
+
+    def _recover(self, directory: Path) -> list[str]:
+        undone: list[str] = []
+        for journal in Journal.abandoned(directory):
+            for change in reversed(journal.changes):
+                if isinstance(change, Sysctl) and change in journal.others():
+                    continue
+                with contextlib.suppress(OSError):  # what resists now resisted a running process as well
+                    changes.undo(change, self._netlink)
+                    undone.append(changes.describe(change))
+            journal.remove()
+        return undone
+
+
+def _rules(network: Network, table: int, mark: int) -> list[Rule]:
+    priority = FIRST_PRIORITY + 2 * (network.max_prefixlen - network.prefixlen)
+    return [
+        Rule(priority, RT_TABLE_MAIN, str(network), suppress_prefix=network.prefixlen),
+        Rule(priority + 1, table, str(network), unless_mark=mark),
+    ]
+
+
+def allow_ipv6(device: str) -> None:
+    """Let our device have IPv6 addresses on a host that switches IPv6 off for new ones."""
+    with contextlib.suppress(OSError):
+        write_sysctl(f"net/ipv6/conf/{device}/disable_ipv6", "0")
+
+
+def _refusal(what: str, change: Change, error: OSError) -> HostError:
+    return HostError(
+        f"The {changes.describe(change)} could not be {what}: {error.strerror}.",
+        remedy=_REMEDIES.get(error.errno or 0, ""),
+    )
