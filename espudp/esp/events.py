@@ -1,0 +1,78 @@
+"""What the data path tells the rest."""
+
+from collections import deque
+from dataclasses import dataclass
+
+from espudp.esp.rate import TokenBucket
+from espudp.wire.address import Path
+
+# Unknown SPIs are anyone's to send: so many are told at once, and so many per second after that.
+UNKNOWN_SPI_BURST = 8
+UNKNOWN_SPI_PER_SECOND = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class SoftExpired:
+    """The SA pair has reached a soft limit: time to rekey it. Told once."""
+
+    connection: int
+    spi_in: int
+
+
+@dataclass(frozen=True, slots=True)
+class HardExpired:
+    """The SA pair has reached a hard limit or its last sequence number: it carries nothing more. Told once."""
+
+    connection: int
+    spi_in: int
+
+
+@dataclass(frozen=True, slots=True)
+class PeerMoved:
+    """An authentic packet, newer than all before, came over another path: all SAs of the connection use it now."""
+
+    connection: int
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownSpi:
+    """ESP for an SPI that is none of ours. Unauthenticated, and bounded in rate."""
+
+    spi: int
+    path: Path
+
+
+Event = SoftExpired | HardExpired | PeerMoved | UnknownSpi
+
+
+class EventQueue:
+    """Events to be told: two for each SA at most, one move for each connection, and the rest bounded in rate."""
+
+    __slots__ = ("_expiries", "_moves", "_unknown", "_unknown_rate")
+
+    def __init__(self) -> None:
+        self._moves: dict[int, Path] = {}
+        self._expiries: deque[SoftExpired | HardExpired] = deque()
+        self._unknown: deque[UnknownSpi] = deque(maxlen=UNKNOWN_SPI_BURST)
+        self._unknown_rate = TokenBucket(UNKNOWN_SPI_BURST, UNKNOWN_SPI_PER_SECOND)
+
+    def moved(self, connection: int, path: Path) -> None:
+        """Only the last of several moves that nobody has asked for yet matters."""
+        self._moves[connection] = path
+
+    def expired(self, event: SoftExpired | HardExpired) -> None:
+        self._expiries.append(event)
+
+    def unknown_spi(self, spi: int, path: Path, now: float) -> None:
+        if self._unknown_rate.take(now):
+            self._unknown.append(UnknownSpi(spi, path))
+
+    def pop(self) -> Event | None:
+        """The next event, or None. Where the peer is comes first, then what must be rekeyed."""
+        if self._moves:
+            connection = next(iter(self._moves))
+            return PeerMoved(connection, self._moves.pop(connection))
+        if self._expiries:
+            return self._expiries.popleft()
+        return self._unknown.popleft() if self._unknown else None

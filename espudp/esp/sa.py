@@ -1,0 +1,284 @@
+"""Security associations: what each direction of a child SA needs per packet, computed once.
+
+An outbound SA turns packets into ESP datagrams; an inbound one turns a datagram back into a
+plaintext that is authentic and no replay. Where packets come from and go to is `datapath.py`'s business.
+"""
+
+import struct
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from math import inf
+
+from espudp.crypto.aead import CipherKeys, make_opener, make_sealer
+from espudp.crypto.random import Rng, draw
+from espudp.crypto.suites import EspSuite
+from espudp.esp.drops import Drop
+from espudp.esp.padding import TRAILER_OCTETS, trailers
+from espudp.esp.replay import DEFAULT_WINDOW, ReplayWindow
+from espudp.esp.selectors import SelectorSet
+from espudp.wire.address import Path
+from espudp.wire.buffer import Buffer
+from espudp.wire.selectors import TrafficSelector
+
+# RFC 4303 section 2: SPI and sequence number
+ESP_HEADER_OCTETS = 8
+
+_HEADER = struct.Struct("!II")
+# RFC 4106 section 5, RFC 7634 section 2.1: what an AEAD authenticates in front, with ESN
+_ESN_AAD = struct.Struct("!III")
+
+_LOW = (1 << 32) - 1
+_COUNTER = (1 << 64) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Lifetime:
+    """The limits of an SA pair; None: no such limit.
+
+    Seconds count from installation, bytes (of inner packets) and packets for each direction by itself. A
+    soft limit asks for a rekey, a hard one ends the SA (RFC 4301 section 4.4.2.1). The packet that reaches a
+    hard limit in bytes is still carried.
+    """
+
+    soft_seconds: float | None = None
+    hard_seconds: float | None = None
+    soft_bytes: int | None = None
+    hard_bytes: int | None = None
+    soft_packets: int | None = None
+    hard_packets: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChildKeys:
+    """All that the data path must know of a child SA: a pair of SAs, one for each direction."""
+
+    connection: int
+    spi_in: int
+    spi_out: int
+    suite: EspSuite
+    keys_in: CipherKeys = field(repr=False)
+    keys_out: CipherKeys = field(repr=False)
+    local: tuple[TrafficSelector, ...]
+    remote: tuple[TrafficSelector, ...]
+    path: Path
+    """Where the peer is; of a connection with several SAs, the last one said holds for all."""
+    lifetime: Lifetime
+    follow_peer: bool
+    """Whether authentic traffic from elsewhere moves the connection there (RFC 7296 section 2.23)."""
+    inner_mtu: int
+    """The largest inner packet, in octets, that fits the path."""
+    replay_window: int = DEFAULT_WINDOW
+    """In packets; 0: no replay check."""
+    replaces: int | None = None
+    """The inbound SPI of the SA pair that this one succeeds."""
+    sent: int = 0
+    """The last sequence number already used with `keys_out`: for keys that outlive a process."""
+    received: int = 0
+    """The highest sequence number already received under `keys_in`."""
+
+
+class Usage:
+    """What went through one SA, and how far it may go."""
+
+    __slots__ = ("hard_octets", "hard_packets", "octets", "packets", "soft_octets", "soft_packets")
+
+    def __init__(self, lifetime: Lifetime) -> None:
+        self.packets = 0
+        self.octets = 0
+        self.hard_packets = _limit(lifetime.hard_packets)
+        self.hard_octets = _limit(lifetime.hard_bytes)
+        self.soft_packets = min(_limit(lifetime.soft_packets), self.hard_packets)
+        self.soft_octets = min(_limit(lifetime.soft_bytes), self.hard_octets)
+
+    def has_room(self, packets: int, octets: int) -> bool:
+        """Whether so much more stays within the hard limits."""
+        return self.packets + packets <= self.hard_packets and self.octets + octets <= self.hard_octets
+
+    @property
+    def worn(self) -> bool:
+        """A soft limit is reached, or a hard one."""
+        return self.packets >= self.soft_packets or self.octets >= self.soft_octets
+
+    @property
+    def spent(self) -> bool:
+        """A hard limit is reached."""
+        return self.packets >= self.hard_packets or self.octets >= self.hard_octets
+
+
+def _limit(value: float | None) -> float:
+    return inf if value is None else value
+
+
+class OutboundSa:
+    """Seals packets. The caller sees to it that `usage.has_room` for them."""
+
+    __slots__ = (
+        *("child", "drops", "remote", "selectors", "sequence", "spi", "suite", "usage"),
+        *("_block", "_iv_base", "_sealer", "_trailers"),
+    )
+
+    def __init__(self, keys: ChildKeys, child: "Child", rng: Rng) -> None:
+        suite = keys.suite
+        self.spi = keys.spi_out
+        self.suite = suite
+        self.child = child
+        self.remote = keys.remote
+        self.selectors = SelectorSet(source=keys.local, destination=keys.remote)
+        self.drops: Counter[Drop] = Counter()
+        self.sequence = keys.sent
+        self.usage = Usage(keys.lifetime)
+        # RFC 4303 section 3.3.3: the sequence number never cycles. The SA is worn an eighth before.
+        last = _COUNTER if suite.esn else _LOW
+        self.usage.hard_packets = min(self.usage.hard_packets, last - keys.sent)
+        self.usage.soft_packets = min(self.usage.soft_packets, last - (last >> 3) - keys.sent)
+        self._sealer = make_sealer(suite.encr, suite.integ, keys.keys_out, rng)
+        # The IV of an AEAD counts from anywhere, and never comes back to where it was within an SA. Keys
+        # set up by hand are used again after a restart, when a count from zero would repeat nonces.
+        self._iv_base = int.from_bytes(draw(rng, 8), "big")
+        self._block = suite.encr.block_octets
+        self._trailers = trailers(self._block)
+
+    def __repr__(self) -> str:
+        return f"<OutboundSa {self.spi:#010x} {self.suite.name}>"
+
+    def seal(self, packets: Sequence[Buffer]) -> list[bytes]:
+        """One ESP datagram, from the SPI on, for each IP packet (RFC 4303 section 3.3)."""
+        spi, aead, esn = self.spi, self.suite.integ is None, self.suite.esn
+        seal, block, iv_base = self._sealer.seal, self._block, self._iv_base
+        datagrams: list[bytes] = []
+        for packet in packets:
+            # Used up before it is used: an error below costs a number and never repeats a nonce.
+            self.sequence = sequence = self.sequence + 1
+            self.usage.packets += 1
+            size = len(packet)
+            self.usage.octets += size
+            header = aad = _HEADER.pack(spi, sequence & _LOW)
+            tail = b""
+            if esn and aead:
+                aad = _ESN_AAD.pack(spi, sequence >> 32, sequence & _LOW)
+            elif esn:
+                # RFC 4303 section 2.2.1: authenticated, and not sent
+                tail = (sequence >> 32).to_bytes(4, "big")
+            plaintext = b"".join((packet, self._trailers[packet[0] >> 4][size % block]))
+            datagrams.append(header + seal((iv_base + sequence) & _COUNTER, aad, plaintext, tail))
+        return datagrams
+
+
+class InboundSa:
+    """Opens datagrams."""
+
+    __slots__ = (
+        *("checked", "child", "drops", "min_octets", "selectors", "spi", "suite", "usage", "window"),
+        "_opener",
+    )
+
+    def __init__(self, keys: ChildKeys, child: "Child") -> None:
+        suite = keys.suite
+        self.spi = keys.spi_in
+        self.suite = suite
+        self.child = child
+        self.selectors = SelectorSet(source=keys.remote, destination=keys.local)
+        # The addresses of the last packet that the selectors let through without a look at its ports.
+        self.checked = b""
+        self.drops: Counter[Drop] = Counter()
+        self.usage = Usage(keys.lifetime)
+        self.window = ReplayWindow(keys.replay_window, suite.esn, keys.received)
+        self.min_octets = ESP_HEADER_OCTETS + suite.encr.iv_octets + TRAILER_OCTETS + suite.icv_octets
+        self._opener = make_opener(suite.encr, suite.integ, keys.keys_in)
+
+    def __repr__(self) -> str:
+        return f"<InboundSa {self.spi:#010x} {self.suite.name}>"
+
+    def open(self, datagram: Buffer) -> bytes | Drop:
+        """The plaintext with its trailer; or why there is none, and then nothing has changed."""
+        if len(datagram) < self.min_octets:
+            return Drop.RUNT
+        # RFC 4303 section 3.4.3: first the window, then the ICV, then the window moves.
+        sequence = self.window.check(int.from_bytes(datagram[4:8], "big"))
+        if sequence is None:
+            return Drop.REPLAY
+        view = memoryview(datagram)
+        aad: Buffer = view[:8]
+        tail = b""
+        if self.suite.esn:
+            if self.suite.integ is None:
+                aad = _ESN_AAD.pack(self.spi, sequence >> 32, sequence & _LOW)
+            else:
+                tail = (sequence >> 32).to_bytes(4, "big")
+        plaintext = self._opener.open(aad, view[8:], tail)
+        if plaintext is None:
+            return Drop.INTEGRITY
+        self.window.commit(sequence)
+        return plaintext
+
+
+class State(Enum):
+    """Where in its life a child SA is."""
+
+    STANDBY = "standby"
+    """Receives; packets still go out through the SA that it replaces (RFC 7296 section 2.8)."""
+    ACTIVE = "active"
+    LINGERING = "lingering"
+    """Removed; receives what is still on its way."""
+    EXPIRED = "expired"
+    """Carries nothing more, and waits to be removed."""
+
+
+class Peer:
+    """What the SAs of one connection share."""
+
+    __slots__ = ("children", "connection", "follow", "last_inbound", "path")
+
+    def __init__(self, connection: int, path: Path) -> None:
+        self.connection = connection
+        self.path = path
+        self.follow = False
+        self.last_inbound: float | None = None
+        self.children: dict[int, Child] = {}
+
+
+class Child:
+    """A child SA: two SAs of opposite direction that come, live and go together."""
+
+    __slots__ = (
+        *("ends_at", "inbound", "inner_mtu", "installed_at", "lifetime", "local", "outbound"),
+        *("peer", "remote", "soft_at", "soft_told", "state", "successors"),
+    )
+
+    def __init__(self, keys: ChildKeys, peer: Peer, now: float, rng: Rng) -> None:
+        """Raises CryptoError or ConfigError if the keys or the replay window do not fit the suite."""
+        self.peer = peer
+        self.local = keys.local
+        self.remote = keys.remote
+        self.lifetime = keys.lifetime
+        self.inbound = InboundSa(keys, self)
+        self.outbound = OutboundSa(keys, self, rng)
+        self.state = State.STANDBY
+        self.inner_mtu = keys.inner_mtu
+        self.successors: list[Child] = []
+        self.installed_at = now
+        self.soft_at = now + _limit(keys.lifetime.soft_seconds)
+        self.soft_told = False
+        # The hard limit, or the end of lingering.
+        self.ends_at = now + _limit(keys.lifetime.hard_seconds)
+
+    @property
+    def due(self) -> float:
+        """When time alone changes something next; infinity: never."""
+        if self.state is State.EXPIRED:
+            return inf
+        if self.soft_told or self.state is State.LINGERING:
+            return self.ends_at
+        return min(self.soft_at, self.ends_at)
+
+    @property
+    def worn(self) -> bool:
+        """A limit in packets or octets is reached, in either direction."""
+        return self.outbound.usage.worn or self.inbound.usage.worn
+
+    @property
+    def spent(self) -> bool:
+        """A hard limit in packets or octets is reached, in either direction."""
+        return self.outbound.usage.spent or self.inbound.usage.spent

@@ -1,0 +1,131 @@
+"""The security policy database, outbound: packet -> outbound SA (RFC 4301 section 4.4.1).
+
+Each SA is filed under the smallest network that covers each of its remote selectors, one table per prefix
+length. A lookup goes from the longest prefix to the shortest, and is as fast for ten thousand peers with an
+address each as for one. In one network, SAs for certain ports come before SAs for all traffic, and newer
+ones before older. What was found is remembered, until something changes.
+"""
+
+from bisect import insort
+from collections.abc import Iterator
+
+from espudp.esp.sa import OutboundSa
+from espudp.esp.selectors import Verdict
+from espudp.wire.buffer import Buffer
+from espudp.wire.ip import Flow, parse_flow
+from espudp.wire.selectors import TrafficSelector
+
+# How many decisions are remembered, by addresses and by flow; then both memories start anew.
+CACHE_SIZE = 1 << 14
+
+# Bits of an address (32 or 128: IPv4 and IPv6 are filed apart), prefix length, network number.
+_Block = tuple[int, int, int]
+
+
+class _Entry:
+    """An SA in one network of the table."""
+
+    __slots__ = ("order", "sa")
+
+    def __init__(self, sa: OutboundSa, selector: TrafficSelector, serial: int) -> None:
+        self.sa = sa
+        self.order = (selector.any_traffic, -serial)
+
+
+class Spd:
+    """Outbound SAs by the packets they may carry."""
+
+    __slots__ = ("_by_addresses", "_by_flow", "_filed", "_serial", "_tables")
+
+    def __init__(self) -> None:
+        # address bits -> prefix length, longest first -> network number -> entries, best first
+        self._tables: dict[int, dict[int, dict[int, list[_Entry]]]] = {32: {}, 128: {}}
+        self._filed: dict[OutboundSa, list[_Block]] = {}
+        self._serial = 0
+        self._by_addresses: dict[bytes, OutboundSa] = {}
+        self._by_flow: dict[Flow, OutboundSa] = {}
+
+    def __contains__(self, sa: OutboundSa) -> bool:
+        return sa in self._filed
+
+    def add(self, sa: OutboundSa) -> None:
+        """From now on the SA is the first choice among equals."""
+        self.remove(sa)
+        self._serial += 1
+        self._filed[sa] = []
+        for selector in sa.remote:
+            block = _cover(selector)
+            bits, prefix, network = block
+            tables = self._tables[bits]
+            if prefix not in tables:
+                tables[prefix] = {}
+                self._tables[bits] = dict(sorted(tables.items(), reverse=True))
+            entries = self._tables[bits][prefix].setdefault(network, [])
+            insort(entries, _Entry(sa, selector, self._serial), key=lambda entry: entry.order)
+            self._filed[sa].append(block)
+        self._forget()
+
+    def remove(self, sa: OutboundSa) -> None:
+        """Does nothing if it is not there."""
+        for bits, prefix, network in self._filed.pop(sa, ()):
+            table = self._tables[bits].get(prefix, {})
+            entries = [entry for entry in table.get(network, ()) if entry.sa is not sa]
+            if entries:
+                table[network] = entries
+            else:
+                table.pop(network, None)
+            if not table:
+                self._tables[bits].pop(prefix, None)
+        self._forget()
+
+    def lookup(self, addresses: bytes, packet: Buffer) -> OutboundSa | None:
+        """The SA for a packet, whose source and destination `addresses` are, packed one behind the other."""
+        return self._by_addresses.get(addresses) or self._decide(addresses, packet)
+
+    def _decide(self, addresses: bytes, packet: Buffer) -> OutboundSa | None:
+        """By the addresses if they settle it, else by the flow."""
+        flow: Flow | None = None
+        for sa in self._candidates(addresses):
+            verdict = sa.selectors.verdict(addresses)
+            if verdict is Verdict.ALL and flow is None:
+                self._make_room()
+                self._by_addresses[addresses] = sa
+                return sa
+            if verdict is Verdict.NONE:
+                continue
+            if flow is None:
+                if (flow := parse_flow(packet)) is None:
+                    return None
+                flow = flow._replace(tos=0, length=0)
+                if (known := self._by_flow.get(flow)) is not None:
+                    return known
+            if sa.selectors.matches(flow):
+                self._make_room()
+                self._by_flow[flow] = sa
+                return sa
+        return None
+
+    def _candidates(self, addresses: bytes) -> Iterator[OutboundSa]:
+        """The SAs whose remote network holds the destination, best first."""
+        half = len(addresses) // 2
+        bits = half * 8
+        destination = int.from_bytes(addresses[half:], "big")
+        for prefix, table in self._tables[bits].items():
+            for entry in table.get(destination >> (bits - prefix), ()):
+                yield entry.sa
+
+    def _make_room(self) -> None:
+        if len(self._by_addresses) + len(self._by_flow) >= CACHE_SIZE:
+            self._forget()
+
+    def _forget(self) -> None:
+        self._by_addresses.clear()
+        self._by_flow.clear()
+
+
+def _cover(selector: TrafficSelector) -> _Block:
+    """The smallest network that holds the selector's whole range."""
+    bits = selector.first.max_prefixlen
+    first, last = int(selector.first), int(selector.last)
+    prefix = bits - (first ^ last).bit_length()
+    return bits, prefix, first >> (bits - prefix)
