@@ -23,7 +23,7 @@ RUNTIME_DIRECTORY = "/run/espudp"
 SUFFIX = ".journal"
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-_NAMESPACE = Path("/proc/self/ns/net")
+_NAMESPACE = Path("/proc/thread-self/ns/net")
 
 
 def runtime_directory(*, create: bool = False) -> Path:

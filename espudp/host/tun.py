@@ -73,13 +73,20 @@ class TunDevice:
         self._device.up()
 
     def read_batch(self, limit: int) -> list[bytes]:
-        """Up to `limit` packets that are waiting; empty when there is none or the link is down."""
+        """Up to `limit` packets that are waiting; empty when there is none or the link is down.
+
+        Raises HostError when somebody has removed the device.
+        """
         packets: list[bytes] = []
         try:
             while len(packets) < limit:
                 packets.append(os.read(self._fd, MAX_PACKET_OCTETS))
-        except OSError:  # EAGAIN: drained; EIO, EBADFD: the link is down or gone, and has nothing to read
-            pass
+        except OSError as error:  # EAGAIN: drained; EIO: the link is down
+            if error.errno == errno.EBADFD:
+                raise HostError(
+                    f"The TUN device {self.name} was removed.",
+                    remedy="Start espudp again; end it with Ctrl-C or SIGTERM.",
+                ) from None
         return packets
 
     def write_batch(self, packets: Iterable[bytes]) -> None:
