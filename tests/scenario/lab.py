@@ -1,7 +1,7 @@
 """The places of the scenarios: a server in the world, and clients at home."""
 
 from dataclasses import dataclass, field
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 
 from espudp.ike.config import (
     DYNAMIC,
@@ -13,6 +13,7 @@ from espudp.ike.config import (
     ListenerConfig,
     Timers,
 )
+from espudp.ike.events import AddressAssigned
 from espudp.ike.narrowing import Selector
 from espudp.ike.proposals import EspProposal, IkeProposal
 from espudp.wire import natt
@@ -48,6 +49,8 @@ class Terms:
     limits: Limits = field(default_factory=Limits)
     local: tuple[Selector | str, ...] | None = None
     remote: tuple[Selector | str, ...] | None = None
+    pool: tuple[str, ...] = (POOL,)
+    request: tuple[str, ...] = ("any4",)
     force_encap: bool = False
 
     def listener(self) -> ListenerConfig:
@@ -56,8 +59,8 @@ class Terms:
             local_identity=Identity.parse("server.example.org"),
             psks=((None, self.psk),),
             ike_proposals=tuple(map(IkeProposal.parse, self.ike)),
-            child=self._child(self.local or (POOL, SUBNET), self.remote or (DYNAMIC,)),
-            pool=(ip_network(POOL),),
+            child=self._child(self.local or (*self.pool, SUBNET), self.remote or (DYNAMIC,)),
+            pool=tuple(ip_network(pool) for pool in self.pool),
             dns=("10.1.0.53",),
             force_encap=self.force_encap,
             limits=self.limits,
@@ -71,7 +74,8 @@ class Terms:
             remote_identity=Identity.parse("server.example.org"),
             psk=self.psk,
             ike_proposals=tuple(map(IkeProposal.parse, self.ike)),
-            child=self._child(self.local or (DYNAMIC,), self.remote or (POOL, SUBNET)),
+            child=self._child(self.local or (DYNAMIC,), self.remote or (*self.pool, SUBNET)),
+            request_addresses=self.request,
             force_encap=self.force_encap,
             timers=self.timers,
         )
@@ -102,6 +106,7 @@ class Lab:
     quality: Quality = field(default_factory=Quality)
     """Of the clients' wires."""
 
+    server_ip: str = SERVER_IP
     world: World = field(init=False)
     net: Segment = field(init=False)
     server: Host = field(init=False)
@@ -110,35 +115,42 @@ class Lab:
         self.world = World(self.seed)
         self.net = Segment(self.world, "internet")
         terms = self.server_terms or self.terms
-        self.server = Host(self.world, self.net, SERVER_IP, name="server", listener=terms.listener())
+        self.server = Host(self.world, self.net, self.server_ip, name="server", listener=terms.listener())
 
     def nat(self, ip: str = NAT_IP, **options: object) -> Nat:
         """A NAT between clients and the world."""
         return Nat(self.world, self.net, ip, **options)  # type: ignore[arg-type]
 
-    def client(self, name: str = "client", *, behind: Nat | None = None, number: int = 7) -> Host:
+    def client(
+        self, name: str = "client", *, behind: Nat | None = None, number: int = 7, ip: str = ""
+    ) -> Host:
         """A host that will connect: with an address of its own, or behind a NAT."""
-        segment, ip = (
-            (self.net, f"198.51.100.{number}") if behind is None else (behind.inside, f"192.168.1.{number}")
-        )
-        return Host(self.world, segment, ip, name=name, quality=self.quality)
+        segment, network = (self.net, "198.51.100") if behind is None else (behind.inside, "192.168.1")
+        return Host(self.world, segment, ip or f"{network}.{number}", name=name, quality=self.quality)
 
     def connect(self, client: Host, *, natt_only: bool = False, within: float = 30.0) -> int:
         """Connect a client; returns its connection number once traffic may flow."""
-        client.connect(self.terms.connection(client.name), SERVER_IP, natt_only=natt_only)
+        client.connect(self.terms.connection(client.name), self.server_ip, natt_only=natt_only)
         self.world.run_until(lambda: client.up, within)
         return client.connection
 
-    def flows(self, client: Host, **options: float) -> tuple[Flow, Flow]:
+    def flows(
+        self, client: Host, *, interval: float = 0.1, server_inside: str = SERVER_INSIDE
+    ) -> tuple[Flow, Flow]:
         """Traffic between a client that is up and the server, both ways; not started."""
-        inside = client.address
-        there = Flow(self.world, client, self.server, inside, SERVER_INSIDE, **options)  # type: ignore[arg-type]
-        back = Flow(self.world, self.server, client, SERVER_INSIDE, inside, **options)  # type: ignore[arg-type]
+        version = ip_address(server_inside).version
+        (inside,) = (
+            a for a in client.told(AddressAssigned)[-1].addresses if ip_address(a).version == version
+        )
+        there = Flow(self.world, client, self.server, inside, server_inside, interval=interval)
+        back = Flow(self.world, self.server, client, server_inside, inside, interval=interval)
         return there, back
 
-    def exchange(self, client: Host, seconds: float = 2.0) -> tuple[Flow, Flow]:
+    def exchange(
+        self, client: Host, seconds: float = 2.0, *, server_inside: str = SERVER_INSIDE
+    ) -> tuple[Flow, Flow]:
         """Let traffic flow for a while, and let the last of it arrive."""
-        flows = self.flows(client)
+        flows = self.flows(client, server_inside=server_inside)
         for flow in flows:
             flow.start()
         self.world.run(seconds)

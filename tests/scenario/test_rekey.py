@@ -18,10 +18,11 @@ PFS = Terms(esp=("aes128gcm16-curve25519",))
 TERMS = pytest.mark.parametrize("terms", [NO_PFS, PFS], ids=["without PFS", "with PFS"])
 
 
-def rekey_child(host: Host) -> None:
-    """Start to rekey the newest child SA, as its soft lifetime does."""
-    child = host.children()[-1]
-    host.do(lambda tunnel: tunnel.rekey_child(child.connection, child.spi_in, host.world.now))
+def rekey_child(host: Host, child: ChildInstalled | None = None) -> None:
+    """Start to rekey a child SA, the newest if none is named, as its soft lifetime does."""
+    child = child or host.children()[-1]
+    connection, spi_in = child.connection, child.spi_in
+    host.do(lambda tunnel: tunnel.rekey_child(connection, spi_in, host.world.now))
 
 
 def rekey_ike(host: Host) -> None:
@@ -41,7 +42,7 @@ def one_pair(client: Host, server: Host) -> bool:
 class Traffic:
     """Flows both ways for as long as the scenario goes on, which has to lose nothing."""
 
-    def __init__(self, lab: Lab, client: Host, interval: float = 0.01) -> None:
+    def __init__(self, lab: Lab, client: Host, interval: float = 0.02) -> None:
         self._lab = lab
         self._flows: tuple[Flow, Flow] = lab.flows(client, interval=interval)
         for flow in self._flows:
