@@ -1,0 +1,126 @@
+"""Files that hold secrets: made readable by their owner alone, and refused when others can read them."""
+
+import base64
+import errno
+import os
+import stat
+from pathlib import Path
+
+from espudp.errors import ConfigError, HostError
+
+# 32 octets of chance: as strong as the strongest suite, and typed by nobody.
+PSK_OCTETS = 32
+MAX_FILE_OCTETS = 1 << 16
+
+CONFIG_VARIABLE = "ESPUDP_CONFIG_DIR"
+CONFIG_DIRECTORY = "/etc/espudp"
+
+
+def default_psk_file() -> Path:
+    """Where `espudp listen` keeps the PSK it made: /etc/espudp/psk, or in $ESPUDP_CONFIG_DIR."""
+    return Path(os.environ.get(CONFIG_VARIABLE, CONFIG_DIRECTORY)) / "psk"
+
+
+def read_secret(path: Path, *, what: str) -> bytes:
+    """The octets of a secret file; `what` names it to the user. Raises ConfigError, without the octets."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise _unreadable(path, what, error) from None
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if stat.S_ISDIR(status.st_mode):
+            raise ConfigError(f"the {what} {path} is a directory", field=what, remedy="Name the file in it.")
+        # A pipe or a secret mounted by a container engine has an owner and a mode as well.
+        if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+            raise ConfigError(
+                f"the {what} {path} is accessible to others (mode {stat.S_IMODE(status.st_mode):04o})",
+                field=what,
+                remedy=f"Make it its owner's alone: chmod 600 {path}",
+            )
+        content = file.read(MAX_FILE_OCTETS + 1)
+    if len(content) > MAX_FILE_OCTETS:
+        raise ConfigError(
+            f"the {what} {path} has more than {MAX_FILE_OCTETS} octets",
+            field=what,
+            remedy="Is it the right file?",
+        )
+    return content
+
+
+def read_psk(path: Path) -> bytes:
+    """The PSK in a file: its content without white space around it. Raises ConfigError."""
+    psk = read_secret(path, what="PSK file").strip()
+    if not psk:
+        raise ConfigError(
+            f"the PSK file {path} is empty",
+            field="psk-file",
+            remedy=f"Write a long random one into it: openssl rand -base64 32 > {path}",
+        )
+    return psk
+
+
+def write_secret(path: Path, content: bytes, *, overwrite: bool = False) -> None:
+    """Write a file of mode 0600, making its directory (0700) if need be.
+
+    Raises HostError, and ConfigError where the file exists and is not to be overwritten.
+    """
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Written aside and moved into place: no moment at which half of it, or a wider mode, can be seen.
+        aside = path.with_name(f".{path.name}.{os.getpid()}")
+        descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(descriptor)
+            if overwrite:
+                aside.replace(path)
+            else:
+                os.link(aside, path)
+        finally:
+            aside.unlink(missing_ok=True)
+    except FileExistsError:
+        raise ConfigError(
+            f"{path} exists already", field="output", remedy="Name another file, or remove that one first."
+        ) from None
+    except OSError as error:
+        raise HostError(
+            f"{path} could not be written: {error.strerror}.",
+            remedy="Run espudp as root, or choose a file in a directory of yours.",
+        ) from None
+
+
+def obtain_psk(path: Path) -> tuple[bytes, bool]:
+    """The PSK in a file, which is made with a strong one if it is missing; whether it was.
+
+    Raises ConfigError and HostError.
+    """
+    if path.exists():
+        return read_psk(path), False
+    psk = generate_psk()
+    write_secret(path, psk + b"\n")
+    return psk, True
+
+
+def generate_psk() -> bytes:
+    """A strong PSK of letters, digits, - and _, which needs no quoting in a shell."""
+    while True:
+        psk = base64.urlsafe_b64encode(os.urandom(PSK_OCTETS)).rstrip(b"=")
+        if not psk.startswith(b"-"):  # else a command line takes it for an option
+            return psk
+
+
+def _unreadable(path: Path, what: str, error: OSError) -> ConfigError:
+    if error.errno == errno.ENOENT:
+        return ConfigError(
+            f"the {what} {path} does not exist",
+            field=what,
+            remedy="Copy it from the other host, readable by its owner alone (chmod 600).",
+        )
+    return ConfigError(
+        f"the {what} {path} cannot be read: {error.strerror}",
+        field=what,
+        remedy="Run espudp as its owner, or as root.",
+    )
