@@ -18,10 +18,12 @@ from espudp.crypto.suites import EspSuite
 from espudp.esp import datapath
 from espudp.esp.datapath import DataPath
 from espudp.esp.sa import ChildKeys, Lifetime
+from espudp.esp.snapshot import SaSnapshot
 from espudp.ike import events
 from espudp.ike.config import ChildConfig, ConnectionConfig, ListenerConfig
 from espudp.ike.endpoint import Endpoint
 from espudp.ike.keylog import KeyLogEntry
+from espudp.ike.snapshot import ConnectionSnapshot
 from espudp.manual import ManualConfig
 from espudp.wire import natt
 from espudp.wire.address import Path
@@ -86,8 +88,8 @@ class _Connection:
 class TunnelSnapshot:
     """What `espudp status` shows. Never a key."""
 
-    connections: list[object]
-    sas: list[object]
+    connections: list[ConnectionSnapshot]
+    sas: list[SaSnapshot]
     mtus: dict[int, int]
     drops: dict[str, int]
 
