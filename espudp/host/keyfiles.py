@@ -27,10 +27,11 @@ def read_secret(path: Path, *, what: str) -> bytes:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
         raise _unreadable(path, what, error) from None
+    status = os.fstat(descriptor)
+    if stat.S_ISDIR(status.st_mode):
+        os.close(descriptor)
+        raise ConfigError(f"the {what} {path} is a directory", field=what, remedy="Name the file in it.")
     with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if stat.S_ISDIR(status.st_mode):
-            raise ConfigError(f"the {what} {path} is a directory", field=what, remedy="Name the file in it.")
         # A pipe or a secret mounted by a container engine has an owner and a mode as well.
         if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
             raise ConfigError(
@@ -65,30 +66,36 @@ def write_secret(path: Path, content: bytes, *, overwrite: bool = False) -> None
 
     Raises HostError, and ConfigError where the file exists and is not to be overwritten.
     """
+    # Written aside and moved into place: no moment at which half of it, or a wider mode, can be seen.
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # Written aside and moved into place: no moment at which half of it, or a wider mode, can be seen.
-        aside = path.with_name(f".{path.name}.{os.getpid()}")
+        if not path.parent.is_dir():
+            path.parent.mkdir(mode=0o700, parents=True)
         descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(descriptor)
-            if overwrite:
-                aside.replace(path)
-            else:
-                os.link(aside, path)
+            _put(aside, path, overwrite=overwrite)
         finally:
             aside.unlink(missing_ok=True)
-    except FileExistsError:
-        raise ConfigError(
-            f"{path} exists already", field="output", remedy="Name another file, or remove that one first."
-        ) from None
     except OSError as error:
         raise HostError(
             f"{path} could not be written: {error.strerror}.",
             remedy="Run espudp as root, or choose a file in a directory of yours.",
+        ) from None
+
+
+def _put(aside: Path, path: Path, *, overwrite: bool) -> None:
+    if overwrite:
+        aside.replace(path)
+        return
+    try:
+        os.link(aside, path)
+    except FileExistsError:
+        raise ConfigError(
+            f"{path} exists already", field="output", remedy="Name another file, or remove that one first."
         ) from None
 
 
