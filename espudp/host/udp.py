@@ -4,6 +4,7 @@ A wildcard socket learns with IP_PKTINFO which of our addresses a datagram came 
 from which one to send; so `Path.local` is a true address, and a host with several answers from the right one.
 """
 
+import contextlib
 import errno
 import ipaddress
 import socket
@@ -196,16 +197,49 @@ def open_listening(bind: str | None, ports: Iterable[int], *, mark: int) -> Sock
     return SocketSet(sockets)
 
 
-def open_calling(ip: str, port: int, *, mark: int) -> UdpSocket:
-    """A socket for an initiator: on `port` if that is free, else on any. Raises HostError."""
+@dataclass(frozen=True, slots=True)
+class CallingSockets:
+    """An initiator's sockets, by IP version."""
+
+    natt: dict[int, UdpSocket]
+    plain: dict[int, UdpSocket]
+    """For IKE without the non-ESP marker."""
+
+    @property
+    def all(self) -> SocketSet:
+        """Both kinds."""
+        return SocketSet([*self.natt.values(), *self.plain.values()])
+
+
+def open_calling(bind: str | None, port: int, plain_port: int | None, *, mark: int) -> CallingSockets:
+    """Sockets on these ports where they are free, else on any; IPv6 as well where the host has it.
+
+    Raises HostError.
+    """
+    sockets = CallingSockets({}, {})
     try:
+        for ip in ("0.0.0.0", "::") if bind is None else (bind,):
+            for found, wanted in ((sockets.natt, port), (sockets.plain, plain_port)):
+                if wanted is None:
+                    continue
+                others = {s.port for s in sockets.all.sockets if s not in found.values()}
+                opened = _open_any(ip, wanted, mark, others, optional=bind is None and ip == "::")
+                if opened is not None:
+                    found[opened.version] = opened
+    except HostError:
+        sockets.all.close()
+        raise
+    return sockets
+
+
+def _open_any(ip: str, port: int, mark: int, others: set[int], *, optional: bool) -> UdpSocket | None:
+    """On `port` if it is free, else on one that is none of `others`: the port tells the kinds apart."""
+    with contextlib.suppress(OSError):
         return UdpSocket(ip, port, mark=mark)
-    except OSError as error:
-        if error.errno not in (errno.EADDRINUSE, errno.EACCES):
-            raise _refusal(ip, port, error) from None
-    opened = _open(ip, 0, mark, optional=False)
-    if opened is None:
-        raise HostError("The kernel has no UDP socket for us.")
+    opened = _open(ip, 0, mark, optional=optional)
+    while opened is not None and opened.port in others:
+        opened.close()
+        opened = _open(ip, 0, mark, optional=optional)
     return opened
 
 

@@ -1,0 +1,179 @@
+"""`espudp connect`: one IKEv2 connection, kept up."""
+
+import asyncio
+import os
+import random
+import socket
+from contextlib import suppress
+from ipaddress import ip_address
+
+from espudp.errors import HostError
+from espudp.host.options import ConnectOptions, Reporter, Severity
+from espudp.host.session import EXIT_FAILURE, Session
+from espudp.host.udp import CallingSockets, Outlook, SocketSet, open_calling, outlook
+from espudp.ike.events import AddressAssigned, ChildInstalled, ConnectionDown, ConnectionUp
+from espudp.tunnel import Event, Tunnel
+from espudp.wire.address import Path, UdpAddress
+
+# Local ports that are asked for first: some peers answer these only.
+IKE_PORT, NATT_PORT = 500, 4500
+
+# From one try to the next: doubled each time, and shortened by up to a half, so that the clients of a gateway
+# that restarts do not all come at once.
+RETRY_SECONDS_MIN, RETRY_SECONDS_MAX = 1.0, 60.0
+LOOKUP_SECONDS = 5.0
+
+
+class ConnectSession(Session):
+    """Dials, and dials again with back-off when the peer vanishes."""
+
+    role = "connect"
+
+    def __init__(self, options: ConnectOptions, report: Reporter) -> None:
+        super().__init__(options, report)
+        self._options = options
+        self._calling = CallingSockets({}, {})
+        self._known: list[str] = []  # the peer's addresses, as last looked up
+        self._failures = 0  # since the last success
+        self._up: ConnectionUp | None = None
+        self._dialling: asyncio.Task[None] | None = None
+
+    def open_sockets(self) -> SocketSet:
+        """Of both IP versions: which one it is shows only when the name is looked up."""
+        plain = None if self._options.ike_port is None else IKE_PORT
+        self._calling = open_calling(self._options.bind, NATT_PORT, plain, mark=self.mark)
+        return self._calling.all
+
+    def make_tunnel(self) -> Tunnel:
+        """IKE goes without marker on the plain sockets' ports, whichever they are."""
+        plain_ports = frozenset(s.port for s in self._calling.plain.values())
+        return Tunnel(os.urandom, ike_ports=plain_ports)
+
+    def begin(self) -> None:
+        """Dial for the first time."""
+        self._dial_after(0.0)
+
+    def handle(self, event: Event) -> None:
+        """Addresses, the line that says what we got, and what to do when it is over."""
+        match event:
+            case ConnectionUp():
+                self._up = event
+            case AddressAssigned():
+                self.dns = event.dns
+                self.routing.set_addresses(event.addresses)
+            case ChildInstalled() if event.replaces is None:
+                self._failures = 0
+                self.tell(self._summary(event), event=event)
+            case ConnectionDown():
+                self._on_down(event)
+
+    def _summary(self, child: ChildInstalled) -> str:
+        addresses = ", ".join(address.partition("/")[0] for address in self.routing.addresses)
+        subnets = ", ".join(str(selector) for selector in child.remote)
+        facts = [
+            f"address {addresses}" if addresses else "no virtual address",
+            f"subnets {subnets}",
+            f"suite {child.suite.name}",
+            f"NAT: {self._up.nat}" if self._up else "",
+            f"MTU {self.inner_mtu(child.connection)}",
+            f"device {self.tun.name}",
+        ]
+        who = f"{self._options.host} ({child.path.remote})"
+        return f"Connected to {who}: {'; '.join(fact for fact in facts if fact)}."
+
+    def _on_down(self, event: ConnectionDown) -> None:
+        was_up, self._up = self._up is not None, None
+        lost = "The connection is lost" if was_up else "The connection did not come up"
+        if not (event.retry and self._options.retry):
+            self.tell(f"{lost}: {event.reason}.", Severity.ERROR, event.remedy, event)
+            self.end(EXIT_FAILURE)
+            return
+        self._retry(f"{lost}: {event.reason}", event.remedy, event)
+
+    def _retry(self, what: str, remedy: str, event: Event | None = None) -> None:
+        longest = min(RETRY_SECONDS_MIN * 2**self._failures, RETRY_SECONDS_MAX)
+        delay = longest * random.uniform(0.5, 1.0)
+        self._failures = min(self._failures + 1, 16)
+        self.tell(f"{what}; trying again in {delay:.1f} s.", Severity.WARNING, remedy, event)
+        self._dial_after(delay)
+
+    # Dialling
+
+    def _dial_after(self, delay: float) -> None:
+        self._dialling = asyncio.get_running_loop().create_task(self._dial(delay))
+
+    async def _dial(self, delay: float) -> None:
+        await asyncio.sleep(delay)
+        try:
+            remote_ip, way = await self._find_peer()
+        except HostError as error:
+            if not self._known:  # not once found: more likely a mistake than a bad moment
+                self.fail(error)
+            elif not self.closing:
+                self._retry(str(error).rstrip("."), error.remedy)
+            return
+        if self.closing:
+            return
+        path, float_path = self._paths_to(remote_ip, way)
+        self.tell(f"Connecting to {self._options.host} ({path.remote}).", Severity.DETAIL)
+        self.paths.ask(remote_ip)
+        self.driver.command(
+            lambda tunnel, now: tunnel.connect(self._options.config, path, float_path, now)
+        )
+
+    async def _find_peer(self) -> tuple[str, Outlook]:
+        """The peer's address to try this time, and the way there. Raises HostError."""
+        addresses = await self._look_up()
+        turn = self._failures % len(addresses)
+        trouble: HostError | None = None
+        for remote_ip in addresses[turn:] + addresses[:turn]:
+            if ip_address(remote_ip).version not in self._calling.natt:
+                continue
+            try:
+                return remote_ip, outlook(remote_ip, mark=self.mark, bind=self._options.bind)
+            except HostError as error:
+                trouble = trouble or error
+        raise trouble or HostError(
+            f"{self._options.host} has no address of the IP version that we have sockets for.",
+            remedy="Leave --bind out, or bind to an address of the peer's IP version.",
+        )
+
+    async def _look_up(self) -> list[str]:
+        """The peer's addresses; those known before if the name service is out of reach, as it may well be
+        while everything goes into a tunnel that is down. Raises HostError.
+        """
+        host = self._options.host
+        with suppress(ValueError):
+            self._known = [str(ip_address(host))]
+            return self._known
+        loop = asyncio.get_running_loop()
+        try:
+            found = await asyncio.wait_for(
+                loop.getaddrinfo(host, None, type=socket.SOCK_DGRAM), LOOKUP_SECONDS
+            )
+            self._known = list(dict.fromkeys(str(info[4][0]) for info in found))
+        except (OSError, TimeoutError, UnicodeError) as error:
+            if not self._known:
+                reason = getattr(error, "strerror", None) or "the name service does not answer"
+                raise HostError(
+                    f"The name {host} was not found: {reason}.",
+                    remedy="Check the spelling and the network, or give the address instead of the name.",
+                ) from None
+        return self._known
+
+    def _paths_to(self, remote_ip: str, way: Outlook) -> tuple[Path, Path | None]:
+        """Where IKE_SA_INIT goes, and what follows it, if elsewhere (RFC 7296 section 2.23)."""
+        version = ip_address(remote_ip).version
+        natt = Path(
+            UdpAddress(way.local_ip, self._calling.natt[version].port),
+            UdpAddress(remote_ip, self._options.port),
+        )
+        if self._options.ike_port is None:
+            return natt, None
+        plain = Path(
+            UdpAddress(way.local_ip, self._calling.plain[version].port),
+            UdpAddress(remote_ip, self._options.ike_port),
+        )
+        return plain, natt
+
+

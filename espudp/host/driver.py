@@ -1,0 +1,183 @@
+"""The event loop around a tunnel: whatever can be read goes in, whatever comes out is sent.
+
+Every wake-up is the same: drain a source in one batch, tell the tunnel, transmit. `transmit` sends the
+datagrams, delivers the packets, hands the events on, and re-arms the one timer.
+"""
+
+import asyncio
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from enum import Enum
+from typing import TypeVar
+
+from espudp.errors import HostError
+from espudp.host.tun import TunDevice
+from espudp.host.udp import SocketSet, Train, UdpSocket
+from espudp.tunnel import Event, Tunnel
+
+T = TypeVar("T")
+
+# Packets or datagrams a wake-up takes at most, so that no source starves the others.
+BATCH = 64
+
+# Trains that wait for room in a socket's buffer: past it they are dropped, as in any queue.
+BACKLOG_TRAINS = 256
+
+# The event loop counts in milliseconds; a deadline that rounds to now must not make it spin.
+MIN_SLEEP_SECONDS = 0.001
+
+
+class Drop(Enum):
+    """Why a datagram that the tunnel wanted to send was not."""
+
+    BACKLOG = "send queue full"
+    NO_SOCKET = "no socket for its path"
+
+
+class Driver:
+    """Moves packets and datagrams between a tunnel and the operating system, on the running event loop."""
+
+    def __init__(
+        self,
+        tunnel: Tunnel,
+        sockets: SocketSet,
+        tun: TunDevice,
+        *,
+        on_event: Callable[[Event], None],
+        on_failure: Callable[[HostError], None],
+    ) -> None:
+        """`on_event` gets the tunnel's events, `on_failure` what makes it useless to go on."""
+        self._tunnel = tunnel
+        self._sockets = sockets
+        self._tun = tun
+        self._on_event = on_event
+        self._on_failure = on_failure
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._deadline: float | None = None
+        self._transmitting = False
+        self._backlog: dict[UdpSocket, deque[Train]] = {}
+        self.drops: Counter[Drop] = Counter()
+
+    def start(self) -> None:
+        """Begin to read."""
+        for udp in self._sockets.sockets:
+            self._loop.add_reader(udp.fileno(), self._datagrams_wait, udp)
+        self._loop.add_reader(self._tun.fileno(), self._packets_wait)
+        self._transmit()
+
+    def stop(self) -> None:
+        """Let go of the loop. The sockets and the device stay open."""
+        for udp in self._sockets.sockets:
+            self._loop.remove_reader(udp.fileno())
+            self._loop.remove_writer(udp.fileno())
+        self._loop.remove_reader(self._tun.fileno())
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def command(self, act: Callable[[Tunnel, float], T]) -> T:
+        """Give the tunnel a command, and send what follows from it."""
+        result = act(self._tunnel, time.monotonic())
+        self._transmit()
+        return result
+
+    # Wake-ups
+
+    def _packets_wait(self) -> None:
+        try:
+            packets = self._tun.read_batch(BATCH)
+        except HostError as error:
+            self._loop.remove_reader(self._tun.fileno())
+            self._on_failure(error)
+            return
+        if packets:
+            self._tunnel.receive_packets(packets, time.monotonic())
+            self._transmit()
+
+    def _datagrams_wait(self, udp: UdpSocket) -> None:
+        now = time.monotonic()
+        for path, datagrams in udp.receive_batch(BATCH):
+            self._tunnel.receive_datagrams(datagrams, path, now)
+        self._transmit()
+
+    def _time_is_up(self) -> None:
+        self._timer = self._deadline = None
+        try:
+            self._tunnel.handle_timer(time.monotonic())
+        finally:
+            self._transmit()
+
+    def _room_waits(self, udp: UdpSocket) -> None:
+        """The socket takes datagrams again: first those that have waited."""
+        backlog = self._backlog[udp]
+        while backlog:
+            rest = _send(udp, backlog[0])
+            if rest is not None:
+                backlog[0] = rest
+                return
+            backlog.popleft()
+        del self._backlog[udp]
+        self._loop.remove_writer(udp.fileno())
+        if not self._backlog:
+            self._loop.add_reader(self._tun.fileno(), self._packets_wait)
+
+    # What comes out
+
+    def _transmit(self) -> None:
+        """Empty the tunnel. An event's handler may give commands: those are served by the outer call."""
+        if self._transmitting:
+            return
+        self._transmitting = True
+        try:
+            while True:
+                for train in self._tunnel.datagrams_to_send(time.monotonic()):
+                    self._send(train)
+                self._tun.write_batch(self._tunnel.packets_to_deliver())
+                event = self._tunnel.next_event()
+                if event is None:
+                    break
+                self._on_event(event)
+        finally:
+            self._transmitting = False
+            self._arm()
+
+    def _send(self, train: Train) -> None:
+        udp = self._sockets.for_path(train[0])
+        if udp is None:
+            self.drops[Drop.NO_SOCKET] += len(train[1])
+            return
+        backlog = self._backlog.get(udp)
+        if backlog is not None:
+            if len(backlog) < BACKLOG_TRAINS:
+                backlog.append(train)
+            else:
+                self.drops[Drop.BACKLOG] += len(train[1])
+            return
+        rest = _send(udp, train)
+        if rest is not None:
+            self._wait_for_room(udp, rest)
+
+    def _wait_for_room(self, udp: UdpSocket, rest: Train) -> None:
+        """The socket's buffer is full: packets wait in the TUN device, whose queue their senders feel."""
+        self._loop.remove_reader(self._tun.fileno())
+        self._backlog[udp] = deque([rest])
+        self._loop.add_writer(udp.fileno(), self._room_waits, udp)
+
+    def _arm(self) -> None:
+        """One timer. A deadline that moves away leaves it alone: it fires for nothing once, and is re-armed."""
+        deadline = self._tunnel.poll_timer()
+        if deadline is None or (self._deadline is not None and self._deadline <= deadline):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._deadline = deadline
+        delay = max(MIN_SLEEP_SECONDS, deadline - time.monotonic())
+        self._timer = self._loop.call_later(delay, self._time_is_up)
+
+
+def _send(udp: UdpSocket, train: Train) -> Train | None:
+    """What is left of the train when the socket takes no more."""
+    path, datagrams = train
+    done = udp.send(train)
+    return None if done == len(datagrams) else (path, datagrams[done:])

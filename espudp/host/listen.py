@@ -1,0 +1,95 @@
+"""`espudp listen`: any number of peers."""
+
+import os
+from ipaddress import ip_interface
+
+from espudp.errors import HostError
+from espudp.host.options import ListenOptions, Reporter, Severity
+from espudp.host.session import Session
+from espudp.host.udp import SocketSet, open_listening
+from espudp.ike.events import ChildInstalled, ConnectionDown, ConnectionUp, PeerAddressAssigned, PeerRefused
+from espudp.ike.pool import AddressPool
+from espudp.tunnel import Event, Tunnel
+from espudp.wire.selectors import TrafficSelector
+
+
+class ListenSession(Session):
+    """Waits, and serves whoever proves to be a peer."""
+
+    role = "listen"
+
+    def __init__(self, options: ListenOptions, report: Reporter) -> None:
+        super().__init__(options, report)
+        self._options = options
+        self._up: dict[int, ConnectionUp] = {}
+        self._peer_addresses: dict[int, tuple[str, ...]] = {}
+
+    def open_sockets(self) -> SocketSet:
+        """On the ports that peers know."""
+        options = self._options
+        ports = (options.port,) if options.ike_port is None else (options.ike_port, options.port)
+        return open_listening(options.bind, ports, mark=self.mark)
+
+    def make_tunnel(self) -> Tunnel:
+        """Raises ConfigError for a pool without room."""
+        plain = self._options.ike_port
+        return Tunnel(
+            os.urandom,
+            listener=self._options.config,
+            ike_ports=frozenset() if plain is None else frozenset({plain}),
+        )
+
+    def begin(self) -> None:
+        """Our own addresses, whose prefixes are the routes to the peers'; and forwarding."""
+        pool = AddressPool(self._options.config.pool)
+        own = [f"{ip}/{net.prefixlen}" for ip, net in zip(pool.own, pool.networks, strict=True)]
+        self.routing.direct = pool.networks
+        self.routing.set_addresses(own, prefix_routes=True)
+        if self._options.forward:
+            self._forward()
+        ports = " and ".join(str(port) for port in sorted({s.port for s in self.sockets.sockets}))
+        where = self._options.bind or "every address"
+        inside = ", ".join(str(ip_interface(address).ip) for address in own) or "no address of its own"
+        self.tell(f"Listening on {where}, UDP {ports}; {self.tun.name} has {inside}.")
+
+    def handle(self, event: Event) -> None:
+        """A line for each peer that comes, goes, or is turned away."""
+        match event:
+            case ConnectionUp():
+                self._up[event.connection] = event
+            case PeerAddressAssigned():
+                self._peer_addresses[event.connection] = event.addresses
+            case ChildInstalled() if event.replaces is None:
+                self.tell(self._arrival(event), event=event)
+            case ConnectionDown():
+                self._peer_addresses.pop(event.connection, None)
+                if (up := self._up.pop(event.connection, None)) is not None:
+                    text = f"{up.remote_identity} ({up.path.remote}) is gone: {event.reason}."
+                    self.tell(text, remedy=event.remedy, event=event)
+            case PeerRefused():
+                text = f"Refused {event.path.remote}: {event.reason}."
+                self.tell(text, Severity.WARNING, event.detail, event)
+
+    def _arrival(self, child: ChildInstalled) -> str:
+        up = self._up.get(child.connection)
+        who = f"{up.remote_identity} ({child.path.remote})" if up else str(child.path.remote)
+        addresses = ", ".join(self._peer_addresses.get(child.connection, ()))
+        facts = [
+            f"address {addresses}" if addresses else "",
+            f"reaches {', '.join(map(str, child.local))}",
+            f"suite {child.suite.name}",
+            f"NAT: {up.nat}" if up else "",
+            f"MTU {self.inner_mtu(child.connection)}",
+        ]
+        return f"{who} is connected: {'; '.join(fact for fact in facts if fact)}."
+
+    def _forward(self) -> None:
+        """Without it peers reach this host only; so it is worth a warning, not the end."""
+        selectors = [s for s in self._options.config.child.local if isinstance(s, TrafficSelector)]
+        versions = {item.version for item in (*selectors, *self._options.config.pool)}
+        try:
+            self.netconf.forward(ipv4=4 in versions, ipv6=6 in versions)
+        except HostError as error:
+            self.tell(
+                f"Peers reach this host, and nothing behind it: {error}", Severity.WARNING, error.remedy
+            )

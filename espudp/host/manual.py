@@ -1,0 +1,63 @@
+"""Manual keys: both SAs from a file, and no IKE."""
+
+import os
+
+from espudp.host.options import ManualOptions, Reporter, Severity
+from espudp.host.session import EXIT_FAILURE, Session
+from espudp.host.udp import SocketSet, open_listening, outlook
+from espudp.ike.events import ConnectionDown
+from espudp.tunnel import Event, ManualUp, Tunnel
+from espudp.wire.address import Path, UdpAddress
+
+
+class ManualSession(Session):
+    """One pair of SAs, from start to end."""
+
+    role = "manual"
+
+    def __init__(self, options: ManualOptions, report: Reporter) -> None:
+        super().__init__(options, report)
+        self._options = options
+
+    def open_sockets(self) -> SocketSet:
+        """On the port that the file names."""
+        return open_listening(self._options.bind, (self._options.config.port,), mark=self.mark)
+
+    def make_tunnel(self) -> Tunnel:
+        """No port is for plain IKE: there is none."""
+        return Tunnel(os.urandom, ike_ports=frozenset())
+
+    def begin(self) -> None:
+        """Addresses, and the SAs."""
+        config = self._options.config
+        self.routing.set_addresses(config.addresses)
+        if self._options.forward:
+            versions = {selector.version for selector in config.local}
+            self.netconf.forward(ipv4=4 in versions, ipv6=6 in versions)
+        path = self._path()
+        if config.peer is not None:
+            self.paths.ask(config.peer.ip)
+        self.driver.command(lambda tunnel, now: tunnel.install_manual(config, path, now))
+
+    def handle(self, event: Event) -> None:
+        """Up at once, and down when a lifetime says so."""
+        match event:
+            case ManualUp():
+                subnets = ", ".join(str(selector) for selector in event.child.remote)
+                peer = event.child.path.remote if self._options.config.peer else "whoever has the keys"
+                self.tell(
+                    f"Manual keys with {peer}: subnets {subnets}; suite {event.child.suite.name}; "
+                    f"device {self.tun.name}.",
+                    event=event,
+                )
+            case ConnectionDown():
+                self.tell(f"The tunnel is down: {event.reason}.", Severity.ERROR, event.remedy, event)
+                self.end(EXIT_FAILURE)
+
+    def _path(self) -> Path:
+        """Where the peer is; until that is learnt, nowhere: what we send is refused, and counted."""
+        config = self._options.config
+        if config.peer is None:
+            return Path(UdpAddress("0.0.0.0", config.port), UdpAddress("0.0.0.0", 0))
+        way = outlook(config.peer.ip, mark=self.mark, bind=self._options.bind)
+        return Path(UdpAddress(way.local_ip, config.port), config.peer)

@@ -1,0 +1,94 @@
+"""Which networks go into the tunnel: those that the child SAs reach."""
+
+from collections.abc import Iterable
+from ipaddress import ip_address
+
+from espudp.host.netconf import NetConf, Network
+from espudp.wire.selectors import TrafficSelector
+
+_Child = tuple[int, int]  # connection, inbound SPI
+
+
+class Routing:
+    """Keeps the addresses and routes of our device in step with the child SAs.
+
+    The last routes stay when the last child SA goes: while a peer is away nothing goes around the tunnel.
+    """
+
+    def __init__(self, netconf: NetConf, device: str, mark: int) -> None:
+        self._netconf = netconf
+        self._device = device
+        self._mark = mark
+        self._reached: dict[_Child, tuple[Network, ...]] = {}
+        self._sources: tuple[str, ...] = ()
+        self.addresses: tuple[str, ...] = ()
+        """Ours inside the tunnel, with prefix lengths."""
+        self.direct: tuple[Network, ...] = ()
+        """Networks that have their route already, with the addresses."""
+
+    @property
+    def networks(self) -> set[Network]:
+        """What is routed on behalf of child SAs."""
+        return {network for networks in self._reached.values() for network in networks}
+
+    def set_addresses(self, addresses: Iterable[str], *, prefix_routes: bool = False) -> None:
+        """Make these ours; without a prefix length they stand for themselves alone. Raises HostError."""
+        self.addresses = tuple(_with_prefix(address) for address in addresses)
+        self._netconf.set_addresses(self._device, self.addresses, prefix_routes=prefix_routes)
+
+    def add(
+        self,
+        child: _Child,
+        local: tuple[TrafficSelector, ...],
+        remote: tuple[TrafficSelector, ...],
+    ) -> None:
+        """A child SA carries traffic from `local` to `remote` now. Raises HostError."""
+        networks = (network for selector in remote for network in selector.networks())
+        reached = tuple(n for n in networks if not any(_contains(other, n) for other in self.direct))
+        if not reached:
+            return
+        self._reached[child] = reached
+        self._sources = self._accepted_sources(local)
+        self._apply()
+
+    def peer_at(self, peer_ip: str) -> None:
+        """The peer sends from there: let that in even if the address is routed. Raises HostError."""
+        address = ip_address(peer_ip)
+        if not address.is_unspecified and any(address in network for network in self.networks):
+            self._netconf.accept_outer(peer_ip, self._mark)
+
+    def remove(self, child: _Child) -> None:
+        """A child SA is gone. Raises HostError."""
+        if self._reached.pop(child, None) is not None and self._reached:
+            self._apply()
+
+    def remove_connection(self, connection: int) -> None:
+        """All child SAs of a connection are gone. Raises HostError."""
+        for child in [child for child in self._reached if child[0] == connection]:
+            self.remove(child)
+
+    def _apply(self) -> None:
+        self._netconf.set_routes(self._device, self.networks, mark=self._mark, sources=self._sources)
+
+    def _accepted_sources(self, local: tuple[TrafficSelector, ...]) -> tuple[str, ...]:
+        """Addresses of this host that the child SA lets through, those inside the tunnel first."""
+        own = [address.partition("/")[0] for address in self.addresses]
+        return tuple(ip for ip in (*own, *self._netconf.own_addresses()) if _selects(local, ip))
+
+
+def _with_prefix(address: str) -> str:
+    return address if "/" in address else f"{address}/{ip_address(address).max_prefixlen}"
+
+
+def _contains(outer: Network, inner: Network) -> bool:
+    return (
+        outer.version == inner.version
+        and outer.prefixlen <= inner.prefixlen
+        and inner.network_address in outer
+    )
+
+
+def _selects(selectors: tuple[TrafficSelector, ...], ip: str) -> bool:
+    address = ip_address(ip)
+    wanted = TrafficSelector(address, address)
+    return any(selector.intersect(wanted) is not None for selector in selectors)

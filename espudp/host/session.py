@@ -1,0 +1,256 @@
+"""A running peer, from its first socket to its last rule undone: what connect, listen and manual share."""
+
+import asyncio
+import signal
+import time
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from espudp.errors import ConfigError, EspudpError, HostError
+from espudp.esp.sa import ChildKeys
+from espudp.host.commands import Commands
+from espudp.host.control import ControlServer
+from espudp.host.driver import Driver
+from espudp.host.journal import runtime_directory
+from espudp.host.netconf import NetConf
+from espudp.host.options import HostOptions, Report, Reporter, Severity
+from espudp.host.pathmtu import INTERVAL_SECONDS, PathMtus
+from espudp.host.routing import Routing
+from espudp.host.tun import TunDevice
+from espudp.host.udp import SocketSet
+from espudp.ike.events import (
+    ChildInstalled,
+    ChildRemoved,
+    ConnectionDown,
+    ConnectionUp,
+    Diagnostic,
+    PathChanged,
+)
+from espudp.tunnel import Event, ManualUp, MtuChanged, Tunnel
+
+# Marks outer packets, as one bit that others are unlikely to use. All our processes share it, so that none
+# takes another's outer packets into its tunnel.
+DEFAULT_MARK = 0x2000_0000
+
+# What nearly every path carries, until the path and the suite are known.
+INITIAL_MTU = 1400
+# RFC 8200 section 5: below it the kernel takes IPv6 away from the device.
+MIN_IPV6_MTU = 1280
+
+# How long the peers' answers to our DELETE are waited for.
+FAREWELL_SECONDS = 2.0
+
+EXIT_OK, EXIT_FAILURE = 0, 1
+
+
+class Session:
+    """One TUN device, its sockets and its tunnel. A subclass says what the events mean to it."""
+
+    role = ""
+
+    def __init__(self, options: HostOptions, report: Reporter) -> None:
+        self._host_options = options
+        self._report = report
+        self._mtus: dict[int, int] = {}
+        self._closing = False
+        self.mark = DEFAULT_MARK if options.mark is None else options.mark
+        self.connections: set[int] = set()
+        """Those that are up."""
+        self.dns: tuple[str, ...] = ()
+        """DNS servers that the peer offers; nothing is done with them."""
+        self.started = time.time()
+
+    # What a subclass says
+
+    def open_sockets(self) -> SocketSet:
+        """Raises HostError."""
+        raise NotImplementedError
+
+    def make_tunnel(self) -> Tunnel:
+        """Called when `sockets` are open."""
+        raise NotImplementedError
+
+    def begin(self) -> None:
+        """Everything is open: set addresses, start what is to be started. Raises HostError."""
+        raise NotImplementedError
+
+    def handle(self, event: Event) -> None:
+        """What an event means here, after what it means to every session. Raises HostError, ConfigError."""
+        raise NotImplementedError
+
+    # Life
+
+    async def run(self) -> int:
+        """Until it ends by itself or by a signal; the exit code. Raises ConfigError, HostError at first."""
+        self._loop = asyncio.get_running_loop()
+        self._end: asyncio.Future[int] = self._loop.create_future()
+        self._all_down = asyncio.Event()
+        self._loop.set_exception_handler(self._unexpected)
+        with ExitStack() as stack:
+            directory = self._open(stack)
+            control = ControlServer(directory, self.netconf.name, Commands(self).handlers())
+            await control.start()
+            self.driver.start()
+            try:
+                return await self._live()
+            finally:
+                self.driver.stop()
+                await control.close()
+
+    def _open(self, stack: ExitStack) -> Path:
+        options = self._host_options
+        self.sockets = self.open_sockets()
+        stack.callback(self.sockets.close)
+        self.tunnel = self.make_tunnel()
+        self.tun = TunDevice(options.device, options.mtu or INITIAL_MTU)
+        stack.callback(self.tun.close)
+        directory = runtime_directory(create=True)
+        self.netconf = NetConf(directory, options.name or self.tun.name)
+        stack.callback(self._undo)
+        if self.netconf.recovered:
+            what = ", ".join(self.netconf.recovered)
+            self.tell(f"Undone what a killed espudp had left: {what}.", Severity.DETAIL)
+        self.tun.up()
+        self.routing = Routing(self.netconf, self.tun.name, self.mark)
+        self.paths = PathMtus(self._path_mtu_changed, mark=self.mark, bind=options.bind)
+        self.driver = Driver(
+            self.tunnel, self.sockets, self.tun, on_event=self._on_event, on_failure=self.fail
+        )
+        return directory
+
+    async def _live(self) -> int:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            self._loop.add_signal_handler(number, self._on_signal)
+        ticker = self._loop.create_task(self._watch_paths())
+        try:
+            self.begin()
+            code = await self._end
+            await self._say_goodbye()
+            return code
+        finally:
+            ticker.cancel()
+
+    def _on_signal(self) -> None:
+        if self._end.done():  # for the second time: do not wait for the peers
+            self._all_down.set()
+        self.end(EXIT_OK)
+
+    async def _say_goodbye(self) -> None:
+        """DELETE to every peer, and a moment for their answers."""
+        self._closing = True
+        self.driver.command(lambda tunnel, now: tunnel.close_all(now))
+        if self.connections:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._all_down.wait(), FAREWELL_SECONDS)
+
+    def _undo(self) -> None:
+        try:
+            self.netconf.close()
+        except HostError as error:
+            self.tell(str(error), Severity.WARNING, error.remedy)
+
+    async def _watch_paths(self) -> None:
+        while True:
+            await asyncio.sleep(INTERVAL_SECONDS)
+            self.paths.ask_next()
+
+    # For subclasses
+
+    @property
+    def closing(self) -> bool:
+        """The end has begun."""
+        return self._closing or self._end.done()
+
+    def end(self, code: int) -> None:
+        """Stop, unless that has begun already."""
+        if not self._end.done():
+            self._end.set_result(code)
+
+    def fail(self, error: EspudpError) -> None:
+        """Something that makes it useless to go on."""
+        self.tell(str(error), Severity.ERROR, error.remedy)
+        self.end(EXIT_FAILURE)
+
+    def tell(
+        self, text: str, severity: Severity = Severity.INFO, remedy: str = "", event: Event | None = None
+    ) -> None:
+        """One line for the user, and one of what to do."""
+        self._report(Report(text, severity, remedy, event))
+
+    def inner_mtu(self, connection: int) -> int | None:
+        """In octets, once it is known."""
+        return self._mtus.get(connection)
+
+    # Events that mean the same to every session
+
+    def _on_event(self, event: Event) -> None:
+        try:
+            self._take_note(event)
+            if not self.closing:
+                self.handle(event)
+        except (HostError, ConfigError) as error:
+            self.fail(error)
+
+    def _take_note(self, event: Event) -> None:
+        match event:
+            case ConnectionUp():
+                self.connections.add(event.connection)
+                self.paths.add(event.connection, event.path.remote.ip)
+            case ManualUp():
+                self.connections.add(event.connection)
+                self._route(event.connection, event.child)
+            case ChildInstalled():
+                self._route(event.connection, event)
+            case ChildRemoved():
+                self.routing.remove((event.connection, event.spi_in))
+            case ConnectionDown():
+                self._forget(event.connection)
+            case PathChanged():
+                self.tell(f"The peer is at {event.path.remote} now.", Severity.DETAIL, event=event)
+                self.paths.add(event.connection, event.path.remote.ip)
+                self.routing.peer_at(event.path.remote.ip)
+            case MtuChanged():
+                self._mtus[event.connection] = event.mtu
+                self._set_mtu()
+            case Diagnostic():
+                self.tell(event.text, Severity.DETAIL, event=event)
+
+    def _route(self, connection: int, child: ChildInstalled | ChildKeys) -> None:
+        self.routing.add((connection, child.spi_in), child.local, child.remote)
+        self.routing.peer_at(child.path.remote.ip)
+
+    def _forget(self, connection: int) -> None:
+        self.connections.discard(connection)
+        self.paths.remove(connection)
+        self._mtus.pop(connection, None)
+        if not self._closing:
+            self.routing.remove_connection(connection)
+        if not self.connections:
+            self._all_down.set()
+
+    def _path_mtu_changed(self, remote_ip: str, mtu: int) -> None:
+        self.driver.command(lambda tunnel, _: tunnel.set_path_mtu(remote_ip, mtu))
+
+    def _set_mtu(self) -> None:
+        """The device takes what the best connection carries; the tunnel fragments or answers for others."""
+        if self._host_options.mtu is not None or not self._mtus:
+            return
+        mtu = max(self._mtus.values())
+        if any(":" in address for address in self.routing.addresses):
+            mtu = max(mtu, MIN_IPV6_MTU)
+        if mtu != self.tun.mtu:
+            self.tun.mtu = mtu
+
+    def _unexpected(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """A mistake of ours in a callback: the packets at hand are lost, everything else goes on."""
+        error = context.get("exception")
+        what = f"{type(error).__name__}: {error}" if error else context.get("message", "")
+        self.tell(f"Internal error: {what}.", Severity.ERROR, "Please report it.")
+
+
+def run_session(session: Session) -> int:
+    """On an event loop of its own, in the main thread; the exit code. Raises ConfigError and HostError."""
+    return uvloop.run(session.run())
