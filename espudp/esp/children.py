@@ -38,7 +38,7 @@ class Children:
         peer.children[keys.spi_in] = child
         peer.path = keys.path
         peer.follow = keys.follow_peer
-        replaced = None if keys.replaces is None else self._find(keys.replaces)
+        replaced = None if keys.replaces is None else peer.children.get(keys.replaces)
         if standby and replaced is not None and replaced.state in (State.ACTIVE, State.STANDBY):
             replaced.successors.append(child)
         else:

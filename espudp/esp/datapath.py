@@ -70,7 +70,7 @@ class DataPath:
         self._children.install(child, now, standby=standby)
 
     def remove(self, spi_in: int, now: float, *, linger: float = 0.0) -> None:
-        """Send nothing more through a child SA, named by its inbound SPI; receive for `linger` seconds more."""
+        """Stop sending through a child SA, named by its inbound SPI; go on receiving for `linger` seconds."""
         self._children.remove(spi_in, now, linger=linger)
 
     def remove_connection(self, connection: int, now: float) -> None:
@@ -103,8 +103,10 @@ class DataPath:
                 current, run = sa, []
             if len(packet) > sa.child.inner_mtu:
                 run += self._cut(sa, packet, now)
-            else:
+            elif ip.syn_at(packet):
                 run.append(_clamped(packet, sa.child.inner_mtu))
+            else:
+                run.append(packet)
         if current is not None:
             self._seal_run(current, run, now, trains)
         return trains
@@ -231,11 +233,11 @@ class DataPath:
         if not octets or plaintext[0] >> 4 != version:
             return Drop.INNER_HEADER
         packet = plaintext[:octets]
-        addresses = ip.addresses_of(packet)
+        addresses = packet[12:20] if version == ip.IPV4 else packet[8:40]
         if addresses != sa.checked and not _may_carry(sa, addresses, packet):
             return Drop.SELECTORS
         sa.usage.octets += octets
-        return bytes(_clamped(packet, sa.child.inner_mtu))
+        return bytes(_clamped(packet, sa.child.inner_mtu)) if ip.syn_at(packet) else packet
 
     def _heard_from(self, child: Child, path: Path, now: float, *, advanced: bool) -> None:
         """What authentic datagrams of a child SA tell about the peer."""
@@ -315,6 +317,5 @@ def _may_carry(sa: InboundSa, addresses: bytes, packet: bytes) -> bool:
 
 def _clamped(packet: Buffer, inner_mtu: int) -> Buffer:
     """A TCP SYN says no larger segments than fit into the tunnel."""
-    if packet[0] >> 4 == ip.IPV4:
-        return ip.clamp_mss(packet, inner_mtu - _IPV4_TCP_OCTETS) if packet[9] == ip.TCP else packet
-    return ip.clamp_mss(packet, inner_mtu - _IPV6_TCP_OCTETS)
+    headers = _IPV4_TCP_OCTETS if packet[0] >> 4 == ip.IPV4 else _IPV6_TCP_OCTETS
+    return ip.clamp_mss(packet, max(inner_mtu - headers, 0))

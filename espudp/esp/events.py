@@ -21,7 +21,7 @@ class SoftExpired:
 
 @dataclass(frozen=True, slots=True)
 class HardExpired:
-    """The SA pair has reached a hard limit or its last sequence number: it carries nothing more. Told once."""
+    """The SA pair has reached a hard limit or its last sequence number: it is at its end. Told once."""
 
     connection: int
     spi_in: int
@@ -29,7 +29,7 @@ class HardExpired:
 
 @dataclass(frozen=True, slots=True)
 class PeerMoved:
-    """An authentic packet, newer than all before, came over another path: all SAs of the connection use it now."""
+    """An authentic packet, newer than all before, came over another path, which the connection uses now."""
 
     connection: int
     path: Path
@@ -47,7 +47,7 @@ Event = SoftExpired | HardExpired | PeerMoved | UnknownSpi
 
 
 class EventQueue:
-    """Events to be told: two for each SA at most, one move for each connection, and the rest bounded in rate."""
+    """Events to be told: at most two for an SA and one move for a connection, the rest bounded in rate."""
 
     __slots__ = ("_expiries", "_moves", "_unknown", "_unknown_rate")
 

@@ -202,7 +202,7 @@ def clamp_mss(packet: Buffer, mss: int) -> Buffer:
 
     The TCP checksum follows the change, so that a broken one stays broken.
     """
-    at = _syn_at(packet)
+    at = syn_at(packet)
     end = min(at + (packet[at + 12] >> 4) * 4, len(packet)) if at else 0
     option = at + _TCP_HEADER_OCTETS
     while option + 4 <= end:
@@ -215,20 +215,23 @@ def clamp_mss(packet: Buffer, mss: int) -> Buffer:
     return packet
 
 
-def _syn_at(packet: Buffer) -> int:
-    """Where the TCP header of a SYN starts; 0 if this is none."""
-    if len(packet) < IPV4_HEADER_OCTETS:
-        return 0
-    at = 0
+def syn_at(packet: Buffer) -> int:
+    """Where the TCP header of a SYN starts, in a packet whose IP header is whole; 0 if this is none."""
     if packet[0] >> 4 == IPV4:
-        if packet[9] == TCP and not (packet[6] & 0x1F or packet[7]):
-            at = max((packet[0] & 0x0F) * 4, IPV4_HEADER_OCTETS)
-    elif packet[0] >> 4 == IPV6 and len(packet) >= IPV6_HEADER_OCTETS:
-        upper = (TCP, IPV6_HEADER_OCTETS) if packet[6] == TCP else _upper_layer(packet, len(packet))
-        at = upper[1] if upper is not None and upper[0] == TCP else 0
-    if at <= 0 or at + _TCP_HEADER_OCTETS > len(packet) or not packet[at + 13] & _TCP_SYN:
+        if packet[9] != TCP:
+            return 0
+        at = (packet[0] & 0x0F) * 4
+        if packet[6] & 0x1F or packet[7]:
+            return 0
+    elif packet[6] == TCP:
+        at = IPV6_HEADER_OCTETS
+    elif packet[6] in _EXTENSIONS:
+        protocol, at = _upper_layer(packet, len(packet)) or (OPAQUE, 0)
+        if protocol != TCP or at < 0:
+            return 0
+    else:
         return 0
-    return at
+    return at if at + _TCP_HEADER_OCTETS <= len(packet) and packet[at + 13] & _TCP_SYN else 0
 
 
 def _with_mss(packet: Buffer, tcp: int, field: int, mss: int) -> Buffer:
