@@ -1,0 +1,145 @@
+"""Three network namespaces: a client, a router that masquerades, and a server.
+
+    client 192.168.77.2 ---- 192.168.77.1 router 203.0.113.1 ---- 203.0.113.2 server
+                                          (NAT: nft)
+"""
+
+import itertools
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+CLIENT_ADDRESS = "192.168.77.2"
+ROUTER_OUTSIDE = "203.0.113.1"
+SERVER_ADDRESS = "203.0.113.2"
+
+_numbers = itertools.count()
+
+NAT = """
+table ip nat {
+  chain out { type nat hook postrouting priority 100; oifname "outside" masquerade; }
+}
+"""
+
+
+def run(command: Sequence[str], *, text: str | None = None, timeout: float = 30) -> str:
+    """Run a command and return what it printed; a failure shows what it said."""
+    done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=timeout, check=False)
+    if done.returncode:
+        raise AssertionError(f"{' '.join(command)}: exit {done.returncode}\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def wait_until(condition: Callable[[], bool], what: str, *, seconds: float = 15.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {seconds:g} s for {what}")
+        time.sleep(0.05)
+
+
+@dataclass(frozen=True)
+class Namespace:
+    name: str
+
+    def command(self, *argv: str) -> list[str]:
+        return ["ip", "netns", "exec", self.name, *argv]
+
+    def run(self, *argv: str, text: str | None = None, timeout: float = 30) -> str:
+        return run(self.command(*argv), text=text, timeout=timeout)
+
+    def ping(self, address: str, *, count: int = 3, source: str | None = None) -> bool:
+        """Whether every one of `count` echo requests got its reply."""
+        options = ["-I", source] if source else []
+        argv = ["ping", "-n", "-q", "-c", str(count), "-i", "0.02", "-W", "2", *options, address]
+        done = subprocess.run(self.command(*argv), capture_output=True, text=True, timeout=60, check=False)
+        return f"{count} received" in done.stdout
+
+
+class Process:
+    """A program in a namespace, its output in a file, ended by its own pid."""
+
+    def __init__(self, argv: Sequence[str], log: Path, env: dict[str, str] | None = None) -> None:
+        self.log = log
+        with log.open("wb") as output:
+            self._process = subprocess.Popen(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **(env or {})},
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def running(self) -> bool:
+        return self._process.poll() is None
+
+    @property
+    def output(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    def stop(self, *, seconds: float = 10.0) -> int:
+        """SIGTERM, and its exit status."""
+        if self.running:
+            self._process.terminate()
+        try:
+            return self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait(seconds)
+            raise AssertionError(f"did not end on SIGTERM:\n{self.output}") from None
+
+
+@dataclass(frozen=True)
+class Lab:
+    client: Namespace
+    router: Namespace
+    server: Namespace
+
+
+@contextmanager
+def _namespace(name: str) -> Iterator[Namespace]:
+    run(["ip", "netns", "add", name])
+    try:
+        space = Namespace(name)
+        space.run("ip", "link", "set", "lo", "up")
+        yield space
+    finally:
+        run(["ip", "netns", "del", name])
+
+
+@contextmanager
+def lab() -> Iterator[Lab]:
+    stem = f"esplab{os.getpid()}n{next(_numbers)}"
+    with ExitStack() as stack:
+        client, router, server = (stack.enter_context(_namespace(f"{stem}{end}")) for end in "crs")
+        _link((client, "eth0", f"{CLIENT_ADDRESS}/24"), (router, "inside", "192.168.77.1/24"))
+        _link((server, "eth0", f"{SERVER_ADDRESS}/24"), (router, "outside", f"{ROUTER_OUTSIDE}/24"))
+        client.run("ip", "route", "add", "default", "via", "192.168.77.1")
+        router.run("sysctl", "-qw", "net.ipv4.ip_forward=1")
+        router.run("nft", "-f", "-", text=NAT)
+        yield Lab(client, router, server)
+
+
+def _link(*ends: tuple[Namespace, str, str]) -> None:
+    """A veth pair: namespace, interface and address of each end."""
+    (left, left_name, _), (right, right_name, _) = ends
+    peer = ["type", "veth", "peer", "name", right_name, "netns", right.name]
+    run(["ip", "link", "add", left_name, "netns", left.name, *peer])
+    for space, name, address in ends:
+        space.run("ip", "address", "add", address, "dev", name)
+        space.run("ip", "link", "set", name, "up")
