@@ -1,0 +1,25 @@
+"""Why a datagram came to nothing. Whatever an attacker can send ends here: counted, not raised."""
+
+from enum import Enum
+
+
+class Drop(Enum):
+    """Reasons, as counted in `Endpoint.drops`."""
+
+    MALFORMED = "not an IKE message"
+    VERSION = "another major version"
+    UNKNOWN_SPI = "no such IKE SA"
+    WRONG_SPI = "the other SPI does not fit"
+    WRONG_ROLE = "sent by the wrong side of the IKE SA"
+    WRONG_EXCHANGE = "an exchange that this state does not have"
+    UNSOLICITED = "a response that nothing asked for"
+    OUT_OF_WINDOW = "a message ID outside the window"
+    REPEATED = "a repetition that is answered no more"
+    UNPROTECTED = "not protected, where only protected messages count"
+    BAD_ICV = "not authentic"
+    BAD_PAYLOADS = "payloads that do not belong in an IKE_SA_INIT"
+    BAD_KEY_EXCHANGE = "a Diffie-Hellman value that no honest peer sends"
+    NOT_LISTENING = "a request to connect where nobody listens"
+    HALF_OPEN = "too many half-open IKE SAs"
+    RATE = "an answer too many to unauthenticated messages"
+    CLOSED = "for an IKE SA that is being closed"

@@ -1,0 +1,264 @@
+"""IKE with many peers: finds the IKE SA that a message is for, and keeps one timer for all of them.
+
+Sans-IO. Four kinds of method: commands; `receive_datagram` and what ESP noticed (`note_inbound`, `move`);
+one timer (`poll_timer`, `handle_timer`); and the drains `datagrams_to_send` and `next_event`, to be emptied
+after each of the others. `now` is in seconds, monotonic. Nothing that arrives raises; whatever is wrong with
+it is counted in `drops`.
+
+    datagram --> header --> our SPI --> state --> the state that follows
+                   |           +-- unknown: counted, and answered now and then
+                   +-- IKE_SA_INIT request --> Doorkeeper
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+from espudp.crypto.random import Rng
+from espudp.errors import CryptoError, WireError
+from espudp.ike.config import ChildConfig, ConnectionConfig, ListenerConfig
+from espudp.ike.drop import Drop
+from espudp.ike.events import Event, Fault
+from espudp.ike.keylog import KeyLog
+from espudp.ike.snapshot import ConnectionSnapshot, snapshot_of
+from espudp.ike.v2.admission import REFUSALS_AT_ONCE, REFUSALS_PER_SECOND, RateLimit
+from espudp.ike.v2.auth_initiator import AuthSent
+from espudp.ike.v2.child_exchange import CreateChild
+from espudp.ike.v2.connection import Farewell
+from espudp.ike.v2.established import Established
+from espudp.ike.v2.hub import NO_SPI, Datagram, Hub, State
+from espudp.ike.v2.informational import CheckAlive
+from espudp.ike.v2.init_responder import Doorkeeper
+from espudp.ike.v2.initiator import InitSent
+from espudp.wire.address import Path
+from espudp.wire.buffer import Buffer
+from espudp.wire.ikev2.constants import MAJOR_VERSION, ExchangeType, NotifyType
+from espudp.wire.ikev2.header import Header
+from espudp.wire.ikev2.message import emit_message
+from espudp.wire.ikev2.payloads import Notify
+
+_CLOSED_BY_US = Farewell(Fault.LOCAL_REQUEST, "closed")
+
+
+class Endpoint:
+    """Any number of connections that we dial, and, with a listener, that others dial.
+
+    `rng` is the source of all randomness. `key_log` gets every key, and is for tests that decrypt a capture.
+    """
+
+    def __init__(
+        self, rng: Rng, *, listener: ListenerConfig | None = None, key_log: KeyLog | None = None
+    ) -> None:
+        """Raises ConfigError for a pool without room."""
+        self._hub = Hub(rng, listener, key_log)
+        self._doorkeeper = None if listener is None else Doorkeeper(self._hub, listener)
+        self._answers_to_strangers = RateLimit(REFUSALS_PER_SECOND, REFUSALS_AT_ONCE)
+
+    # Commands. One for a connection or a child SA that is gone does nothing: it may have ended a moment ago.
+
+    def connect(self, config: ConnectionConfig, path: Path, float_path: Path | None, now: float) -> int:
+        """Starts a connection; returns its number, which all its events carry.
+
+        IKE_SA_INIT goes over `path`, everything after it over `float_path` (RFC 7296 section 2.23: from port
+        500 to 4500); None: over `path` as well. ConnectionUp or ConnectionDown follows.
+        """
+        number = self._hub.next_number()
+        state = InitSent(self._hub, number, config, path, float_path, now)
+        self._hub.dialling[number] = state.local_spi
+        self._hub.put(state)
+        return number
+
+    def close(self, connection: int, now: float) -> None:
+        """Deletes the IKE SA at both ends. ConnectionDown follows the peer's answer, or a few seconds."""
+        spi = self._hub.dialling.get(connection)
+        if spi is not None:
+            state = self._hub.states.get(spi)
+            self._hub.discard(spi)
+            if isinstance(state, InitSent | AuthSent):
+                state.close(_CLOSED_BY_US)
+            return
+        self._command(connection, lambda ike: ike.close(_CLOSED_BY_US, now))
+
+    def close_all(self, now: float) -> None:
+        """As `close`, for every connection."""
+        for connection in [*self._hub.dialling, *self._hub.connections]:
+            self.close(connection, now)
+
+    def rekey_ike(self, connection: int, now: float) -> None:
+        """Replaces the IKE SA; IkeRekeyed follows."""
+        self._command(connection, lambda ike: ike.rekey(now))
+
+    def rekey_child(self, connection: int, spi_in: int, now: float) -> None:
+        """Replaces a child SA, make before break. Nothing happens if it is being replaced or deleted
+        already.
+        """
+        self._command(connection, lambda ike: ike.rekey_child(spi_in, now))
+
+    def create_child(self, connection: int, child: ChildConfig, now: float) -> None:
+        """Negotiates one more child SA; ChildInstalled or a Diagnostic follows."""
+        self._command(connection, lambda ike: ike.run(CreateChild(child), now))
+
+    def delete_child(self, connection: int, spi_in: int, now: float) -> None:
+        """Deletes a child SA at both ends. Who dialled gets a new one if it was the last."""
+        self._command(connection, lambda ike: ike.delete_child(spi_in, now))
+
+    def check_alive(self, connection: int, now: float) -> None:
+        """Asks the peer at once whether it is there; ConnectionDown follows if it is not."""
+        self._command(connection, lambda ike: ike.run(CheckAlive(), now))
+
+    def _command(self, connection: int, act: Callable[[Established], State | None]) -> None:
+        known = self._hub.connections.get(connection)
+        if known is not None and known.current is not None and known.current.is_alive:
+            ike = known.current
+            self._step(ike, partial(act, ike))
+
+    # What ESP noticed
+
+    def note_inbound(self, connection: int, now: float) -> None:
+        """Authentic ESP arrived: the peer lives (RFC 7296 section 2.4). Costs next to nothing."""
+        known = self._hub.connections.get(connection)
+        if known is not None:
+            known.last_inbound = max(known.last_inbound, now)
+
+    def move(self, connection: int, path: Path, now: float) -> None:
+        """ESP found the peer at a new mapping of its NAT; IKE goes there too. No event follows."""
+        known = self._hub.connections.get(connection)
+        if known is not None:
+            known.path = path
+            known.last_inbound = max(known.last_inbound, now)
+
+    # What came in
+
+    def receive_datagram(self, data: Buffer, path: Path, now: float) -> None:
+        """One IKE message, without the non-ESP marker, that came over `path` (its `remote` is the sender)."""
+        octets = bytes(data)
+        try:
+            header = Header.parse(octets)
+        except WireError:
+            self._hub.drop(Drop.MALFORMED)
+            return
+        datagram = Datagram(octets, header, path)
+        if header.length != len(octets):
+            self._hub.drop(Drop.MALFORMED)
+        elif header.major != MAJOR_VERSION:
+            self._other_version(datagram, now)
+        elif _starts(header):
+            self._receive_init(datagram, now)
+        else:
+            self._receive(datagram, now)
+
+    def _receive_init(self, datagram: Datagram, now: float) -> None:
+        if self._doorkeeper is None:
+            self._hub.drop(Drop.NOT_LISTENING)
+        else:
+            self._doorkeeper.receive(datagram, now)
+
+    def _receive(self, datagram: Datagram, now: float) -> None:
+        header = datagram.header
+        # RFC 7296 section 2.6: the I flag says which of the two SPIs is ours.
+        spi = header.spi_r if header.is_initiator else header.spi_i
+        state = self._hub.states.get(spi)
+        if state is None:
+            self._unknown_spi(datagram, now)
+        else:
+            self._step(state, partial(state.receive, datagram, now))
+
+    def _unknown_spi(self, datagram: Datagram, now: float) -> None:
+        """RFC 7296 section 2.21.4: requests may be answered, rarely, and never protected; responses never
+        are.
+        """
+        self._hub.drop(Drop.UNKNOWN_SPI)
+        header = datagram.header
+        if not header.is_response and NO_SPI not in (header.spi_i, header.spi_r):
+            self._answer_stranger(datagram, Notify.of(NotifyType.INVALID_IKE_SPI), now)
+
+    def _other_version(self, datagram: Datagram, now: float) -> None:
+        """RFC 7296 section 2.5: a higher version is told what we speak; a lower one would not understand."""
+        self._hub.drop(Drop.VERSION)
+        if datagram.header.major > MAJOR_VERSION and not datagram.header.is_response:
+            notify = Notify.of(NotifyType.INVALID_MAJOR_VERSION, bytes([MAJOR_VERSION]))
+            self._answer_stranger(datagram, notify, now)
+
+    def _answer_stranger(self, datagram: Datagram, notify: Notify, now: float) -> None:
+        if not self._answers_to_strangers.allow(now):
+            self._hub.drop(Drop.RATE)
+            return
+        # RFC 7296 section 1.5: SPIs, message ID and exchange type as in the request, the other I flag.
+        header = replace(
+            datagram.header,
+            is_initiator=not datagram.header.is_initiator,
+            is_response=True,
+            major=MAJOR_VERSION,
+            minor=0,
+            higher_version=False,
+        )
+        self._hub.send(emit_message(header, [notify]), datagram.path)
+
+    def _step(self, state: State, act: Callable[[], State | None]) -> None:
+        """Lets a state act, and puts what follows in its place; another one may have ended it meanwhile."""
+        hub, spi = self._hub, state.local_spi
+        try:
+            following = act()
+        except CryptoError as error:
+            # CVE-2018-10811: the SA that a failing operation was for does not go on.
+            following = self._failed(state, error)
+        if hub.states.get(spi) is not state:
+            return
+        if following is None:
+            hub.discard(spi)
+        else:
+            hub.put(following)
+
+    def _failed(self, state: State, error: CryptoError) -> State | None:
+        farewell = Farewell(Fault.PROTOCOL, f"a cryptographic operation failed: {error}", retry=True)
+        if isinstance(state, InitSent | AuthSent):
+            state.close(farewell)
+        elif isinstance(state, Established):
+            state.connection.down(farewell)
+        return None
+
+    # Time
+
+    def poll_timer(self) -> float | None:
+        """When `handle_timer` is due next; calls before that do nothing. None: never."""
+        return self._hub.timers.first()
+
+    def handle_timer(self, now: float) -> None:
+        """Retransmissions, lifetimes, dead peer detection, half-open IKE SAs: whatever is due."""
+        for spi in self._hub.timers.take_due(now):
+            state = self._hub.states.get(spi)
+            if state is not None:
+                self._step(state, partial(state.handle_timer, now))
+
+    # Drains
+
+    def datagrams_to_send(self, now: float) -> list[tuple[bytes, Path]]:
+        """IKE messages in order, without the non-ESP marker, each with its path."""
+        messages, self._hub.outbox = self._hub.outbox, []
+        return messages
+
+    def next_event(self) -> Event | None:
+        """What the rest should know, oldest first; None when there is nothing."""
+        return self._hub.events.popleft() if self._hub.events else None
+
+    @property
+    def drops(self) -> Counter[Drop]:
+        """How many messages came to nothing, by reason."""
+        return self._hub.drops
+
+    def snapshot(self, now: float) -> list[ConnectionSnapshot]:
+        """Every connection, those that we are dialling included. Never a key."""
+        return snapshot_of(self._hub, now)
+
+
+def _starts(header: Header) -> bool:
+    """A request that may be the first of an IKE SA (RFC 7296 section 3.1)."""
+    return (
+        header.exchange == ExchangeType.IKE_SA_INIT
+        and header.is_initiator
+        and not header.is_response
+        and header.message_id == 0
+        and header.spi_r == NO_SPI
+        and header.spi_i != NO_SPI
+    )

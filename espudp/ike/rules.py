@@ -1,0 +1,136 @@
+"""Which payloads a message must and may carry (RFC 7296 sections 1.2 to 1.4 and appendix C), as data.
+
+The rules are checked before any handler runs, so that a handler never meets a missing payload, nor two where
+it takes one (CVE-2013-6466). Notify, Vendor ID and unknown payloads that are not critical may stand anywhere.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+from espudp.wire.ikev2.constants import ExchangeType, NotifyType, ProtocolId, name_of_payload
+from espudp.wire.ikev2.message import Message
+from espudp.wire.ikev2.payloads import (
+    Authentication,
+    Certificate,
+    CertificateRequest,
+    Configuration,
+    Delete,
+    IdInitiator,
+    IdResponder,
+    KeyExchange,
+    Nonce,
+    Notify,
+    Payload,
+    SecurityAssociation,
+    TsInitiator,
+    TsResponder,
+    Unknown,
+    VendorId,
+)
+
+# Bounds of ours where the RFC has none.
+_MANY = 16
+
+
+class Shape(Enum):
+    """What an exchange is for, where its type does not say (RFC 7296 sections 1.3.1 to 1.3.3)."""
+
+    IKE_SA_INIT = auto()
+    IKE_AUTH = auto()
+    CREATE_CHILD = auto()
+    REKEY_IKE = auto()
+    INFORMATIONAL = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """`required`: exactly one of each. `optional`: at most so many of each. Anything else is out of place.
+
+    `fallible`: with an error notify, or asking for a cookie, a message need not carry what success would.
+    """
+
+    required: tuple[type[Payload], ...] = ()
+    optional: Mapping[type[Payload], int] = field(default_factory=dict)
+    fallible: bool = False
+
+
+_ANYWHERE: tuple[type[Payload], ...] = (Notify, VendorId, Unknown)
+
+_CHILD = (SecurityAssociation, Nonce, TsInitiator, TsResponder)
+_CERTS: dict[type[Payload], int] = {Certificate: _MANY, CertificateRequest: _MANY}
+
+REQUESTS: Mapping[Shape, Rule] = {
+    Shape.IKE_SA_INIT: Rule((SecurityAssociation, KeyExchange, Nonce)),
+    Shape.IKE_AUTH: Rule(
+        (IdInitiator, Authentication, SecurityAssociation, TsInitiator, TsResponder),
+        {IdResponder: 1, Configuration: 1, **_CERTS},
+    ),
+    # MikroTik sends a configuration payload here, and RFC 7296 section 2.19 lets it.
+    Shape.CREATE_CHILD: Rule(_CHILD, {KeyExchange: 1, Configuration: 1}),
+    Shape.REKEY_IKE: Rule((SecurityAssociation, Nonce, KeyExchange), {Configuration: 1}),
+    Shape.INFORMATIONAL: Rule((), {Delete: _MANY, Configuration: 1}),
+}
+
+RESPONSES: Mapping[Shape, Rule] = {
+    Shape.IKE_SA_INIT: Rule(
+        (SecurityAssociation, KeyExchange, Nonce), {CertificateRequest: _MANY}, fallible=True
+    ),
+    # RFC 7296 section 2.21.2: with authentication, the child SA may be missing, an error notify in its place.
+    Shape.IKE_AUTH: Rule(
+        (IdResponder, Authentication),
+        {SecurityAssociation: 1, TsInitiator: 1, TsResponder: 1, Configuration: 1, Certificate: _MANY},
+        fallible=True,
+    ),
+    Shape.CREATE_CHILD: Rule(_CHILD, {KeyExchange: 1, Configuration: 1}, fallible=True),
+    Shape.REKEY_IKE: Rule((SecurityAssociation, Nonce, KeyExchange), {Configuration: 1}, fallible=True),
+    Shape.INFORMATIONAL: Rule((), {Delete: _MANY, Configuration: 1}),
+}
+
+_SHAPES: Mapping[int, Shape] = {
+    ExchangeType.IKE_SA_INIT: Shape.IKE_SA_INIT,
+    ExchangeType.IKE_AUTH: Shape.IKE_AUTH,
+    ExchangeType.INFORMATIONAL: Shape.INFORMATIONAL,
+}
+
+
+def shape_of(message: Message) -> Shape | None:
+    """What a message is for, by its exchange type and, in CREATE_CHILD_SA, by the protocol that it
+    proposes.
+    """
+    if message.header.exchange != ExchangeType.CREATE_CHILD_SA:
+        return _SHAPES.get(message.header.exchange)
+    sa = message.get(SecurityAssociation)
+    if sa is not None and sa.proposals[0].protocol == ProtocolId.IKE:
+        return Shape.REKEY_IKE
+    return Shape.CREATE_CHILD
+
+
+def critical(message: Message) -> Unknown | None:
+    """The first payload that must be understood and is not (RFC 7296 section 2.5)."""
+    return next((p for p in message.all(Unknown) if p.critical), None)
+
+
+def error_of(message: Message) -> Notify | None:
+    """The first error notify."""
+    return next((n for n in message.notifies() if n.is_error), None)
+
+
+def breach(message: Message, rule: Rule) -> str | None:
+    """What is wrong with the payloads of a message; None: nothing."""
+    failed = error_of(message) is not None or message.notify(NotifyType.COOKIE) is not None
+    excused = rule.fallible and failed
+    counts: dict[type[Payload], int] = {}
+    for payload in message.payloads:
+        counts[type(payload)] = counts.get(type(payload), 0) + 1
+    for kind in rule.required:
+        if counts.pop(kind, 0) != 1 and not excused:
+            return f"needs exactly one {_name(kind)}"
+    for kind, count in counts.items():
+        if kind not in _ANYWHERE and count > rule.optional.get(kind, 0):
+            return f"{_name(kind)} is out of place"
+    return None
+
+
+def _name(kind: type[Payload]) -> str:
+    return name_of_payload(getattr(kind, "TYPE", 0))

@@ -1,0 +1,105 @@
+"""Whom a listener remembers before they have proved anything: bounded, and with cookies when it gets
+crowded.
+"""
+
+from collections import Counter
+from enum import Enum, auto
+
+from espudp.crypto.digest import sha1
+from espudp.crypto.random import Rng
+from espudp.ike.config import Limits
+from espudp.ike.cookie import CookieJar
+from espudp.wire.address import UdpAddress
+
+# Our choice: how often strangers are told that we refuse them, and we that it happened (RFC 7296 section
+# 2.21.4).
+REFUSALS_PER_SECOND = 5.0
+REFUSALS_AT_ONCE = 50.0
+
+
+class RateLimit:
+    """A token bucket: `burst` at once, and `per_second` in the long run (RFC 7296 section 2.21.4)."""
+
+    def __init__(self, per_second: float, burst: float) -> None:
+        self._per_second = per_second
+        self._burst = burst
+        self._tokens = burst
+        self._filled_at = 0.0
+
+    def allow(self, now: float) -> bool:
+        self._tokens = min(self._burst, self._tokens + max(0.0, now - self._filled_at) * self._per_second)
+        self._filled_at = now
+        if self._tokens < 1.0:
+            return False
+        self._tokens -= 1.0
+        return True
+
+
+class Verdict(Enum):
+    """What a listener does with one more stranger."""
+
+    ADMIT = auto()
+    ASK_FOR_COOKIE = auto()
+    REFUSE = auto()
+
+
+class Admission:
+    """The half-open IKE SAs of a listener, and how IKE_SA_INIT requests are recognised that come again.
+
+    RFC 7296 section 2.1: two peers behind one NAT may choose the same SPI, so a repetition is told by the
+    hash of the whole request, together with where it comes from.
+    """
+
+    def __init__(self, rng: Rng, limits: Limits) -> None:
+        self.cookies = CookieJar(rng)
+        self._limits = limits
+        self._half_open: dict[bytes, str] = {}  # our SPI -> IP address of the peer
+        self._per_address: Counter[str] = Counter()
+        self._spis: dict[bytes, bytes] = {}  # request -> our SPI
+        self._requests: dict[bytes, bytes] = {}  # our SPI -> request
+
+    @property
+    def half_open(self) -> int:
+        """How many IKE SAs wait for their IKE_AUTH."""
+        return len(self._half_open)
+
+    def verdict(self, ip: str) -> Verdict:
+        """Whether one more from this address may come in."""
+        if len(self._half_open) >= self._limits.half_open_max:
+            return Verdict.REFUSE
+        if self._per_address[ip] >= self._limits.half_open_per_address:
+            return Verdict.REFUSE
+        if len(self._half_open) >= self._limits.cookie_threshold:
+            return Verdict.ASK_FOR_COOKIE
+        return Verdict.ADMIT
+
+    def answered(self, data: bytes, source: UdpAddress) -> bytes | None:
+        """Our SPI of the IKE SA that this very IKE_SA_INIT request has made, if there is one."""
+        return self._spis.get(_digest(data, source))
+
+    def enter(self, spi: bytes, data: bytes, source: UdpAddress) -> None:
+        """An IKE_SA_INIT request was answered, and `spi` is our part of it."""
+        request = _digest(data, source)
+        self._spis[request] = spi
+        self._requests[spi] = request
+        self._half_open[spi] = source.ip
+        self._per_address[source.ip] += 1
+
+    def authenticated(self, spi: bytes) -> None:
+        """The IKE SA is half-open no more."""
+        ip = self._half_open.pop(spi, None)
+        if ip is not None:
+            self._per_address[ip] -= 1
+            if not self._per_address[ip]:
+                del self._per_address[ip]
+
+    def forget(self, spi: bytes) -> None:
+        """The IKE SA is over; nothing happens if it never was ours to admit."""
+        self.authenticated(spi)
+        request = self._requests.pop(spi, None)
+        if request is not None:
+            del self._spis[request]
+
+
+def _digest(data: bytes, source: UdpAddress) -> bytes:
+    return sha1(f"{source} ".encode() + data)

@@ -1,0 +1,280 @@
+"""IKE_AUTH from the initiator's side (RFC 7296 sections 1.2, 2.15, 2.19, 2.21.2)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from espudp.crypto.ikekeys import IkeKeys
+from espudp.errors import AuthenticationFailed, PeerError
+from espudp.ike.config import ConnectionConfig
+from espudp.ike.events import AddressAssigned, ConnectionUp, Fault, NatStatus
+from espudp.ike.identity import Identity
+from espudp.ike.narrowing import resolve
+from espudp.ike.offers import describe_offer
+from espudp.ike.proposals import offer_esp
+from espudp.ike.rules import RESPONSES, Shape, breach, critical, error_of
+from espudp.ike.v2 import auth, configuration
+from espudp.ike.v2.child import ChildOffer, Nonces
+from espudp.ike.v2.child_exchange import fault_of
+from espudp.ike.v2.connection import Connection, Farewell, Peer
+from espudp.ike.v2.established import Established
+from espudp.ike.v2.hub import Datagram, Hub, State
+from espudp.ike.v2.sa import IkeSa, Received
+from espudp.wire.address import Path
+from espudp.wire.ikev2.constants import ExchangeType, NotifyType, name_of_notify
+from espudp.wire.ikev2.message import Message
+from espudp.wire.ikev2.payloads import (
+    Authentication,
+    Configuration,
+    IdInitiator,
+    IdResponder,
+    Notify,
+    Payload,
+)
+from espudp.wire.selectors import TrafficSelector
+
+_EXCHANGES = frozenset({int(ExchangeType.IKE_AUTH)})
+
+
+@dataclass(frozen=True, slots=True)
+class Initial:
+    """What IKE_SA_INIT leaves for IKE_AUTH: both messages as they went over the wire, nonces, keys."""
+
+    request: bytes
+    response: bytes
+    nonce_i: bytes
+    nonce_r: bytes
+    keys: IkeKeys = field(repr=False)
+    nat: NatStatus
+
+
+class AuthSent:
+    """The peer has keys, but has not proved yet who it is."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        number: int,
+        config: ConnectionConfig,
+        sa: IkeSa,
+        initial: Initial,
+        path: Path,
+        now: float,
+    ) -> None:
+        self._hub = hub
+        self.number = number
+        self._config = config
+        self._sa = sa
+        self._initial = initial
+        self._path = path
+        local, remote = self._selectors()
+        self._offer = ChildOffer(hub, config.child, local, remote)
+        sa.request(ExchangeType.IKE_AUTH, self._payloads(), path, now)
+
+    @property
+    def local_spi(self) -> bytes:
+        return self._sa.local_spi
+
+    @property
+    def deadline(self) -> float | None:
+        pending = self._sa.pending
+        return None if pending is None else pending.deadline
+
+    def handle_timer(self, now: float) -> State | None:
+        if self._sa.retransmit(self._path, now):
+            return self
+        return self._end(
+            Farewell(
+                Fault.TIMEOUT,
+                f"{self._path.remote} answered at first, and then no more",
+                f"Check that UDP port {self._path.remote.port} is open on the way, and the peer's log.",
+                retry=True,
+            )
+        )
+
+    def receive(self, datagram: Datagram, now: float) -> State | None:
+        received = self._sa.accept(datagram, _EXCHANGES)
+        if received is None:
+            return self
+        if not received.is_response:
+            # Nobody may ask us anything before they have proved who they are.
+            return self
+        try:
+            return self._answered(received, now)
+        except AuthenticationFailed as error:
+            # RFC 7296 section 2.21.2
+            notify = Notify.of(NotifyType.AUTHENTICATION_FAILED)
+            self._sa.notify_once(ExchangeType.INFORMATIONAL, [notify], self._path)
+            return self._end(Farewell(Fault.AUTHENTICATION, str(error), error.remedy))
+        except PeerError as error:
+            return self._end(Farewell(Fault.PROTOCOL, f"the peer broke the protocol: {error}", error.remedy))
+
+    def close(self, farewell: Farewell) -> None:
+        """The peer finds out by itself: we do not know whether it has an IKE SA to delete."""
+        self._end(farewell)
+
+    # The request
+
+    def _selectors(self) -> tuple[tuple[TrafficSelector, ...], tuple[TrafficSelector, ...]]:
+        config = self._config
+        hosts = config.request_addresses or (self._path.local.ip,)
+        return resolve(config.child.local, hosts), resolve(config.child.remote, (self._path.remote.ip,))
+
+    def _payloads(self) -> list[Payload]:
+        config, sa = self._config, self._sa
+        ours = config.local_identity
+        signed = auth.signed_octets(
+            sa.suite.prf, self._initial.request, self._initial.nonce_r, self._initial.keys.pi, ours
+        )
+        payloads: list[Payload] = [IdInitiator(ours.type, ours.data)]
+        if self._is_only_contact():
+            payloads.append(Notify.of(NotifyType.INITIAL_CONTACT))
+        if config.remote_identity is not None:
+            payloads.append(IdResponder(config.remote_identity.type, config.remote_identity.data))
+        payloads.append(auth.prove(sa.suite.prf, config.psk, signed))
+        if config.request_addresses:
+            payloads.append(configuration.request(config.request_addresses))
+        return [*payloads, *self._offer.payloads(None)]
+
+    def _is_only_contact(self) -> bool:
+        """Whether we know of no other IKE SA between these two (RFC 7296 section 2.4)."""
+        return not any(
+            c.dialled
+            and c.policy.local_identity == self._config.local_identity
+            and c.path.remote.ip == self._path.remote.ip
+            for c in self._hub.connections.values()
+        )
+
+    # The answer
+
+    def _answered(self, received: Received, now: float) -> State | None:
+        message = received.message
+        error = error_of(message)
+        if message.get(Authentication) is None and error is not None:
+            return self._end(self._refused(error))
+        wrong = received.nonsense or breach(message, RESPONSES[Shape.IKE_AUTH])
+        if wrong is None and (message.get(Authentication) is None or message.get(IdResponder) is None):
+            wrong = "no proof of identity"
+        if wrong is None and critical(message) is not None:
+            wrong = "critical payloads in a response"
+        if wrong is not None:
+            raise PeerError(wrong, notify=NotifyType.INVALID_SYNTAX)
+        identity = self._verified(message)
+        addresses, dns = configuration.read_reply(message.get(Configuration))
+        if not self._config.request_addresses:
+            addresses = ()
+        connection = Connection(
+            self._hub,
+            self.number,
+            self._config,
+            Peer(identity, self._initial.nat),
+            self._path,
+            now,
+            addresses,
+        )
+        connection.current = established = Established(connection, self._sa, now)
+        self._announce(connection)
+        if addresses or dns:
+            self._hub.emit(AddressAssigned(self.number, addresses, dns))
+        return self._first_child(established, message, now)
+
+    def _announce(self, connection: Connection) -> None:
+        self._hub.dialling.pop(self.number, None)
+        self._hub.emit(
+            ConnectionUp(
+                self.number,
+                initiator=True,
+                local_identity=self._config.local_identity,
+                remote_identity=connection.peer.identity,
+                suite_name=self._sa.suite.name,
+                path=connection.path,
+                nat=connection.peer.nat,
+            )
+        )
+
+    def _verified(self, message: Message) -> Identity:
+        """The peer's identity, proved. Raises AuthenticationFailed."""
+        claim, proof = message.get(IdResponder), message.get(Authentication)
+        if claim is None or proof is None:
+            raise AuthenticationFailed("the peer proves nothing")
+        identity = Identity(claim.id_type, claim.data)
+        prf = self._sa.suite.prf
+        signed = auth.signed_octets(
+            prf, self._initial.response, self._initial.nonce_i, self._initial.keys.pr, identity
+        )
+        if not auth.verify(prf, self._config.psk, signed, proof):
+            raise AuthenticationFailed(
+                f"the peer ({identity}) does not know our PSK", remedy="Put the same PSK on both sides."
+            )
+        wanted = self._config.remote_identity
+        if wanted is not None and identity != wanted:
+            raise AuthenticationFailed(
+                f"the peer is {identity}, not {wanted}",
+                remedy=f"Use --remote-id {identity} if that is right.",
+            )
+        return identity
+
+    def _first_child(self, established: Established, message: Message, now: float) -> State | None:
+        """RFC 7296 section 2.21.2: the IKE SA stands even without; but a tunnel it is not, so we close it."""
+        error = error_of(message)
+        try:
+            if error is not None:
+                raise PeerError(name_of_notify(error.type), notify=error.type)
+            nonces = Nonces(self._initial.nonce_i, self._initial.nonce_r)
+            new = self._offer.accept(message, self._sa, nonces, pfs=False)
+        except PeerError as refusal:
+            self._offer.withdraw()
+            return established.close(self._no_child(refusal), now)
+        established.connection.install(new)
+        return established.advance(now)
+
+    # The end
+
+    def _end(self, farewell: Farewell) -> State | None:
+        self._offer.withdraw()
+        self._hub.hang_up(self.number, farewell)
+        return None
+
+    def _refused(self, notify: Notify) -> Farewell:
+        if notify.type == NotifyType.AUTHENTICATION_FAILED:
+            return Farewell(
+                Fault.AUTHENTICATION,
+                f"{self._path.remote} does not accept us as {self._config.local_identity}",
+                "Put the same PSK on both sides, and use the identity that the peer knows.",
+            )
+        if notify.type in (NotifyType.NO_PROPOSAL_CHOSEN, NotifyType.TS_UNACCEPTABLE):
+            return self._no_child(PeerError(name_of_notify(notify.type), notify=notify.type))
+        reason = f"{self._path.remote} refuses us: {name_of_notify(notify.type)}"
+        return Farewell(Fault.PROTOCOL, reason, "The peer's log says why.", retry=True)
+
+    def _no_child(self, refusal: PeerError) -> Farewell:
+        fault = fault_of(refusal.notify)
+        if fault is Fault.PROPOSAL:
+            offers = [describe_offer(p) for p in offer_esp(self._config.child.proposals, bytes(4), pfs=False)]
+            return Farewell(
+                fault,
+                f"the peer accepts none of our ESP proposals ({refusal})",
+                _lines("Name one that the peer has; its log says what it accepts. We offered:", offers),
+            )
+        if fault is Fault.SELECTORS:
+            local, remote = self._selectors()
+            sides = [f"our side    {_list(local)}", f"peer's side {_list(remote)}"]
+            return Farewell(
+                fault,
+                f"the peer shares none of our subnets ({refusal})",
+                _lines("Name subnets that the peer has; its log says which. We asked for:", sides),
+            )
+        if refusal.notify == NotifyType.INTERNAL_ADDRESS_FAILURE:
+            remedy = "The peer has no virtual address for us: enlarge its pool, or connect with --vip none."
+            return Farewell(fault, f"no virtual address ({refusal})", remedy, retry=True)
+        if refusal.notify == NotifyType.FAILED_CP_REQUIRED:
+            remedy = "The peer wants to give us a virtual address: connect with --vip any."
+            return Farewell(fault, f"the peer insists on a virtual address ({refusal})", remedy)
+        return Farewell(fault, f"the peer gives us no child SA: {refusal}", refusal.remedy, retry=True)
+
+
+def _lines(head: str, lines: Sequence[str]) -> str:
+    return "\n".join([head, *(f"  {line}" for line in lines)])
+
+
+def _list(selectors: Sequence[TrafficSelector]) -> str:
+    return ", ".join(str(s) for s in selectors[:8]) or "none"

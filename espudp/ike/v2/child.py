@@ -1,0 +1,254 @@
+"""Negotiating one pair of ESP SAs, from either side (RFC 7296 sections 1.2, 1.3.1, 2.9, 2.17).
+
+The same payloads make the first child SA in IKE_AUTH and every further one in CREATE_CHILD_SA; only the
+nonces come from elsewhere, and IKE_AUTH has no key exchange of its own.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from espudp.crypto.aead import CipherKeys
+from espudp.crypto.dh import KeyPair, generate
+from espudp.crypto.ikekeys import derive_child_keys
+from espudp.crypto.suites import Dh, EspSuite, dh_by_id
+from espudp.errors import PeerError
+from espudp.ike.config import ChildConfig
+from espudp.ike.narrowing import covers, describe_no_common, narrow
+from espudp.ike.offers import describe_mismatch
+from espudp.ike.proposals import EspChoice, offer_esp, select_esp, verify_esp
+from espudp.ike.v2.hub import Hub
+from espudp.ike.v2.sa import IkeSa
+from espudp.wire.ikev2.constants import NotifyType
+from espudp.wire.ikev2.message import Message
+from espudp.wire.ikev2.payloads import (
+    KeyExchange,
+    Nonce,
+    Payload,
+    SecurityAssociation,
+    Selectors,
+    TsInitiator,
+    TsResponder,
+)
+from espudp.wire.selectors import TrafficSelector
+
+# RFC 7296 section 2.10: at least half the key size of any PRF that we propose.
+NONCE_OCTETS = 32
+
+_Selectors = tuple[TrafficSelector, ...]
+
+
+@dataclass(slots=True, eq=False)
+class Child:
+    """A pair of ESP SAs that exists. SPIs as integers; `local` and `remote` as negotiated."""
+
+    spi_in: int
+    spi_out: int
+    suite: EspSuite
+    local: _Selectors
+    remote: _Selectors
+    config: ChildConfig
+    successor: "Child | None" = None
+    """What a rekey has put in its place; this one is about to be deleted then."""
+    rekeying: bool = False
+    """We mean to rekey it, or are at it."""
+    deleting: bool = False
+    """We mean to delete it, or are at it."""
+    retired: bool = False
+    """Redundant after simultaneous rekeys; its removal has been told."""
+
+    @property
+    def spi_in_octets(self) -> bytes:
+        """As Delete and REKEY_SA payloads of ours name it."""
+        return self.spi_in.to_bytes(4)
+
+
+@dataclass(frozen=True, slots=True)
+class NewChild:
+    """What a negotiation has come to."""
+
+    child: Child
+    keys_in: CipherKeys = field(repr=False)
+    keys_out: CipherKeys = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Nonces:
+    """Ni and Nr of an exchange."""
+
+    initiator: bytes
+    responder: bytes
+
+    @property
+    def lowest(self) -> bytes:
+        """What decides between simultaneous rekeys: compared octet by octet (RFC 7296 section 2.8.1)."""
+        return min(self.initiator, self.responder)
+
+
+class ChildOffer:
+    """The initiator's half of a negotiation. `accept` or `withdraw` ends it."""
+
+    def __init__(
+        self, hub: Hub, config: ChildConfig, local: _Selectors, remote: _Selectors, *, group: Dh | None = None
+    ) -> None:
+        """`group` is the one for perfect forward secrecy, None in IKE_AUTH and where none is asked for."""
+        self._hub = hub
+        self._config = config
+        self._local, self._remote = local, remote
+        self._pair: KeyPair | None = None if group is None else generate(group, hub.rng)
+        self.spi_in = hub.new_child_spi()
+
+    def payloads(self, nonce: bytes | None) -> list[Payload]:
+        """SA, Ni, KEi, TSi, TSr; without nonce, and without groups, in IKE_AUTH."""
+        spi = self.spi_in.to_bytes(4)
+        proposals = offer_esp(self._config.proposals, spi, pfs=nonce is not None)
+        payloads: list[Payload] = [SecurityAssociation(proposals)]
+        if nonce is not None:
+            payloads.append(Nonce(nonce))
+        if self._pair is not None:
+            payloads.append(KeyExchange(self._pair.group.transform_id, self._pair.public))
+        return [*payloads, TsInitiator(self._local), TsResponder(self._remote)]
+
+    def accept(self, answer: Message, sa: IkeSa, nonces: Nonces, *, pfs: bool) -> NewChild:
+        """Checks that the answer is one of the things that we offered. Raises PeerError."""
+        proposals, tsi, tsr = (
+            answer.get(SecurityAssociation),
+            answer.get(TsInitiator),
+            answer.get(TsResponder),
+        )
+        if proposals is None or tsi is None or tsr is None:
+            raise PeerError("the peer answers with half a child SA", notify=NotifyType.INVALID_SYNTAX)
+        choice = verify_esp(proposals.proposals, self._config.proposals, pfs=pfs)
+        if choice is None:
+            raise PeerError(
+                "the peer chose a child SA that we did not offer",
+                notify=NotifyType.NO_PROPOSAL_CHOSEN,
+                remedy="Name one ESP proposal that both sides have.",
+            )
+        local, remote = tsi.selectors, tsr.selectors
+        if not (local and remote and covers(self._local, local) and covers(self._remote, remote)):
+            raise PeerError(
+                f"the peer chose subnets that we did not offer: {_text(local)} here, {_text(remote)} there",
+                notify=NotifyType.TS_UNACCEPTABLE,
+                remedy="Make the subnets of both sides agree.",
+            )
+        shared = self._shared(choice, answer.get(KeyExchange))
+        keys_out, keys_in = derive_child_keys(
+            sa.suite.prf, sa.sk_d, choice.suite, nonces.initiator, nonces.responder, shared
+        )
+        spi_out = int.from_bytes(choice.peer_spi)
+        child = Child(self.spi_in, spi_out, choice.suite, local, remote, self._config)
+        return NewChild(child, keys_in, keys_out)
+
+    def withdraw(self) -> None:
+        """Nothing came of it."""
+        self._hub.free_child_spi(self.spi_in)
+
+    def _shared(self, choice: EspChoice, ke: KeyExchange | None) -> bytes:
+        if choice.dh is None:
+            return b""
+        if (
+            self._pair is None
+            or ke is None
+            or not ke.group == choice.dh.transform_id == self._pair.group.transform_id
+        ):
+            raise PeerError(
+                "the peer's KE payload is not of the group it chose", notify=NotifyType.INVALID_SYNTAX
+            )
+        return self._pair.shared_secret(ke.data)
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """What a responder agrees to: a child configuration with DYNAMIC replaced by addresses."""
+
+    config: ChildConfig
+    local: _Selectors
+    remote: _Selectors
+
+
+def answer_child(
+    hub: Hub, sa: IkeSa, request: Message, allowed: Allowed, *, nonces: Nonces, pfs: bool
+) -> tuple[NewChild, list[Payload]]:
+    """The responder's half: the child SA, and SA, Nr, KEr, TSi, TSr for the answer (Nr and KEr not in
+    IKE_AUTH).
+
+    `request` has been checked against its rule. Raises PeerError, and then nothing is left of it.
+    """
+    local, remote = _narrowed(request, allowed)
+    choice = _choose(request, allowed.config, pfs=pfs)
+    shared, ke = _exchanged(hub, choice, request.get(KeyExchange))
+    keys_in, keys_out = derive_child_keys(
+        sa.suite.prf, sa.sk_d, choice.suite, nonces.initiator, nonces.responder, shared
+    )
+    spi_in = hub.new_child_spi()
+    child = Child(spi_in, int.from_bytes(choice.peer_spi), choice.suite, local, remote, allowed.config)
+    payloads: list[Payload] = [SecurityAssociation((choice.to_wire(child.spi_in_octets),))]
+    if pfs:
+        payloads += [Nonce(nonces.responder), *ke]
+    return NewChild(child, keys_in, keys_out), [*payloads, TsInitiator(remote), TsResponder(local)]
+
+
+def group_asked_for(data: bytes, offered: Sequence[Dh]) -> Dh | None:
+    """The group of an INVALID_KE_PAYLOAD notify (RFC 7296 section 1.3), if it is one of those that we
+    offered.
+    """
+    if len(data) != 2:
+        return None
+    group = dh_by_id(int.from_bytes(data))
+    return group if group in offered else None
+
+
+def refusal_of_group(group: Dh) -> PeerError:
+    """INVALID_KE_PAYLOAD: the KE payload was of another group than the one we chose (RFC 7296 section
+    1.2).
+    """
+    return PeerError(
+        f"the key exchange has to be of {group.keyword}",
+        notify=NotifyType.INVALID_KE_PAYLOAD,
+        data=group.transform_id.to_bytes(2),
+    )
+
+
+def _narrowed(request: Message, allowed: Allowed) -> tuple[_Selectors, _Selectors]:
+    theirs, ours = _selectors(request.get(TsInitiator)), _selectors(request.get(TsResponder))
+    remote, local = narrow(theirs, allowed.remote), narrow(ours, allowed.local)
+    if remote is None or local is None:
+        raise PeerError(
+            "no common subnet",
+            notify=NotifyType.TS_UNACCEPTABLE,
+            remedy=describe_no_common(ours, theirs, allowed.local, allowed.remote),
+        )
+    return local, remote
+
+
+def _choose(request: Message, config: ChildConfig, *, pfs: bool) -> EspChoice:
+    sa, ke = request.get(SecurityAssociation), request.get(KeyExchange)
+    offered = () if sa is None else sa.proposals
+    # Group 0 is "none": without a KE payload that is what fits.
+    choice = select_esp(offered, config.proposals, pfs=pfs, ke_group=0 if ke is None else ke.group)
+    if choice is None:
+        raise PeerError(
+            "no common ESP proposal",
+            notify=NotifyType.NO_PROPOSAL_CHOSEN,
+            remedy=describe_mismatch(offered, offer_esp(config.proposals, bytes(4), pfs=pfs)),
+        )
+    return choice
+
+
+def _exchanged(hub: Hub, choice: EspChoice, ke: KeyExchange | None) -> tuple[bytes, list[Payload]]:
+    if choice.dh is None:
+        return b"", []
+    if ke is None or ke.group != choice.dh.transform_id:
+        raise refusal_of_group(choice.dh)
+    pair = generate(choice.dh, hub.rng)
+    return pair.shared_secret(ke.data), [KeyExchange(ke.group, pair.public)]
+
+
+def _selectors(payload: Selectors | None) -> _Selectors:
+    if payload is None:
+        raise PeerError("no traffic selectors", notify=NotifyType.INVALID_SYNTAX)
+    return payload.selectors
+
+
+def _text(selectors: _Selectors) -> str:
+    return ", ".join(str(s) for s in selectors[:8]) or "none"

@@ -1,0 +1,289 @@
+"""CREATE_CHILD_SA for child SAs: making one, rekeying one, and both sides at once (RFC 7296 1.3.1, 1.3.3,
+2.8.1, 2.25.1).
+
+A rekey is make before break. The initiator of the rekey sends on the new SA at once and then deletes the old
+one; the responder goes on sending on the old one until it has received something on the new, or the old one
+is deleted.
+
+When both sides rekey the same SA at the same time there are two new ones. Both sides then know all four
+nonces; whose exchange has the lowest deletes the SA that it made, and the other deletes the old one. The
+redundant SA never carries traffic from us, and receives until it is gone.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from espudp.crypto.suites import Dh
+from espudp.errors import PeerError
+from espudp.ike.config import ChildConfig
+from espudp.ike.events import Fault
+from espudp.ike.narrowing import resolve
+from espudp.ike.rules import error_of
+from espudp.ike.v2.child import (
+    NONCE_OCTETS,
+    Allowed,
+    Child,
+    ChildOffer,
+    NewChild,
+    Nonces,
+    answer_child,
+    group_asked_for,
+)
+from espudp.ike.v2.connection import Connection, Farewell
+from espudp.ike.v2.hub import State
+from espudp.ike.v2.informational import DeleteUnknown
+from espudp.ike.v2.tasks import Answer
+from espudp.wire.ikev2.constants import ExchangeType, NotifyType, ProtocolId, name_of_notify
+from espudp.wire.ikev2.message import Message
+from espudp.wire.ikev2.payloads import Nonce, Notify, Payload
+from espudp.wire.selectors import TrafficSelector
+
+if TYPE_CHECKING:
+    from espudp.ike.v2.established import Established
+
+_Selectors = tuple[TrafficSelector, ...]
+
+# Our choice: how often a peer may ask for another group within one negotiation.
+MAX_GROUP_CHANGES = 3
+
+_ESP_SPI_OCTETS = 4
+
+
+class _Negotiation:
+    """What creating and rekeying have in common: one offer, its nonce, and the group of its key exchange."""
+
+    exchange: ClassVar[ExchangeType] = ExchangeType.CREATE_CHILD_SA
+    busy: ClassVar[bool] = True
+
+    def __init__(self, config: ChildConfig) -> None:
+        self._config = config
+        self._groups = tuple(dict.fromkeys(g for p in config.proposals for g in p.groups))
+        self._group: Dh | None = self._groups[0] if self._groups else None
+        self._group_changes = 0
+        self._offer: ChildOffer | None = None
+        self._nonce = b""
+
+    def _propose(self, ike: "Established", local: _Selectors, remote: _Selectors) -> list[Payload]:
+        hub = ike.connection.hub
+        self._nonce = hub.nonce(NONCE_OCTETS)
+        self._offer = ChildOffer(hub, self._config, local, remote, group=self._group)
+        return self._offer.payloads(self._nonce)
+
+    def _accept(self, ike: "Established", answer: Message) -> tuple[NewChild, Nonces]:
+        """Raises PeerError; the peer has a child SA then that we do not, and it is deleted there."""
+        nonce, offer = answer.get(Nonce), self._offer
+        if nonce is None or offer is None:
+            raise PeerError("the peer answers without a nonce", notify=NotifyType.INVALID_SYNTAX)
+        nonces = Nonces(self._nonce, nonce.data)
+        try:
+            return offer.accept(answer, ike.sa, nonces, pfs=True), nonces
+        except PeerError:
+            offer.withdraw()
+            ike.enqueue(DeleteUnknown(offer.spi_in), first=True)
+            raise
+
+    def _takes_group(self, error: Notify) -> bool:
+        """Whether the peer wants another group, which we offered, and has not changed its mind too often."""
+        if error.type != NotifyType.INVALID_KE_PAYLOAD or self._group_changes >= MAX_GROUP_CHANGES:
+            return False
+        group = group_asked_for(error.data, self._groups)
+        if group is None:
+            return False
+        self._group_changes += 1
+        self._group = group
+        return True
+
+    def abandon(self) -> None:
+        if self._offer is not None:
+            self._offer.withdraw()
+            self._offer = None
+
+
+class CreateChild(_Negotiation):
+    """One more child SA, or the first again after it was lost."""
+
+    def __init__(self, config: ChildConfig, selectors: tuple[_Selectors, _Selectors] | None = None) -> None:
+        """`selectors`: local and remote, where the configuration alone does not say."""
+        super().__init__(config)
+        self._selectors = selectors
+
+    def request(self, ike: "Established", now: float) -> Sequence[Payload] | None:
+        connection = ike.connection
+        local, remote = self._selectors or (
+            resolve(self._config.local, connection.addresses or (connection.path.local.ip,)),
+            resolve(self._config.remote, connection.peer.addresses or (connection.path.remote.ip,)),
+        )
+        return self._propose(ike, local, remote)
+
+    def answered(self, ike: "Established", answer: Message, now: float) -> State | None:
+        error = error_of(answer)
+        if error is not None:
+            return self._failed(ike, error, now)
+        try:
+            new, _ = self._accept(ike, answer)
+        except PeerError as refusal:
+            ike.connection.note(f"no child SA: {refusal}")
+            return ike
+        ike.succeeded()
+        ike.connection.install(new)
+        return ike
+
+    def _failed(self, ike: "Established", error: Notify, now: float) -> State | None:
+        self.abandon()
+        if self._takes_group(error):
+            ike.enqueue(self, first=True)
+            return ike
+        if error.type == NotifyType.TEMPORARY_FAILURE:
+            return ike.postpone(self, now)
+        reason = f"the peer refuses a child SA: {name_of_notify(error.type)}"
+        ike.connection.note(reason)
+        if ike.connection.dialled and not ike.connection.children:
+            return ike.close(Farewell(fault_of(error.type), reason, retry=True), now)
+        return ike
+
+
+@dataclass(frozen=True, slots=True)
+class RivalChild:
+    """What the peer made of the same old SA while our rekey was under way."""
+
+    nonces: Nonces
+    child: Child
+
+    def wins_over(self, ours: Nonces, connection: Connection) -> bool:
+        """The lowest nonce loses. That the peer's child SA may have been replaced in turn changes nothing."""
+        exists = self.child.spi_in in connection.children or self.child.successor is not None
+        return exists and ours.lowest < self.nonces.lowest
+
+
+class RekeyChild(_Negotiation):
+    """A new child SA in place of an old one."""
+
+    def __init__(self, old: Child) -> None:
+        super().__init__(old.config)
+        self.old = old
+        self.rival: RivalChild | None = None
+
+    def request(self, ike: "Established", now: float) -> Sequence[Payload] | None:
+        old = self.old
+        if old.spi_in not in ike.connection.children or old.deleting or old.successor is not None:
+            old.rekeying = False
+            return None
+        if ike.connection.is_unsettled(old):
+            ike.wait_for_peer(self, now)
+            return None
+        # RFC 7296 section 2.9.2: the same selectors, so that no traffic is left out.
+        payloads = self._propose(ike, old.local, old.remote)
+        return [Notify.of(NotifyType.REKEY_SA, b"", ProtocolId.ESP, old.spi_in_octets), *payloads]
+
+    def answered(self, ike: "Established", answer: Message, now: float) -> State | None:
+        error = error_of(answer)
+        if error is not None:
+            return self._failed(ike, error, now)
+        try:
+            new, nonces = self._accept(ike, answer)
+        except PeerError as refusal:
+            ike.connection.note(f"the child SA was not rekeyed: {refusal}")
+            return ike.refused(self, now)
+        ike.succeeded()
+        self.old.rekeying = False
+        if self.rival is not None and self.rival.wins_over(nonces, ike.connection):
+            self._lose(ike, new)
+        else:
+            self._win(ike, new, now)
+        return ike
+
+    def _win(self, ike: "Established", new: NewChild, now: float) -> None:
+        ike.connection.install(new, replaces=self.old)
+        self.old.successor = new.child
+        if self.rival is not None and self.rival.child.spi_in in ike.connection.children:
+            # The peer deletes it; we do not send on it, whatever happens to the old one.
+            ike.connection.retire(self.rival.child)
+            ike.delete_if_overdue(self.rival.child, now)
+        ike.delete(self.old)
+
+    def _lose(self, ike: "Established", new: NewChild) -> None:
+        ike.connection.install(new, replaces=self.old, standby=True)
+        ike.connection.retire(new.child)
+        ike.delete(new.child)
+
+    def _failed(self, ike: "Established", error: Notify, now: float) -> State | None:
+        self.abandon()
+        connection, old = ike.connection, self.old
+        if old.successor is not None or old.deleting:
+            # RFC 7296 section 2.8.1: the peer has rekeyed it already; nothing is missing.
+            old.rekeying = False
+            return ike
+        if self._takes_group(error):
+            ike.enqueue(self, first=True)
+            return ike
+        if error.type == NotifyType.TEMPORARY_FAILURE:
+            return ike.postpone(self, now)
+        connection.note(
+            f"the peer refuses to rekey the child SA {old.spi_in:08x}: {name_of_notify(error.type)}"
+        )
+        if error.type == NotifyType.CHILD_SA_NOT_FOUND:
+            # RFC 7296 section 2.25: what the peer does not have is of no use; a new one from scratch.
+            connection.remove(old)
+            ike.enqueue(CreateChild(old.config, (old.local, old.remote)), first=True)
+            # In case it was on its way to the peer, with an answer of ours.
+            ike.enqueue(DeleteUnknown(old.spi_in), first=True)
+            return ike
+        return ike.refused(self, now)
+
+
+def answer_create_child(ike: "Established", request: Message, now: float) -> Answer:
+    """The responder's part, for new child SAs and for rekeys. Raises PeerError."""
+    connection = ike.connection
+    old = _rekeyed(ike, request)
+    ike.require_not_rekeying()
+    nonce = request.get(Nonce)
+    if nonce is None:
+        raise PeerError("no nonce", notify=NotifyType.INVALID_SYNTAX)
+    if old is None and not connection.has_room:
+        raise PeerError("no more child SAs for this peer", notify=NotifyType.NO_ADDITIONAL_SAS)
+    allowed = connection.allowed() if old is None else Allowed(old.config, old.local, old.remote)
+    nonces = Nonces(nonce.data, connection.hub.nonce(NONCE_OCTETS))
+    new, payloads = answer_child(connection.hub, ike.sa, request, allowed, nonces=nonces, pfs=True)
+    # RFC 7296 section 2.8: ready to receive on it before the answer leaves.
+    connection.install(new, replaces=old, standby=old is not None)
+    if old is not None:
+        old.successor = new.child
+        ike.delete_if_overdue(old, now)
+        if isinstance(ike.task, RekeyChild) and ike.task.old is old:
+            ike.task.rival = RivalChild(nonces, new.child)
+    ike.succeeded()
+    return Answer(payloads, ike)
+
+
+def _rekeyed(ike: "Established", request: Message) -> Child | None:
+    """The child SA that the peer wants to replace; None: it wants one more. Raises PeerError."""
+    notify = request.notify(NotifyType.REKEY_SA)
+    if notify is None:
+        return None
+    # Nothing goes back to the peer that was not looked at (CVE-2023-38710).
+    if notify.protocol != ProtocolId.ESP or len(notify.spi) != _ESP_SPI_OCTETS:
+        raise PeerError("a rekey of something that is no ESP SA", notify=NotifyType.CHILD_SA_NOT_FOUND)
+    old = ike.connection.child_of_peer(notify.spi)
+    if old is None:
+        raise ChildNotFound(notify.spi)
+    if old.deleting or old.successor is not None:
+        raise PeerError("that child SA is being deleted", notify=NotifyType.TEMPORARY_FAILURE)
+    return old
+
+
+class ChildNotFound(PeerError):
+    """CHILD_SA_NOT_FOUND, whose notify names the SPI (RFC 7296 section 2.25)."""
+
+    def __init__(self, spi: bytes) -> None:
+        super().__init__(f"there is no child SA {spi.hex()}", notify=NotifyType.CHILD_SA_NOT_FOUND)
+        self.spi = spi
+
+
+def fault_of(notify: int) -> Fault:
+    """What a refusal of a child SA means to a user."""
+    if notify == NotifyType.NO_PROPOSAL_CHOSEN:
+        return Fault.PROPOSAL
+    if notify in (NotifyType.TS_UNACCEPTABLE, NotifyType.SINGLE_PAIR_REQUIRED):
+        return Fault.SELECTORS
+    return Fault.PROTOCOL

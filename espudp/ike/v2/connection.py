@@ -1,0 +1,192 @@
+"""What lasts as long as a connection does, while IKE SAs come and go beneath it: who, where, and the child
+SAs.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from espudp.ike.config import ConnectionConfig, Limits, ListenerConfig
+from espudp.ike.events import (
+    ChildInstalled,
+    ChildRemoved,
+    ConnectionDown,
+    Diagnostic,
+    Fault,
+    NatStatus,
+    PathChanged,
+)
+from espudp.ike.identity import Identity
+from espudp.ike.keylog import ChildKeyLog
+from espudp.ike.lifetimes import jittered
+from espudp.ike.narrowing import resolve
+from espudp.ike.v2.child import Allowed, Child, NewChild
+from espudp.ike.v2.hub import Hub
+from espudp.wire.address import Path
+
+if TYPE_CHECKING:
+    from espudp.ike.v2.established import Established
+
+# Our choice: as long as a peer may take to notice that it should not send on a redundant SA.
+RETIRED_LINGER = 60.0
+
+Policy = ConnectionConfig | ListenerConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Farewell:
+    """What ConnectionDown is going to say."""
+
+    fault: Fault
+    reason: str
+    remedy: str = ""
+    retry: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Whom we talk to, as proved in IKE_AUTH."""
+
+    identity: Identity
+    nat: NatStatus
+    addresses: tuple[str, ...] = ()
+    """Its virtual addresses, given by us."""
+
+
+class Connection:
+    """An authenticated peer. `dialled`: we called it, and it is on us to keep the tunnel up."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        number: int,
+        policy: Policy,
+        peer: Peer,
+        path: Path,
+        now: float,
+        addresses: tuple[str, ...] = (),
+    ) -> None:
+        self.hub = hub
+        self.number = number
+        self.policy = policy
+        self.peer = peer
+        self.path = path
+        self.addresses = addresses
+        self.children: dict[int, Child] = {}  # by inbound SPI
+        self.current: Established | None = None
+        self.sas: set[bytes] = set()
+        self.established_at = now
+        self.last_inbound = now
+        hub.connections[number] = self
+
+    @property
+    def dialled(self) -> bool:
+        return isinstance(self.policy, ConnectionConfig)
+
+    @property
+    def alive(self) -> bool:
+        """Not brought down yet. To be asked after whatever may have done that."""
+        return self.hub.connections.get(self.number) is self
+
+    def note(self, text: str) -> None:
+        """One line for the log."""
+        self.hub.emit(Diagnostic(self.number, text))
+
+    # Where the peer is
+
+    def heard(self, path: Path, now: float) -> None:
+        """A new authentic message arrived: the peer lives, and this is where (RFC 7296 section 2.23)."""
+        self.last_inbound = max(self.last_inbound, now)
+        # Who dialled from behind a NAT knows where its peer is; following would let an attacker lead it away.
+        if path != self.path and not (self.dialled and self.peer.nat.local):
+            self.path = path
+            self.hub.emit(PathChanged(self.number, path))
+
+    # Child SAs
+
+    def allowed(self) -> Allowed:
+        """What the peer may ask for: DYNAMIC is a virtual address, or the outer one where there is none."""
+        config = self.policy.child
+        local = resolve(config.local, self.addresses or (self.path.local.ip,))
+        remote = resolve(config.remote, self.peer.addresses or (self.path.remote.ip,))
+        return Allowed(config, local, remote)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the peer may have one more child SA."""
+        limits = self.policy.limits if isinstance(self.policy, ListenerConfig) else Limits()
+        return len(self.children) < limits.children_per_connection
+
+    def is_unsettled(self, child: Child) -> bool:
+        """Whether the peer may not know this child SA yet: the one before it, which it is to delete,
+        exists.
+        """
+        return any(c.successor is child for c in self.children.values())
+
+    def child_of_peer(self, spi: bytes) -> Child | None:
+        """The child SA that the peer names by the SPI it receives on."""
+        wanted = int.from_bytes(spi)
+        return next((c for c in self.children.values() if c.spi_out == wanted), None)
+
+    def install(self, new: NewChild, *, replaces: Child | None = None, standby: bool = False) -> None:
+        """The child SA exists from now on; with `standby` the old one goes on sending until the peer is
+        ready.
+        """
+        child = new.child
+        self.children[child.spi_in] = child
+        if replaces is not None and replaces.spi_in not in self.children:
+            replaces = None
+        self.hub.log_keys(
+            ChildKeyLog(self.path, child.spi_in, child.spi_out, child.suite, new.keys_in, new.keys_out)
+        )
+        self.hub.emit(
+            ChildInstalled(
+                self.number,
+                child.spi_in,
+                child.spi_out,
+                child.suite,
+                new.keys_in,
+                new.keys_out,
+                child.local,
+                child.remote,
+                self.path,
+                jittered(child.config.lifetime, self.hub.rng),
+                replaces=None if replaces is None else replaces.spi_in,
+                standby=standby and replaces is not None,
+                replay_window=child.config.replay_window,
+            )
+        )
+
+    def retire(self, child: Child) -> None:
+        """One SA too many after simultaneous rekeys: it still receives, and is about to be deleted."""
+        child.retired = True
+        self.hub.emit(ChildRemoved(self.number, child.spi_in, child.spi_out, RETIRED_LINGER))
+
+    def remove(self, child: Child) -> None:
+        """The child SA is over; if another has replaced it, what is still on the way gets through."""
+        if self.children.pop(child.spi_in, None) is None:
+            return
+        self.hub.free_child_spi(child.spi_in)
+        if not child.retired:
+            linger = 0.0 if child.successor is None else self.policy.timers.rekey_linger
+            self.hub.emit(ChildRemoved(self.number, child.spi_in, child.spi_out, linger))
+
+    # The end
+
+    def down(self, farewell: Farewell) -> None:
+        """Ends everything at once, without a word to the peer."""
+        if not self.alive:
+            return
+        if self.current is not None:
+            self.current.abandon()
+        for child in list(self.children.values()):
+            child.successor = None
+            self.remove(child)
+        for spi in self.sas:
+            self.hub.discard(spi)
+        self.sas.clear()
+        del self.hub.connections[self.number]
+        if self.hub.pool is not None:
+            self.hub.pool.release(self.number)
+        self.hub.emit(
+            ConnectionDown(self.number, farewell.reason, farewell.remedy, farewell.fault, farewell.retry)
+        )

@@ -1,0 +1,193 @@
+"""What the states of all IKE SAs share: the way out, the registry of SPIs, and the timers.
+
+Nothing in here knows the protocol.
+"""
+
+import heapq
+from collections import Counter, deque
+from dataclasses import dataclass
+from itertools import count
+from typing import TYPE_CHECKING, Protocol
+
+from espudp.crypto.random import Rng, draw
+from espudp.errors import CryptoError
+from espudp.ike.config import Limits, ListenerConfig
+from espudp.ike.drop import Drop
+from espudp.ike.events import ConnectionDown, Event, PeerRefused
+from espudp.ike.keylog import KeyLog, KeyLogEntry
+from espudp.ike.pool import AddressPool
+from espudp.ike.v2.admission import REFUSALS_AT_ONCE, REFUSALS_PER_SECOND, Admission, RateLimit
+from espudp.wire.address import Path
+from espudp.wire.ikev2.header import SPI_OCTETS, Header
+
+if TYPE_CHECKING:
+    from espudp.ike.v2.connection import Connection, Farewell
+
+NO_SPI = bytes(SPI_OCTETS)
+
+# RFC 4303 section 2.1: the SPIs below are reserved.
+MIN_CHILD_SPI = 256
+
+# A generator that repeats itself must not hang us.
+_DRAWS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Datagram:
+    """A message as it came, with its header read and nothing of it trusted. `path` is seen from here."""
+
+    data: bytes
+    header: Header
+    path: Path
+
+
+class State(Protocol):
+    """One IKE SA at one point of its life. Each method returns the state that follows, None at the end."""
+
+    @property
+    def local_spi(self) -> bytes:
+        """Our SPI, 8 octets, by which messages find this IKE SA."""
+
+    def receive(self, datagram: Datagram, now: float) -> "State | None": ...
+
+    def handle_timer(self, now: float) -> "State | None":
+        """Called at or after `deadline`, and possibly for nothing."""
+
+    @property
+    def deadline(self) -> float | None: ...
+
+
+class TimerHeap:
+    """The earliest of many deadlines. Changing one costs O(log n); stale entries are skipped later."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[float, bytes]] = []
+        self._armed: dict[bytes, float] = {}
+
+    def arm(self, key: bytes, deadline: float | None) -> None:
+        if deadline == self._armed.get(key):
+            return
+        if deadline is None:
+            self._armed.pop(key, None)
+            return
+        self._armed[key] = deadline
+        heapq.heappush(self._heap, (deadline, key))
+        if len(self._heap) > 2 * len(self._armed) + 64:
+            self._heap = [(at, k) for k, at in self._armed.items()]
+            heapq.heapify(self._heap)
+
+    def first(self) -> float | None:
+        """The next deadline."""
+        while self._heap and self._armed.get(self._heap[0][1]) != self._heap[0][0]:
+            heapq.heappop(self._heap)
+        return self._heap[0][0] if self._heap else None
+
+    def take_due(self, now: float) -> list[bytes]:
+        """The keys whose time has come, each once, disarmed."""
+        due = []
+        while (first := self.first()) is not None and first <= now:
+            _, key = heapq.heappop(self._heap)
+            del self._armed[key]
+            due.append(key)
+        return due
+
+
+class Hub:
+    """Shared by all states of one endpoint."""
+
+    def __init__(self, rng: Rng, listener: ListenerConfig | None, key_log: KeyLog | None) -> None:
+        self.rng = rng
+        self.listener = listener
+        self.pool = AddressPool(listener.pool) if listener is not None and listener.pool else None
+        self.events: deque[Event] = deque()
+        self.outbox: list[tuple[bytes, Path]] = []
+        self.drops: Counter[Drop] = Counter()
+        self.states: dict[bytes, State] = {}
+        self.connections: dict[int, Connection] = {}
+        self.dialling: dict[int, bytes] = {}
+        """Connections that we are calling, by their number: our SPI."""
+        self.timers = TimerHeap()
+        self.admission = Admission(rng, listener.limits if listener is not None else Limits())
+        self._key_log = key_log
+        self._refusals = RateLimit(REFUSALS_PER_SECOND, REFUSALS_AT_ONCE)
+        self._numbers = count(1)
+        self._child_spis: set[int] = set()
+
+    # The way out
+
+    def send(self, message: bytes, path: Path) -> None:
+        self.outbox.append((message, path))
+
+    def emit(self, event: Event) -> None:
+        self.events.append(event)
+
+    def tell_refusal(self, refusal: PeerRefused, now: float) -> None:
+        """Strangers cause these, so they are counted out."""
+        if self._refusals.allow(now):
+            self.emit(refusal)
+
+    def drop(self, reason: Drop) -> None:
+        self.drops[reason] += 1
+
+    def log_keys(self, entry: KeyLogEntry) -> None:
+        """Only for who asked for it; see keylog."""
+        if self._key_log is not None:
+            self._key_log(entry)
+
+    # Names
+
+    def next_number(self) -> int:
+        """The number of a new connection, from 1."""
+        return next(self._numbers)
+
+    def nonce(self, octets: int) -> bytes:
+        return draw(self.rng, octets)
+
+    def share(self) -> float:
+        """A random number from 0 to 1, for jitter."""
+        return int.from_bytes(draw(self.rng, 4)) / (1 << 32)
+
+    def new_spi(self) -> bytes:
+        """An SPI for an IKE SA: random, not zero, not in use (RFC 7296 section 2.6)."""
+        for _ in range(_DRAWS):
+            spi = draw(self.rng, SPI_OCTETS)
+            if spi != NO_SPI and spi not in self.states:
+                return spi
+        raise CryptoError("the random generator repeats itself")
+
+    def new_child_spi(self) -> int:
+        """An SPI for ESP: random, not reserved, not in use until `free_child_spi`."""
+        for _ in range(_DRAWS):
+            spi = int.from_bytes(draw(self.rng, 4))
+            if spi >= MIN_CHILD_SPI and spi not in self._child_spis:
+                self._child_spis.add(spi)
+                return spi
+        raise CryptoError("the random generator repeats itself")
+
+    def free_child_spi(self, spi: int) -> None:
+        self._child_spis.discard(spi)
+
+    # The registry
+
+    def hang_up(self, number: int, farewell: "Farewell") -> None:
+        """A connection that never came about."""
+        if self.dialling.pop(number, None) is not None:
+            self.emit(
+                ConnectionDown(number, farewell.reason, farewell.remedy, farewell.fault, farewell.retry)
+            )
+
+    def put(self, state: State) -> None:
+        """Makes `state` the one that its SPI leads to."""
+        self.states[state.local_spi] = state
+        self.reschedule(state)
+
+    def discard(self, spi: bytes) -> None:
+        """Ends whatever `spi` leads to; nothing happens if that is nothing."""
+        if self.states.pop(spi, None) is not None:
+            self.timers.arm(spi, None)
+            self.admission.forget(spi)
+
+    def reschedule(self, state: State) -> None:
+        """To be called after anything that may have changed a deadline from outside of the state."""
+        if self.states.get(state.local_spi) is state:
+            self.timers.arm(state.local_spi, state.deadline)

@@ -1,0 +1,190 @@
+"""IKE_SA_INIT from the responder's side (RFC 7296 sections 1.2, 2.5, 2.6, 2.21.1, 2.23).
+
+Whoever asks is a stranger, and its address may be forged. So nothing is remembered until the request is
+acceptable, everything that is remembered is bounded, no answer is much larger than its request, and no error
+needs a key.
+"""
+
+from dataclasses import dataclass
+
+from espudp.crypto.dh import generate
+from espudp.crypto.ikekeys import derive_ike_keys
+from espudp.crypto.suites import Dh
+from espudp.errors import CryptoError, PeerError, WireError
+from espudp.ike.config import ListenerConfig
+from espudp.ike.drop import Drop
+from espudp.ike.events import NatStatus, PeerRefused
+from espudp.ike.natd import detect, natd_data
+from espudp.ike.offers import describe_mismatch
+from espudp.ike.proposals import IkeChoice, offer_ike, select_ike
+from espudp.ike.rules import REQUESTS, Shape, breach, critical
+from espudp.ike.v2.admission import REFUSALS_AT_ONCE, REFUSALS_PER_SECOND, RateLimit, Verdict
+from espudp.ike.v2.auth_initiator import Initial
+from espudp.ike.v2.auth_responder import AwaitAuth
+from espudp.ike.v2.child import NONCE_OCTETS
+from espudp.ike.v2.hub import NO_SPI, Datagram, Hub
+from espudp.ike.v2.sa import IkeSa
+from espudp.wire.ikev2.constants import ExchangeType, NotifyType
+from espudp.wire.ikev2.header import Header
+from espudp.wire.ikev2.message import Message, emit_message, parse_message
+from espudp.wire.ikev2.payloads import KeyExchange, Nonce, Notify, Payload, SecurityAssociation
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """The three payloads that every request has; the rule has seen to it."""
+
+    sa: SecurityAssociation
+    ke: KeyExchange
+    nonce: Nonce
+
+
+class Doorkeeper:
+    """Answers IKE_SA_INIT requests, and makes a half-open IKE SA of those that are acceptable."""
+
+    def __init__(self, hub: Hub, config: ListenerConfig) -> None:
+        self._hub = hub
+        self._config = config
+        self._refusals = RateLimit(REFUSALS_PER_SECOND, REFUSALS_AT_ONCE)
+
+    def receive(self, datagram: Datagram, now: float) -> None:
+        """`datagram` is a request with message ID 0 and no responder SPI. Bounded work, whatever it holds."""
+        if self._repeated(datagram):
+            return
+        try:
+            message = parse_message(datagram.data)
+        except WireError:
+            self._hub.drop(Drop.MALFORMED)
+            return
+        unsupported = critical(message)
+        if unsupported is not None:
+            self._refuse(datagram, NotifyType.UNSUPPORTED_CRITICAL_PAYLOAD, bytes([unsupported.type]), now)
+            return
+        asked = _asked(message)
+        if asked is None:
+            self._hub.drop(Drop.BAD_PAYLOADS)
+        elif self._admits(message, asked, datagram, now):
+            self._choose(message, asked, datagram, now)
+
+    def _repeated(self, datagram: Datagram) -> bool:
+        """RFC 7296 section 2.1: the same answer for a half-open IKE SA, none for one that has gone
+        further.
+        """
+        spi = self._hub.admission.answered(datagram.data, datagram.path.remote)
+        if spi is None:
+            return False
+        state = self._hub.states.get(spi)
+        if isinstance(state, AwaitAuth):
+            self._hub.send(state.initial.response, datagram.path)
+        else:
+            self._hub.drop(Drop.REPEATED)
+        return True
+
+    def _admits(self, message: Message, asked: _Asked, datagram: Datagram, now: float) -> bool:
+        admission, source = self._hub.admission, datagram.path.remote
+        verdict = admission.verdict(source.ip)
+        if len(self._hub.connections) >= self._config.limits.connections_max:
+            verdict = Verdict.REFUSE
+        if verdict is Verdict.REFUSE:
+            self._hub.drop(Drop.HALF_OPEN)
+            return False
+        if verdict is Verdict.ADMIT:
+            return True
+        cookie = message.notify(NotifyType.COOKIE)
+        nonce, spi_i = asked.nonce.data, datagram.header.spi_i
+        if cookie is not None and admission.cookies.check(cookie.data, nonce, source, spi_i, now):
+            return True
+        wanted = admission.cookies.make(nonce, source, spi_i, now)
+        self._reply(datagram, NO_SPI, [Notify.of(NotifyType.COOKIE, wanted)])
+        return False
+
+    def _choose(self, message: Message, asked: _Asked, datagram: Datagram, now: float) -> None:
+        proposals = self._config.ike_proposals
+        choice = select_ike(asked.sa.proposals, proposals, ke_group=asked.ke.group)
+        if choice is None:
+            detail = describe_mismatch(asked.sa.proposals, offer_ike(proposals))
+            self._refuse(
+                datagram, NotifyType.NO_PROPOSAL_CHOSEN, b"", now, ("no common IKE proposal", detail)
+            )
+            return
+        group = choice.suite.dh
+        if group.transform_id != asked.ke.group:
+            self._refuse(datagram, NotifyType.INVALID_KE_PAYLOAD, group.transform_id.to_bytes(2), now)
+            return
+        try:
+            self._open(choice, group, message, asked, datagram, now)
+        except (PeerError, CryptoError):
+            # Not answered: INVALID_SYNTAX is for those who have proved who they are (RFC 7296 section
+            # 3.10.1).
+            self._hub.drop(Drop.BAD_KEY_EXCHANGE)
+
+    def _open(
+        self, choice: IkeChoice, group: Dh, message: Message, asked: _Asked, datagram: Datagram, now: float
+    ) -> None:
+        hub, header, path = self._hub, datagram.header, datagram.path
+        pair = generate(group, hub.rng)
+        shared = pair.shared_secret(asked.ke.data)
+        spi_r, nonce_r = hub.new_spi(), hub.nonce(NONCE_OCTETS)
+        keys = derive_ike_keys(choice.suite, shared, asked.nonce.data, nonce_r, header.spi_i, spi_r)
+        payloads: list[Payload] = [
+            SecurityAssociation((choice.to_wire(),)),
+            KeyExchange(group.transform_id, pair.public),
+            Nonce(nonce_r),
+        ]
+        nat = self._nat(message, datagram)
+        if nat is not None:
+            source, destination = natd_data(header.spi_i, spi_r, path, force_encap=self._config.force_encap)
+            payloads.append(Notify.of(NotifyType.NAT_DETECTION_SOURCE_IP, source))
+            payloads.append(Notify.of(NotifyType.NAT_DETECTION_DESTINATION_IP, destination))
+        response = self._reply(datagram, spi_r, payloads)
+        sa = IkeSa(
+            hub,
+            header.spi_i,
+            spi_r,
+            choice.suite,
+            keys,
+            self._config.timers,
+            is_initiator=False,
+            initial=True,
+        )
+        initial = Initial(datagram.data, response, asked.nonce.data, nonce_r, keys, nat or NatStatus())
+        hub.put(AwaitAuth(hub, self._config, sa, initial, now + self._config.timers.half_open_timeout))
+        hub.admission.enter(spi_r, datagram.data, path.remote)
+
+    def _nat(self, message: Message, datagram: Datagram) -> NatStatus | None:
+        notifies = message.notifies()
+        sources = [n.data for n in notifies if n.type == NotifyType.NAT_DETECTION_SOURCE_IP]
+        destinations = [n.data for n in notifies if n.type == NotifyType.NAT_DETECTION_DESTINATION_IP]
+        return detect(datagram.header.spi_i, NO_SPI, datagram.path, sources, destinations)
+
+    def _refuse(
+        self, datagram: Datagram, notify: int, data: bytes, now: float, told: tuple[str, str] | None = None
+    ) -> None:
+        """Leaves nothing behind: the answer has no SPI of ours (CVE-2023-30570)."""
+        if not self._refusals.allow(now):
+            self._hub.drop(Drop.RATE)
+            return
+        if told is not None:
+            self._hub.tell_refusal(PeerRefused(datagram.path, *told), now)
+        self._reply(datagram, NO_SPI, [Notify.of(notify, data)])
+
+    def _reply(self, datagram: Datagram, spi_r: bytes, payloads: list[Payload]) -> bytes:
+        header = Header(
+            datagram.header.spi_i,
+            spi_r,
+            0,
+            ExchangeType.IKE_SA_INIT,
+            is_initiator=False,
+            is_response=True,
+            message_id=0,
+        )
+        response = emit_message(header, payloads)
+        self._hub.send(response, datagram.path)
+        return response
+
+
+def _asked(message: Message) -> _Asked | None:
+    if breach(message, REQUESTS[Shape.IKE_SA_INIT]) is not None:
+        return None
+    sa, ke, nonce = message.get(SecurityAssociation), message.get(KeyExchange), message.get(Nonce)
+    return None if sa is None or ke is None or nonce is None else _Asked(sa, ke, nonce)

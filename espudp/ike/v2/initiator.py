@@ -1,0 +1,240 @@
+"""The initiator's half of the initial exchanges (RFC 7296 sections 1.2, 2.6, 2.15, 2.21.1, 2.21.2).
+
+InitSent --IKE_SA_INIT response--> AuthSent --IKE_AUTH response--> Established
+   ^  |
+   +--+ COOKIE, INVALID_KE_PAYLOAD: the same request again, with what was asked for
+"""
+
+from espudp.crypto.dh import KeyPair, generate
+from espudp.crypto.ikekeys import IkeKeys, derive_ike_keys
+from espudp.crypto.suites import Dh
+from espudp.errors import CryptoError, PeerError, WireError
+from espudp.ike.config import ConnectionConfig
+from espudp.ike.drop import Drop
+from espudp.ike.events import Fault, NatStatus
+from espudp.ike.exchange import Retransmission
+from espudp.ike.natd import detect, natd_data
+from espudp.ike.offers import describe_offer
+from espudp.ike.proposals import IkeChoice, offer_ike, verify_ike
+from espudp.ike.rules import RESPONSES, Shape, breach, critical, error_of
+from espudp.ike.v2.auth_initiator import AuthSent, Initial
+from espudp.ike.v2.child import NONCE_OCTETS, group_asked_for
+from espudp.ike.v2.connection import Farewell
+from espudp.ike.v2.hub import NO_SPI, Datagram, Hub, State
+from espudp.ike.v2.sa import IkeSa
+from espudp.wire.address import Path
+from espudp.wire.ikev2.constants import ExchangeType, NotifyType, name_of_notify
+from espudp.wire.ikev2.header import Header
+from espudp.wire.ikev2.message import Message, emit_message, parse_message
+from espudp.wire.ikev2.payloads import KeyExchange, Nonce, Notify, Payload, SecurityAssociation
+
+# Our bounds on how often IKE_SA_INIT starts over: anybody can forge the answers that make it do so.
+MAX_COOKIES = 5
+MAX_GROUP_CHANGES = 3
+
+# RFC 7296 section 2.6
+MAX_COOKIE_OCTETS = 64
+
+# RFC 7296 section 2.21.1: an error that anybody can forge is believed only when nothing better has come
+# after so many further tries.
+_TRIES_AFTER_REFUSAL = 2
+
+
+class InitSent:
+    """IKE_SA_INIT is under way. Whatever arrives is unauthenticated, and none of it ends the attempt at
+    once.
+    """
+
+    def __init__(
+        self, hub: Hub, number: int, config: ConnectionConfig, path: Path, float_path: Path | None, now: float
+    ) -> None:
+        self._hub = hub
+        self.number = number
+        self._config = config
+        self._path = path
+        self._float_path = float_path or path
+        self._nonce = hub.nonce(NONCE_OCTETS)
+        self._groups = tuple(dict.fromkeys(g for p in config.ike_proposals for g in p.dh))
+        self._pair: KeyPair = generate(self._groups[0], hub.rng)
+        self._cookie = b""
+        self._cookies = 0
+        self._group_changes = 0
+        self._refusal: Notify | None = None
+        self._tries_left = 0
+        self.local_spi = hub.new_spi()
+        self._retransmission = self._send(now)
+
+    @property
+    def deadline(self) -> float | None:
+        return self._retransmission.deadline
+
+    def handle_timer(self, now: float) -> State | None:
+        if not self._retransmission.is_due(now):
+            return self
+        if self._refusal is not None:
+            if not self._tries_left:
+                return self._end(self._refused(self._refusal))
+            self._tries_left -= 1
+        if not self._retransmission.advance(now):
+            return self._end(self._unanswered())
+        self._hub.send(self._retransmission.datagram, self._path)
+        return self
+
+    def receive(self, datagram: Datagram, now: float) -> State | None:
+        header = datagram.header
+        if not header.is_response or header.is_initiator or header.message_id != 0:
+            self._hub.drop(Drop.UNSOLICITED)
+            return self
+        if header.exchange != ExchangeType.IKE_SA_INIT:
+            self._hub.drop(Drop.WRONG_EXCHANGE)
+            return self
+        try:
+            message = parse_message(datagram.data)
+        except WireError:
+            self._hub.drop(Drop.MALFORMED)
+            return self
+        if breach(message, RESPONSES[Shape.IKE_SA_INIT]) is not None or critical(message) is not None:
+            self._hub.drop(Drop.BAD_PAYLOADS)
+            return self
+        return self._answered(message, datagram, now)
+
+    def close(self, farewell: Farewell) -> None:
+        """Nothing is left at the peer but a half-open IKE SA."""
+        self._end(farewell)
+
+    def _answered(self, message: Message, datagram: Datagram, now: float) -> State | None:
+        cookie = message.notify(NotifyType.COOKIE)
+        if cookie is not None and message.get(SecurityAssociation) is None:
+            return self._retry_with_cookie(cookie.data, now)
+        error = error_of(message)
+        if error is None:
+            return self._chosen(message, datagram, now)
+        if error.type == NotifyType.INVALID_KE_PAYLOAD:
+            group = group_asked_for(error.data, self._groups)
+            if group is not None and group != self._pair.group:
+                return self._retry_with_group(group, now)
+        if self._refusal is None:
+            self._refusal = error
+            self._tries_left = _TRIES_AFTER_REFUSAL
+        return self
+
+    # RFC 7296 section 2.6.1: a cookie stays in all later tries, whatever the reason for them.
+
+    def _retry_with_cookie(self, cookie: bytes, now: float) -> State | None:
+        if (
+            self._cookies >= MAX_COOKIES
+            or not 1 <= len(cookie) <= MAX_COOKIE_OCTETS
+            or cookie == self._cookie
+        ):
+            self._hub.drop(Drop.UNSOLICITED)
+            return self
+        self._cookies += 1
+        self._cookie = cookie
+        self._retransmission = self._send(now)
+        return self
+
+    def _retry_with_group(self, group: Dh, now: float) -> State | None:
+        if self._group_changes >= MAX_GROUP_CHANGES:
+            self._hub.drop(Drop.UNSOLICITED)
+            return self
+        self._group_changes += 1
+        self._pair = generate(group, self._hub.rng)
+        self._retransmission = self._send(now)
+        return self
+
+    def _send(self, now: float) -> Retransmission:
+        header = Header(
+            self.local_spi,
+            NO_SPI,
+            0,
+            ExchangeType.IKE_SA_INIT,
+            is_initiator=True,
+            is_response=False,
+            message_id=0,
+        )
+        source, destination = natd_data(
+            self.local_spi, NO_SPI, self._path, force_encap=self._config.force_encap
+        )
+        payloads: list[Payload] = [Notify.of(NotifyType.COOKIE, self._cookie)] if self._cookie else []
+        payloads += [
+            SecurityAssociation(offer_ike(self._config.ike_proposals)),
+            KeyExchange(self._pair.group.transform_id, self._pair.public),
+            Nonce(self._nonce),
+            Notify.of(NotifyType.NAT_DETECTION_SOURCE_IP, source),
+            Notify.of(NotifyType.NAT_DETECTION_DESTINATION_IP, destination),
+        ]
+        message = emit_message(header, payloads)
+        self._hub.send(message, self._path)
+        return Retransmission(message, self._config.timers, now)
+
+    # The good answer
+
+    def _chosen(self, message: Message, datagram: Datagram, now: float) -> State | None:
+        offer, ke, nonce = message.get(SecurityAssociation), message.get(KeyExchange), message.get(Nonce)
+        if offer is None or ke is None or nonce is None or message.header.spi_r == NO_SPI:
+            self._hub.drop(Drop.BAD_PAYLOADS)
+            return self
+        choice = verify_ike(offer.proposals, self._config.ike_proposals, spi_octets=0)
+        if choice is None or not choice.suite.dh.transform_id == ke.group == self._pair.group.transform_id:
+            self._hub.drop(Drop.BAD_PAYLOADS)
+            return self
+        try:
+            keys = self._derive(choice, ke, nonce, message.header.spi_r)
+        except (PeerError, CryptoError):
+            self._hub.drop(Drop.BAD_KEY_EXCHANGE)
+            return self
+        sa = IkeSa(
+            self._hub,
+            self.local_spi,
+            message.header.spi_r,
+            choice.suite,
+            keys,
+            self._config.timers,
+            is_initiator=True,
+            initial=True,
+        )
+        initial = Initial(
+            request=self._retransmission.datagram,
+            response=datagram.data,
+            nonce_i=self._nonce,
+            nonce_r=nonce.data,
+            keys=keys,
+            nat=self._nat(message),
+        )
+        return AuthSent(self._hub, self.number, self._config, sa, initial, self._float_path, now)
+
+    def _derive(self, choice: IkeChoice, ke: KeyExchange, nonce: Nonce, spi_r: bytes) -> IkeKeys:
+        shared = self._pair.shared_secret(ke.data)
+        return derive_ike_keys(choice.suite, shared, self._nonce, nonce.data, self.local_spi, spi_r)
+
+    def _nat(self, message: Message) -> NatStatus:
+        notifies = message.notifies()
+        sources = [n.data for n in notifies if n.type == NotifyType.NAT_DETECTION_SOURCE_IP]
+        destinations = [n.data for n in notifies if n.type == NotifyType.NAT_DETECTION_DESTINATION_IP]
+        found = detect(self.local_spi, message.header.spi_r, self._path, sources, destinations)
+        return found or NatStatus()
+
+    # The end
+
+    def _end(self, farewell: Farewell) -> State | None:
+        self._hub.hang_up(self.number, farewell)
+        return None
+
+    def _unanswered(self) -> Farewell:
+        return Farewell(
+            Fault.TIMEOUT,
+            f"no answer from {self._path.remote}",
+            f"Check the address, and that UDP port {self._path.remote.port} is open on the way.",
+            retry=True,
+        )
+
+    def _refused(self, notify: Notify) -> Farewell:
+        name = name_of_notify(notify.type)
+        if notify.type not in (NotifyType.NO_PROPOSAL_CHOSEN, NotifyType.INVALID_KE_PAYLOAD):
+            return Farewell(Fault.PROTOCOL, f"{self._path.remote} refuses to talk: {name}", retry=True)
+        offers = "\n".join(f"  {describe_offer(p)}" for p in offer_ike(self._config.ike_proposals))
+        return Farewell(
+            Fault.PROPOSAL,
+            f"{self._path.remote} accepts none of our IKE proposals ({name})",
+            f"Name one that the peer has; its log says what it accepts. We offered:\n{offers}",
+        )
