@@ -1,6 +1,3 @@
-import subprocess
-import sys
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,12 +10,6 @@ from tests.unit.crypto.seeded import keys_for, seeded_rng
 
 # Transform types, RFC 7296 section 3.3.2
 ENCR, PRF, INTEG, DH, ESN = 1, 2, 3, 4, 5
-
-
-def test_the_tables_need_no_crypto_library() -> None:
-    """The command line parses proposals before it needs a cipher."""
-    code = "import sys, espudp.crypto.suites; sys.exit('cryptography' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_numbers_of_the_registry() -> None:
