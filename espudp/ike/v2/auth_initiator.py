@@ -45,6 +45,8 @@ class Initial:
     nonce_r: bytes
     keys: IkeKeys = field(repr=False)
     nat: NatStatus
+    ambiguous: bool = False
+    """The response may be to an earlier version of the request than the one that we sign."""
 
 
 class AuthSent:
@@ -240,6 +242,7 @@ class AuthSent:
                 Fault.AUTHENTICATION,
                 f"{self._path.remote} does not accept us as {self._config.local_identity}",
                 "Put the same PSK on both sides, and use the identity that the peer knows.",
+                retry=self._initial.ambiguous,
             )
         if notify.type in (NotifyType.NO_PROPOSAL_CHOSEN, NotifyType.TS_UNACCEPTABLE):
             return self._no_child(PeerError(name_of_notify(notify.type), notify=notify.type))

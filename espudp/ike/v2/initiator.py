@@ -62,6 +62,8 @@ class InitSent:
         self._refusal: Notify | None = None
         self._tries_left = 0
         self.local_spi = hub.new_spi()
+        self._versions = 0
+        """Different requests with the same key pair; an answer does not tell to which of them it is."""
         self._retransmission = self._send(now)
 
     @property
@@ -139,6 +141,7 @@ class InitSent:
             return self
         self._group_changes += 1
         self._pair = generate(group, self._hub.rng)
+        self._versions = 0
         self._retransmission = self._send(now)
         return self
 
@@ -164,6 +167,7 @@ class InitSent:
             Notify.of(NotifyType.NAT_DETECTION_DESTINATION_IP, destination),
         ]
         message = emit_message(header, payloads)
+        self._versions += 1
         self._hub.send(message, self._path)
         return Retransmission(message, self._config.timers, now)
 
@@ -200,6 +204,7 @@ class InitSent:
             nonce_r=nonce.data,
             keys=keys,
             nat=self._nat(message),
+            ambiguous=self._versions > 1,
         )
         return AuthSent(self._hub, self.number, self._config, sa, initial, self._float_path, now)
 
