@@ -6,7 +6,6 @@ case that the peer did not get it; both go out again octet for octet.
 
 from enum import Enum, auto
 
-from espudp.errors import PeerError
 from espudp.ike.config import Timers
 from espudp.wire.buffer import Buffer
 
@@ -106,9 +105,3 @@ class IncomingRequests:
         self._request = bytes(request)
         self.response = response
         self.expected_id += 1
-
-
-def require_message_id(requests: OutgoingRequests) -> None:
-    """Raises PeerError when there is no message ID left for one more request."""
-    if requests.next_id > MAX_MESSAGE_ID:
-        raise PeerError("the message IDs of this IKE SA are used up", notify=0)

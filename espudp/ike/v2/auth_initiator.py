@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from espudp.crypto.ikekeys import IkeKeys
-from espudp.errors import AuthenticationFailed, PeerError
+from espudp.errors import AuthenticationFailed, CryptoError, PeerError
 from espudp.ike.config import ConnectionConfig
 from espudp.ike.events import AddressAssigned, ConnectionUp, Fault, NatStatus
 from espudp.ike.identity import Identity
@@ -13,7 +13,7 @@ from espudp.ike.offers import describe_offer
 from espudp.ike.proposals import offer_esp
 from espudp.ike.rules import RESPONSES, Shape, breach, critical, error_of
 from espudp.ike.v2 import auth, configuration
-from espudp.ike.v2.child import ChildOffer, Nonces
+from espudp.ike.v2.child import ChildOffer, NewChild, Nonces
 from espudp.ike.v2.child_exchange import fault_of
 from espudp.ike.v2.connection import Connection, Farewell, Peer
 from espudp.ike.v2.established import Established
@@ -108,6 +108,7 @@ class AuthSent:
             self._sa.notify_once(ExchangeType.INFORMATIONAL, [notify], self._path)
             return self._end(Farewell(Fault.AUTHENTICATION, str(error), error.remedy))
         except PeerError as error:
+            self._sa.notify_once(ExchangeType.INFORMATIONAL, [Notify.of(error.notify)], self._path)
             return self._end(Farewell(Fault.PROTOCOL, f"the peer broke the protocol: {error}", error.remedy))
 
     def close(self, farewell: Farewell) -> None:
@@ -173,14 +174,31 @@ class AuthSent:
             now,
             addresses,
         )
-        connection.current = established = Established(connection, self._sa, now)
-        self._announce(connection)
-        if addresses or dns:
-            self._hub.emit(AddressAssigned(self.number, addresses, dns))
-        return self._first_child(established, message, now)
-
-    def _announce(self, connection: Connection) -> None:
         self._hub.dialling.pop(self.number, None)
+        connection.current = established = Established(connection, self._sa, now)
+        try:
+            new = self._first_child(message)
+        except PeerError as refusal:
+            # RFC 7296 section 2.21.2: the IKE SA stands even without; but a tunnel it is not, so we delete
+            # it.
+            self._offer.withdraw()
+            return established.close(self._no_child(refusal), now)
+        self._announce(connection, dns)
+        connection.install(new)
+        return established.advance(now)
+
+    def _first_child(self, message: Message) -> NewChild:
+        """Raises PeerError."""
+        error = error_of(message)
+        if error is not None:
+            raise PeerError(name_of_notify(error.type), notify=error.type)
+        nonces = Nonces(self._initial.nonce_i, self._initial.nonce_r)
+        try:
+            return self._offer.accept(message, self._sa, nonces, pfs=False)
+        except CryptoError as error:
+            raise PeerError(str(error), notify=NotifyType.NO_PROPOSAL_CHOSEN) from error
+
+    def _announce(self, connection: Connection, dns: tuple[str, ...]) -> None:
         self._hub.emit(
             ConnectionUp(
                 self.number,
@@ -192,6 +210,8 @@ class AuthSent:
                 nat=connection.peer.nat,
             )
         )
+        if connection.addresses or dns:
+            self._hub.emit(AddressAssigned(self.number, connection.addresses, dns))
 
     def _verified(self, message: Message) -> Identity:
         """The peer's identity, proved. Raises AuthenticationFailed."""
@@ -214,20 +234,6 @@ class AuthSent:
                 remedy=f"Use --remote-id {identity} if that is right.",
             )
         return identity
-
-    def _first_child(self, established: Established, message: Message, now: float) -> State | None:
-        """RFC 7296 section 2.21.2: the IKE SA stands even without; but a tunnel it is not, so we close it."""
-        error = error_of(message)
-        try:
-            if error is not None:
-                raise PeerError(name_of_notify(error.type), notify=error.type)
-            nonces = Nonces(self._initial.nonce_i, self._initial.nonce_r)
-            new = self._offer.accept(message, self._sa, nonces, pfs=False)
-        except PeerError as refusal:
-            self._offer.withdraw()
-            return established.close(self._no_child(refusal), now)
-        established.connection.install(new)
-        return established.advance(now)
 
     # The end
 

@@ -53,6 +53,8 @@ class Child:
     """We mean to rekey it, or are at it."""
     deleting: bool = False
     """We mean to delete it, or are at it."""
+    delete_sent: bool = False
+    """We have told the peer."""
     retired: bool = False
     """Redundant after simultaneous rekeys; its removal has been told."""
 

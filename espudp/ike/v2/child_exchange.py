@@ -59,7 +59,7 @@ class _Negotiation:
     def __init__(self, config: ChildConfig) -> None:
         self._config = config
         self._groups = tuple(dict.fromkeys(g for p in config.proposals for g in p.groups))
-        self._group: Dh | None = self._groups[0] if self._groups else None
+        self._group: Dh | None = None
         self._group_changes = 0
         self._offer: ChildOffer | None = None
         self._nonce = b""
@@ -67,6 +67,10 @@ class _Negotiation:
     def _propose(self, ike: "Established", local: _Selectors, remote: _Selectors) -> list[Payload]:
         hub = ike.connection.hub
         self._nonce = hub.nonce(NONCE_OCTETS)
+        if self._group is None and self._groups:
+            # What the peer took for the IKE SA it is most likely to take again.
+            ikes = ike.sa.suite.dh
+            self._group = ikes if ikes in self._groups else self._groups[0]
         self._offer = ChildOffer(hub, self._config, local, remote, group=self._group)
         return self._offer.payloads(self._nonce)
 
@@ -240,7 +244,7 @@ def answer_create_child(ike: "Established", request: Message, now: float) -> Ans
     nonce = request.get(Nonce)
     if nonce is None:
         raise PeerError("no nonce", notify=NotifyType.INVALID_SYNTAX)
-    if old is None and not connection.has_room:
+    if not connection.has_room(rekey=old is not None):
         raise PeerError("no more child SAs for this peer", notify=NotifyType.NO_ADDITIONAL_SAS)
     allowed = connection.allowed() if old is None else Allowed(old.config, old.local, old.remote)
     nonces = Nonces(nonce.data, connection.hub.nonce(NONCE_OCTETS))

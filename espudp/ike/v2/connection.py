@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 # Our choice: as long as a peer may take to notice that it should not send on a redundant SA.
 RETIRED_LINGER = 60.0
 
+# Our choice: far more than simultaneous rekeys on a bad line need.
+MAX_IKE_SAS = 16
+
 Policy = ConnectionConfig | ListenerConfig
 
 
@@ -110,11 +113,17 @@ class Connection:
         remote = resolve(config.remote, self.peer.addresses or (self.path.remote.ip,))
         return Allowed(config, local, remote)
 
-    @property
-    def has_room(self) -> bool:
-        """Whether the peer may have one more child SA."""
+    def has_room(self, *, rekey: bool) -> bool:
+        """Whether the peer may have one more child SA; while it rekeys them it has each of them twice, or
+        more.
+        """
         limits = self.policy.limits if isinstance(self.policy, ListenerConfig) else Limits()
-        return len(self.children) < limits.children_per_connection
+        return len(self.children) < limits.children_per_connection * (4 if rekey else 1)
+
+    @property
+    def has_room_for_ike(self) -> bool:
+        """Whether the peer may make one more IKE SA; those that it has replaced it should delete."""
+        return len(self.sas) < MAX_IKE_SAS
 
     def is_unsettled(self, child: Child) -> bool:
         """Whether the peer may not know this child SA yet: the one before it, which it is to delete,

@@ -279,10 +279,14 @@ class Established:
         """Starts the next task, if none is under way. To be called after anything that may have changed
         that.
         """
-        if not self.is_current or not self._confirmed or self.task is not None:
+        if not self.is_current or self.task is not None:
             return self
+        if self.sa.outgoing.next_id > MAX_MESSAGE_ID:
+            return self._lost(Farewell(Fault.PROTOCOL, "the IKE SA has no message IDs left", retry=True))
         if self.farewell is not None:
             return Deleting(self.connection, self.sa, now, self.farewell)
+        if not self._confirmed:
+            return self
         while self.tasks:
             task = self.tasks.popleft()
             payloads = task.request(self, now)

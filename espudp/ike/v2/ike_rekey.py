@@ -48,7 +48,7 @@ class RekeyIke:
     def __init__(self, proposals: Sequence[IkeProposal]) -> None:
         self._proposals = proposals
         self._groups = tuple(dict.fromkeys(g for p in proposals for g in p.dh))
-        self._group: Dh = self._groups[0]
+        self._group: Dh | None = None
         self._group_changes = 0
         self._pair: KeyPair | None = None
         self._nonce = b""
@@ -56,6 +56,10 @@ class RekeyIke:
 
     def request(self, ike: "Established", now: float) -> Sequence[Payload] | None:
         hub = ike.connection.hub
+        if self._group is None:
+            # What the peer took once it is most likely to take again.
+            current = ike.sa.suite.dh
+            self._group = current if current in self._groups else self._groups[0]
         self._pair = generate(self._group, hub.rng)
         self._nonce = hub.nonce(NONCE_OCTETS)
         self._spi = hub.new_spi()
@@ -101,7 +105,7 @@ class RekeyIke:
         if offer is None or nonce is None or ke is None or self._pair is None:
             raise PeerError("the answer lacks a part", notify=NotifyType.INVALID_SYNTAX)
         choice = verify_ike(offer.proposals, self._proposals, spi_octets=SPI_OCTETS)
-        if choice is None or not choice.suite.dh.transform_id == ke.group == self._group.transform_id:
+        if choice is None or not choice.suite.dh.transform_id == ke.group == self._pair.group.transform_id:
             raise PeerError(
                 "the peer chose something that we did not offer", notify=NotifyType.NO_PROPOSAL_CHOSEN
             )
@@ -139,6 +143,8 @@ def answer_rekey_ike(ike: "Established", request: Message, now: float) -> Answer
     # RFC 7296 sections 2.8.2, 2.25.1 and 2.25.2
     if not ike.is_current or ike.rival is not None or ike.farewell is not None:
         raise PeerError("this IKE SA is being replaced or closed", notify=NotifyType.TEMPORARY_FAILURE)
+    if not connection.has_room_for_ike:
+        raise PeerError("too many IKE SAs that were replaced exist", notify=NotifyType.TEMPORARY_FAILURE)
     if ike.task is not None and ike.task.busy:
         raise PeerError("a child SA is being negotiated or deleted", notify=NotifyType.TEMPORARY_FAILURE)
     offer, nonce, ke = request.get(SecurityAssociation), request.get(Nonce), request.get(KeyExchange)

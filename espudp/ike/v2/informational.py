@@ -40,7 +40,7 @@ def fatal_error(message: Message) -> Farewell | None:
 def delete_children(connection: Connection, message: Message) -> list[Payload]:
     """Ends the child SAs that the peer deletes; returns the Delete payload for the other direction.
 
-    RFC 7296 section 1.4.1: not for those that we are deleting ourselves, and nothing for those that do not
+    RFC 7296 section 1.4.1: not for those that we have sent a Delete for, and nothing for those that do not
     exist.
     """
     ours: list[bytes] = []
@@ -52,7 +52,7 @@ def delete_children(connection: Connection, message: Message) -> list[Payload]:
             child = connection.child_of_peer(spi)
             if child is None:
                 continue
-            if not child.deleting:
+            if not child.delete_sent:
                 ours.append(child.spi_in_octets)
             connection.remove(child)
     return [Delete(ProtocolId.ESP, tuple(ours))] if ours else []
@@ -88,7 +88,7 @@ class DeleteChildren:
         if not self._children:
             return None
         for child in self._children:
-            child.deleting = True
+            child.deleting = child.delete_sent = True
         return (Delete(ProtocolId.ESP, tuple(child.spi_in_octets for child in self._children)),)
 
     def answered(self, ike: "Established", answer: Message, now: float) -> State | None:
