@@ -1,0 +1,1 @@
+"""Measures espudp on this machine: `python -m benchmarks`."""
