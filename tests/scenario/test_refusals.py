@@ -96,4 +96,6 @@ def test_closing(seed: int) -> None:
     lab.world.run(5.0)
     assert [down.fault for down in closer.told(ConnectionDown)] == [Fault.LOCAL_REQUEST]
     assert [down.fault for down in other.told(ConnectionDown)] == [Fault.PEER_REQUEST]
+    lab.world.run(300.0)  # in which the last answer could be repeated
     assert client.tunnel.poll_timer() is None
+    assert lab.server.tunnel.poll_timer() is None
