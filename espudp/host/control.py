@@ -19,6 +19,7 @@ from typing import Any
 
 from espudp.errors import ConfigError, EspudpError, HostError
 from espudp.host.journal import runtime_directory
+from espudp.wire.selectors import TrafficSelector
 
 SUFFIX = ".sock"
 REQUEST_OCTETS_MAX = 4096
@@ -119,6 +120,8 @@ def plain(value: object) -> Any:
         return plain(value.value)
     if isinstance(value, bytes):
         return value.hex()
+    if isinstance(value, TrafficSelector):
+        return str(value)
     if is_dataclass(value) and not isinstance(value, type):
         return {f.name: plain(getattr(value, f.name)) for f in fields(value) if f.repr}
     if isinstance(value, Mapping):

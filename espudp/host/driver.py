@@ -165,7 +165,7 @@ class Driver:
         self._loop.add_writer(udp.fileno(), self._room_waits, udp)
 
     def _arm(self) -> None:
-        """One timer. A deadline that moves away leaves it alone: it fires for nothing once, and is re-armed."""
+        """One timer. A deadline that moves away leaves it alone: it fires for nothing once, is re-armed."""
         deadline = self._tunnel.poll_timer()
         if deadline is None or (self._deadline is not None and self._deadline <= deadline):
             return

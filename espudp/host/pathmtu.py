@@ -6,7 +6,7 @@ from espudp.errors import HostError
 from espudp.host.udp import outlook
 
 # How often the kernel is asked, and about how many peers at a time.
-INTERVAL_SECONDS = 10.0
+INTERVAL_SECONDS = 5.0
 QUERIES = 64
 
 

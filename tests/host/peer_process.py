@@ -1,0 +1,67 @@
+"""A peer of ours as a process: options as JSON in the one argument, reports as lines on standard output."""
+
+import json
+import sys
+from ipaddress import ip_network
+from typing import Any
+
+from espudp.errors import EspudpError
+from espudp.host.options import ConnectOptions, ListenOptions, ManualOptions, Report
+from espudp.host.run import run_connect, run_listen, run_manual
+from espudp.ike.config import DYNAMIC, ChildConfig, ConnectionConfig, Identity, ListenerConfig, Timers
+from espudp.manual import parse_manual
+from espudp.wire.selectors import TrafficSelector
+
+POOL = ["10.99.0.0/24"]
+PSK = "correct horse battery staple"
+
+
+def report(said: Report) -> None:
+    print(f"{said.severity.value}: {said.text} | {said.remedy}", flush=True)
+
+
+def _selectors(networks: list[str]) -> tuple[TrafficSelector, ...]:
+    return tuple(TrafficSelector.from_network(network) for network in networks)
+
+
+def _listen(options: dict[str, Any]) -> int:
+    pool = options.get("pool", POOL)
+    config = ListenerConfig(
+        local_identity=Identity.parse("@server"),
+        psks=((None, options.get("psk", PSK).encode()),),
+        pool=tuple(ip_network(network) for network in pool),
+        child=ChildConfig(local=_selectors([*pool, *options.get("subnets", [])]), remote=(DYNAMIC,)),
+        timers=Timers(**options.get("timers", {})),
+    )
+    return run_listen(ListenOptions(config=config, **options.get("host_options", {})), report)
+
+
+def _connect(options: dict[str, Any]) -> int:
+    config = ConnectionConfig(
+        local_identity=Identity.parse(options.get("identity", "@client")),
+        psk=options.get("psk", PSK).encode(),
+        child=ChildConfig(remote=_selectors(options.get("subnets", POOL))),
+        request_addresses=tuple(options.get("request", ["any4"])),
+        timers=Timers(**options.get("timers", {})),
+    )
+    host_options = options.get("host_options", {})
+    return run_connect(ConnectOptions(host=options["host"], config=config, **host_options), report)
+
+
+def _manual(options: dict[str, Any]) -> int:
+    config = parse_manual(options["text"])
+    return run_manual(ManualOptions(config=config, **options.get("host_options", {})), report)
+
+
+def main() -> int:
+    options = json.loads(sys.argv[1])
+    run = {"listen": _listen, "connect": _connect, "manual": _manual}[options["mode"]]
+    try:
+        return run(options)
+    except EspudpError as error:
+        print(f"error: {error} | {error.remedy}", flush=True)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
