@@ -89,6 +89,8 @@ class Session:
         self._end: asyncio.Future[int] = self._loop.create_future()
         self._all_down = asyncio.Event()
         self._loop.set_exception_handler(self._unexpected)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # before there is anything to undo
+            self._loop.add_signal_handler(number, self._on_signal)
         with ExitStack() as stack:
             directory = self._open(stack)
             control = ControlServer(directory, self.netconf.name, Commands(self).handlers())
@@ -122,8 +124,6 @@ class Session:
         return directory
 
     async def _live(self) -> int:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            self._loop.add_signal_handler(number, self._on_signal)
         ticker = self._loop.create_task(self._watch_paths())
         try:
             self.begin()
