@@ -262,15 +262,19 @@ class Tunnel:
 
     def handle_timer(self, now: float) -> None:
         """Whatever is due: retransmissions, lifetimes, dead peer detection, keepalives."""
-        for connection, heard in self._esp.take_heard():
-            if connection > 0:
-                self._ike.note_inbound(connection, heard)
+        self._tell_heard()
         self._esp.handle_timer(now)
         self._carry(now)
         self._ike.handle_timer(now)
         self._carry(now)
         if self._keepalive_timer is not None and now >= self._keepalive_timer:
             self._send_keepalives(now)
+
+    def _tell_heard(self) -> None:
+        """ESP that arrived shows IKE that a peer lives; told when it matters, not for each packet."""
+        for connection, heard in self._esp.take_heard():
+            if connection > 0:
+                self._ike.note_inbound(connection, heard)
 
     def _watch_keepalive(self, state: _Connection, now: float) -> None:
         """Start keeping the path of a connection alive, if that is our part."""
@@ -312,6 +316,7 @@ class Tunnel:
 
     def snapshot(self, now: float) -> TunnelSnapshot:
         """What `espudp status` shows: every peer and SA, counters and drops, never a key."""
+        self._tell_heard()
         drops: Counter[str] = Counter()
         for source in (self.drops, self._ike.drops, self._esp.drops):
             drops.update({reason.value: count for reason, count in source.items()})
