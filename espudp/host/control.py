@@ -90,13 +90,16 @@ class ControlServer:
             return {"ok": False, "error": str(error), "remedy": error.remedy}
 
 
-def request(name: str | None, command: str, **arguments: object) -> list[dict[str, Any]]:
+def request(
+    name: str | None, command: str, *, directory: Path | None = None, **arguments: object
+) -> list[dict[str, Any]]:
     """Ask the process called `name`, or every one that runs here: their results, each with its "name".
 
-    Raises ConfigError if there is no such process, HostError if it may not be asked or refuses.
+    `directory` is where their control sockets are, if not in the usual place. Raises ConfigError if there is
+    no such process, HostError if it may not be asked or refuses.
     """
     results: list[dict[str, Any]] = []
-    for path in _sockets(name):
+    for path in _sockets(directory or runtime_directory(), name):
         answer = _ask(path, {"command": command, **arguments})
         if answer is not None:
             results.append({"name": path.name.removesuffix(SUFFIX), **answer})
@@ -131,8 +134,7 @@ def plain(value: object) -> Any:
     return str(value)
 
 
-def _sockets(name: str | None) -> list[Path]:
-    directory = runtime_directory()
+def _sockets(directory: Path, name: str | None) -> list[Path]:
     try:
         return [directory / (name + SUFFIX)] if name is not None else sorted(directory.glob("*" + SUFFIX))
     except PermissionError:
