@@ -1,0 +1,5 @@
+"""`python -m espudp`."""
+
+from espudp.cli.main import main
+
+main()

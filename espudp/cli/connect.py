@@ -1,0 +1,214 @@
+"""`espudp connect`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from espudp.cli import options, parsing
+from espudp.cli.console import reporter
+from espudp.cli.errors import reported
+from espudp.cli.manual import run_file
+from espudp.cli.options import KEEPING, Algorithms, Keeping, OnThisHost
+from espudp.errors import ConfigError
+from espudp.host.options import IKE_PORT, NATT_PORT
+
+if TYPE_CHECKING:
+    from espudp.host.options import ConnectOptions
+    from espudp.ike.config import ChildConfig, ConnectionConfig
+    from espudp.ike.narrowing import Selector
+
+EVERYTHING = "0.0.0.0/0"
+ANY = "any"
+
+
+@reported
+def connect(
+    host: Annotated[str | None, typer.Argument(metavar="HOST", help="Name or address of the peer.")] = None,
+    psk_file: options.PskFile = None,
+    psk: Annotated[
+        str | None,
+        typer.Option(metavar="S", envvar="ESPUDP_PSK", help="The key itself; process lists show it."),
+    ] = None,
+    local_id: Annotated[str | None, typer.Option("--id", metavar="ID", help="Our identity.")] = None,
+    remote_id: Annotated[
+        str | None, typer.Option(metavar="ID", help="What the peer must be.", show_default="anybody")
+    ] = None,
+    subnet: Annotated[
+        list[str] | None, typer.Option(metavar="CIDR", help="Behind the peer.", show_default="all")
+    ] = None,
+    local_subnet: Annotated[list[str] | None, typer.Option(metavar="CIDR", help="Behind us.")] = None,
+    vip: Annotated[str, typer.Option(metavar="ADDR|any|none", help="Address to ask for.")] = ANY,
+    port: Annotated[
+        int | None, typer.Option(metavar="P", help="Peer's UDP port; alone: start there.")
+    ] = None,
+    ike_port: Annotated[int | None, typer.Option(metavar="P", help="Peer's UDP port of plain IKE.")] = None,
+    manual: options.Manual = None,
+    ike_proposal: options.IkeProposals = None,
+    esp_proposal: options.EspProposals = None,
+    force_encap: options.ForceEncap = False,
+    retry: Annotated[bool, typer.Option(help="Reconnect when it is lost.", rich_help_panel=KEEPING)] = True,
+    ike_lifetime: options.IkeLifetime = options.IKE_LIFETIME,
+    child_lifetime: options.ChildLifetime = options.CHILD_LIFETIME,
+    child_bytes: options.ChildBytes = None,
+    child_packets: options.ChildPackets = None,
+    dpd: options.Dpd = options.DPD,
+    replay_window: options.ReplayWindow = options.REPLAY_WINDOW,
+    bind: options.Bind = None,
+    dev: options.Dev = options.DEVICE,
+    mtu: options.Mtu = None,
+    mark: options.Mark = None,
+    control_name: options.ControlName = None,
+    verbose: options.Verbose = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Bring a tunnel to HOST up, and keep it up until Ctrl-C or SIGTERM.
+
+    --subnet, --local-subnet and the proposals may be given several times.
+    """
+    here = OnThisHost(bind, dev, mtu, mark, control_name)
+    report = reporter(verbose=verbose, quiet=quiet)
+    if manual is not None:
+        given: dict[str, object] = {
+            "HOST": host,
+            "--psk": psk,
+            "--psk-file": psk_file,
+            "--id": local_id,
+            "--subnet": subnet,
+        }
+        given |= {"--ike-proposal": ike_proposal, "--esp-proposal": esp_proposal, "--port": port}
+        raise typer.Exit(run_file(manual, given, here, report, forward=False))
+    asked = _Asked(
+        host=host,
+        psk=_Psk(psk, psk_file),
+        identities=(local_id, remote_id),
+        reach=_Reach(subnet, local_subnet, vip),
+        ports=(port, ike_port),
+        algorithms=Algorithms(ike_proposal, esp_proposal, replay_window),
+        keeping=Keeping(ike_lifetime, child_lifetime, child_bytes, child_packets, dpd),
+        force_encap=force_encap,
+        retry=retry,
+        here=here,
+    )
+    from espudp.host.run import run_connect
+
+    raise typer.Exit(run_connect(asked.connect_options(), report))
+
+
+@dataclass(frozen=True)
+class _Psk:
+    """The pre-shared key, or where it is."""
+
+    text: str | None
+    file: Path | None
+
+    def read(self) -> bytes:
+        """Raises ConfigError."""
+        from espudp.host import keyfiles
+
+        if self.text is not None:
+            parsing.refuse_together("--psk", {"--psk-file": self.file}, "there is one key")
+            return self.text.encode()
+        if self.file is None:
+            raise ConfigError(
+                "no pre-shared key is given",
+                field="psk",
+                remedy="name its file with --psk-file; `espudp listen` on the other host makes one",
+            )
+        return keyfiles.read_psk(self.file)
+
+    def __repr__(self) -> str:
+        return "_Psk(...)"
+
+
+@dataclass(frozen=True)
+class _Reach:
+    """Which addresses the tunnel is for, as typed."""
+
+    subnet: list[str] | None
+    local_subnet: list[str] | None
+    vip: str
+
+    def virtual_addresses(self) -> tuple[str, ...]:
+        """What to ask the peer for. Raises ConfigError."""
+        if self.vip == parsing.NONE:
+            return ()
+        if self.vip != ANY:
+            return (parsing.address(self.vip, "--vip"),)
+        versions = {network.version for network in parsing.networks(self.subnet or (EVERYTHING,), "--subnet")}
+        return tuple(f"any{version}" for version in sorted(versions))
+
+    def child(self, algorithms: Algorithms, keeping: Keeping) -> ChildConfig:
+        """Raises ConfigError."""
+        from espudp.ike.config import DYNAMIC
+
+        behind_us = parsing.selectors(self.local_subnet or (), "--local-subnet")
+        if self.vip == parsing.NONE and not behind_us:
+            raise ConfigError(
+                "with --vip none no address of this host would be in the tunnel",
+                field="vip",
+                remedy="name the networks at this end with --local-subnet",
+            )
+        local: tuple[Selector, ...] = behind_us if self.vip == parsing.NONE else (DYNAMIC, *behind_us)
+        remote = parsing.selectors(self.subnet or (EVERYTHING,), "--subnet")
+        return algorithms.child(local, remote, keeping.lifetime())
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Asked:
+    """What the user asks for."""
+
+    host: str | None
+    psk: _Psk
+    identities: tuple[str | None, str | None]  # ours, the peer's
+    reach: _Reach
+    ports: tuple[int | None, int | None]  # the peer's: of ESP and IKE, of plain IKE
+    algorithms: Algorithms
+    keeping: Keeping
+    force_encap: bool
+    retry: bool
+    here: OnThisHost
+
+    def connect_options(self) -> ConnectOptions:
+        """Raises ConfigError."""
+        from espudp.host.options import ConnectOptions
+
+        if not self.host:
+            raise ConfigError(
+                "it is not said whom to connect to", field="host", remedy="write `espudp connect HOST ...`"
+            )
+        port, ike_port = self._peer_ports()
+        return ConnectOptions(
+            host=self.host,
+            config=self._config(),
+            port=port,
+            ike_port=ike_port,
+            retry=self.retry,
+            **self.here.host_options(),
+        )
+
+    def _peer_ports(self) -> tuple[int, int | None]:
+        port, ike_port = self.ports
+        if port is None and ike_port is None:
+            return NATT_PORT, IKE_PORT
+        natt = NATT_PORT if port is None else parsing.port(port, "--port")
+        return natt, parsing.port(ike_port, "--ike-port") if ike_port else None
+
+    def _config(self) -> ConnectionConfig:
+        from espudp.ike.config import ConnectionConfig, Identity
+
+        local_id, remote_id = self.identities
+        child = self.reach.child(self.algorithms, self.keeping)
+        return ConnectionConfig(
+            local_identity=Identity.parse(local_id) if local_id else options.default_identity(),
+            remote_identity=Identity.parse(remote_id) if remote_id else None,
+            psk=self.psk.read(),
+            child=child,
+            ike_proposals=self.algorithms.ike_proposals(),
+            request_addresses=self.reach.virtual_addresses(),
+            force_encap=self.force_encap,
+            timers=self.keeping.timers(),
+        )

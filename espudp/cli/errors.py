@@ -1,0 +1,72 @@
+"""How errors reach a person: one sentence of what is wrong, one of what to do; never a traceback.
+
+Exit codes: 2 for what the user said wrongly, 1 for what went wrong at run time, 130 for Ctrl-C.
+"""
+
+import functools
+import traceback
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+import typer
+
+from espudp.errors import ConfigError, EspudpError
+
+EXIT_FAILURE, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_tracebacks = False
+
+
+def show_tracebacks(wanted: bool) -> None:
+    """Whether an unexpected error shows where it came from."""
+    global _tracebacks
+    _tracebacks = wanted
+
+
+def reported(command: Callable[P, R]) -> Callable[P, R]:
+    """A command whose errors are told to the person in front of it, and end it with the right exit code."""
+
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(*args, **kwargs)
+        except EspudpError as error:
+            tell(str(error), error.remedy)
+            raise typer.Exit(EXIT_USAGE if isinstance(error, ConfigError) else EXIT_FAILURE) from None
+        except KeyboardInterrupt:
+            raise typer.Exit(EXIT_INTERRUPTED) from None
+        except (typer.Exit, typer.Abort, typer.BadParameter):
+            raise
+        except Exception as error:
+            _tell_unexpected(error)
+            raise typer.Exit(EXIT_FAILURE) from None
+
+    return run
+
+
+def tell(what: str, remedy: str = "") -> None:
+    """Two lines on standard error."""
+    typer.echo(f"espudp: {_sentence(what)}", err=True)
+    if remedy:
+        typer.echo(f"        {_sentence(remedy)}", err=True)
+
+
+def _sentence(text: str) -> str:
+    """With a capital at its beginning, where that is a plain word, and a full stop at its end."""
+    first = text.split(" ", 1)[0]
+    if first.isalpha() and first.islower():
+        text = text[0].upper() + text[1:]
+    return text if text.endswith((".", "!", "?", ":")) or not text[-1:].isalnum() else f"{text}."
+
+
+def _tell_unexpected(error: Exception) -> None:
+    if _tracebacks:
+        typer.echo("".join(traceback.format_exception(error)), err=True)
+    # The type alone: the text of an error that nobody foresaw may contain anything, a key as well.
+    tell(
+        f"an unexpected error, {type(error).__name__}, ended this: a mistake in espudp",
+        "run it again as `espudp --debug ...` and report what that shows",
+    )

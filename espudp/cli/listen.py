@@ -1,0 +1,202 @@
+"""`espudp listen`."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from espudp.cli import options, parsing
+from espudp.cli.console import reporter
+from espudp.cli.errors import reported
+from espudp.cli.manual import run_file
+from espudp.cli.options import Algorithms, Keeping, OnThisHost
+from espudp.errors import ConfigError
+from espudp.host.options import IKE_PORT, NATT_PORT
+
+if TYPE_CHECKING:
+    from espudp.host.options import ListenOptions, Reporter
+    from espudp.ike.config import ListenerConfig
+
+POOL = "10.99.0.0/24"
+
+
+@reported
+def listen(
+    port: Annotated[int, typer.Option(metavar="PORT", help="UDP port of ESP and IKE.")] = NATT_PORT,
+    ike_port: Annotated[int, typer.Option(metavar="PORT", help="UDP port of plain IKE; 0: none.")] = IKE_PORT,
+    pool: Annotated[
+        list[str] | None, typer.Option(metavar="CIDR", help="Clients' addresses.", show_default=POOL)
+    ] = None,
+    subnet: Annotated[list[str] | None, typer.Option(metavar="CIDR", help="Behind us.")] = None,
+    peer_subnet: Annotated[list[str] | None, typer.Option(metavar="CIDR", help="Behind the peers.")] = None,
+    dns: Annotated[list[str] | None, typer.Option(metavar="ADDR", help="DNS server told to clients.")] = None,
+    psk_file: options.PskFile = None,
+    local_id: Annotated[
+        str | None, typer.Option(metavar="ID", help="Our identity.", show_default="our address")
+    ] = None,
+    manual: options.Manual = None,
+    ike_proposal: options.IkeProposals = None,
+    esp_proposal: options.EspProposals = None,
+    force_encap: options.ForceEncap = False,
+    forward: Annotated[bool, typer.Option(help="Switch IP forwarding on.")] = True,
+    ike_lifetime: options.IkeLifetime = options.IKE_LIFETIME,
+    child_lifetime: options.ChildLifetime = options.CHILD_LIFETIME,
+    child_bytes: options.ChildBytes = None,
+    child_packets: options.ChildPackets = None,
+    dpd: options.Dpd = options.DPD,
+    replay_window: options.ReplayWindow = options.REPLAY_WINDOW,
+    bind: options.Bind = None,
+    dev: options.Dev = options.DEVICE,
+    mtu: options.Mtu = None,
+    mark: options.Mark = None,
+    control_name: options.ControlName = None,
+    verbose: options.Verbose = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Serve any number of peers.
+
+    Without --psk-file a strong key is made and kept, and the command for the other host printed. Each of
+    --pool, --subnet, --peer-subnet, --dns and the proposals may be given several times.
+    """
+    here = OnThisHost(bind, dev, mtu, mark, control_name)
+    report = reporter(verbose=verbose, quiet=quiet)
+    if manual is not None:
+        given = {"--pool": pool, "--subnet": subnet, "--psk-file": psk_file, "--local-id": local_id}
+        given |= {"--ike-proposal": ike_proposal, "--esp-proposal": esp_proposal, "--dns": dns}
+        raise typer.Exit(run_file(manual, given, here, report, forward=forward))
+    asked = _Asked(
+        ports=(port, ike_port),
+        reach=_Reach(pool, subnet, peer_subnet, dns),
+        psk_file=psk_file,
+        local_id=local_id,
+        algorithms=Algorithms(ike_proposal, esp_proposal, replay_window),
+        keeping=Keeping(ike_lifetime, child_lifetime, child_bytes, child_packets, dpd),
+        force_encap=force_encap,
+        forward=forward,
+        here=here,
+    )
+    raise typer.Exit(_serve(asked, report))
+
+
+@dataclass(frozen=True)
+class _Reach:
+    """Which addresses the tunnel is for, as typed."""
+
+    pool: list[str] | None
+    subnet: list[str] | None
+    peer_subnet: list[str] | None
+    dns: list[str] | None
+
+    def pools(self) -> tuple[parsing.Network, ...]:
+        """Raises ConfigError."""
+        texts = self.pool or [POOL]
+        if texts == [parsing.NONE]:
+            if not self.peer_subnet:
+                raise ConfigError(
+                    "with --pool none no address of a peer would be in the tunnel",
+                    field="pool",
+                    remedy="name the networks behind the peers with --peer-subnet",
+                )
+            return ()
+        return parsing.networks(texts, "--pool")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Asked:
+    """What the user asks for."""
+
+    ports: tuple[int, int]  # of ESP and IKE, of plain IKE or 0
+    reach: _Reach
+    psk_file: Path | None
+    local_id: str | None
+    algorithms: Algorithms
+    keeping: Keeping
+    force_encap: bool
+    forward: bool
+    here: OnThisHost
+
+    def listen_options(self, address: str, psk: bytes) -> ListenOptions:
+        """Raises ConfigError."""
+        from espudp.host.options import ListenOptions
+
+        port, ike_port = self.ports
+        return ListenOptions(
+            config=self._config(address, psk),
+            port=parsing.port(port, "--port"),
+            ike_port=parsing.port(ike_port, "--ike-port") if ike_port else None,
+            forward=self.forward,
+            **self.here.host_options(),
+        )
+
+    def _config(self, address: str, psk: bytes) -> ListenerConfig:
+        from espudp.ike.config import DYNAMIC, Identity, ListenerConfig
+
+        pools = self.reach.pools()
+        behind_us = parsing.selectors(self.reach.subnet or (), "--subnet")
+        behind_peers = parsing.selectors(self.reach.peer_subnet or (), "--peer-subnet")
+        local = (*parsing.selectors(map(str, pools), "--pool"), *behind_us)
+        return ListenerConfig(
+            local_identity=Identity.parse(self.local_id or address),
+            psks=((None, psk),),
+            child=self.algorithms.child(local, (DYNAMIC, *behind_peers), self.keeping.lifetime()),
+            ike_proposals=self.algorithms.ike_proposals(),
+            pool=pools,
+            dns=tuple(parsing.address(text, "--dns") for text in self.reach.dns or ()),
+            force_encap=self.force_encap,
+            timers=self.keeping.timers(),
+        )
+
+    def invitation(self, address: str) -> list[str]:
+        """The words after `espudp connect` on the other host, but for the key."""
+        port, ike_port = self.ports
+        words = [address]
+        if port != NATT_PORT or ike_port != IKE_PORT:
+            words += ["--port", str(port)] + (["--ike-port", str(ike_port)] if ike_port else [])
+        if self.local_id is not None:
+            words += ["--remote-id", self.local_id]
+        for name, proposals in (
+            ("--ike-proposal", self.algorithms.ike),
+            ("--esp-proposal", self.algorithms.esp),
+        ):
+            words += [word for proposal in proposals or () for word in (name, proposal)]
+        if any(":" in text for text in self.reach.pool or ()):
+            subnets = [*(self.reach.pool or ()), *(self.reach.subnet or ())]
+            words += [word for text in subnets for word in ("--subnet", text)]
+        return words
+
+
+def _serve(asked: _Asked, report: Reporter) -> int:
+    from espudp.host import keyfiles
+    from espudp.host.addresses import outward_address
+    from espudp.host.run import run_listen
+
+    address = asked.here.bind_address() or outward_address()
+    asked.listen_options(address, psk=b"any")  # mistakes come before a key is made
+    if asked.psk_file is not None:
+        return run_listen(asked.listen_options(address, keyfiles.read_psk(asked.psk_file)), report)
+    path = keyfiles.default_psk_file()
+    psk, made = keyfiles.obtain_psk(path)
+    _invite(asked.invitation(address), path, psk if made else None)
+    return run_listen(asked.listen_options(address, psk), report)
+
+
+def _invite(words: list[str], path: Path, psk: bytes | None) -> None:
+    """Say how to connect, in a line that works when it is pasted on the other host.
+
+    A key made just now is in it, if a terminal is what we write to: the person in front of it is the one who
+    needs the key, now and once. Into a log goes the line with the file, which is to be copied.
+    """
+    if psk is not None:
+        typer.echo(f"Made a strong pre-shared key: {path}")
+    if psk is not None and sys.stdout.isatty():
+        typer.echo("On the other host:")
+        typer.echo(f"    espudp connect {shlex.join([*words, '--psk', psk.decode()])}")
+        typer.echo(f"or, so that no process list shows the key, with a copy of {path} (chmod 600) there:")
+    else:
+        typer.echo(f"On the other host, with a copy of {path} (chmod 600) there:")
+    typer.echo(f"    espudp connect {shlex.join([*words, '--psk-file', str(path)])}")

@@ -1,0 +1,252 @@
+"""The options that several commands have, and the configurations that they make."""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypedDict
+
+import typer
+
+from espudp.cli import parsing
+from espudp.errors import ConfigError
+
+if TYPE_CHECKING:
+    from espudp.ike.config import ChildConfig, Identity, LifetimeConfig, Timers
+    from espudp.ike.narrowing import Selector
+    from espudp.ike.proposals import IkeProposal
+
+CRYPTO, KEEPING, HOST = "Cryptography", "Keeping it up", "This host"
+
+Bind = Annotated[
+    str | None,
+    typer.Option(metavar="ADDR", help="Local address.", show_default="every one", rich_help_panel=HOST),
+]
+Dev = Annotated[
+    str, typer.Option(metavar="NAME", help="TUN device; %d: the first free number.", rich_help_panel=HOST)
+]
+Mtu = Annotated[
+    int | None,
+    typer.Option(
+        metavar="OCTETS",
+        min=576,
+        max=65535,
+        help="Of the TUN device.",
+        show_default="measured",
+        rich_help_panel=HOST,
+    ),
+]
+Mark = Annotated[
+    str | None,
+    typer.Option(metavar="NUMBER", help="SO_MARK of outer packets, one bit.", rich_help_panel=HOST),
+]
+ControlName = Annotated[
+    str | None, typer.Option(metavar="NAME", help="What `espudp status` calls it.", rich_help_panel=HOST)
+]
+Verbose = Annotated[
+    bool, typer.Option("--verbose", "-v", help="Say more of what happens.", rich_help_panel=HOST)
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors.", rich_help_panel=HOST)]
+
+PskFile = Annotated[Path | None, typer.Option(metavar="FILE", help="Pre-shared key, mode 0600.")]
+Manual = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE.toml", help="Keys of `espudp keygen`, and no IKE."),
+]
+
+IkeProposals = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--ike-proposal",
+        metavar="P",
+        help="Such as aes256-sha256-modp2048; repeatable.",
+        rich_help_panel=CRYPTO,
+    ),
+]
+EspProposals = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--esp-proposal", metavar="P", help="Such as aes128-sha256-esn; repeatable.", rich_help_panel=CRYPTO
+    ),
+]
+ReplayWindow = Annotated[
+    int, typer.Option(metavar="PACKETS", help="Anti-replay window; 0: none.", rich_help_panel=CRYPTO)
+]
+ForceEncap = Annotated[
+    bool,
+    typer.Option("--force-encap", help="For peers that do UDP only through a NAT."),
+]
+
+IkeLifetime = Annotated[
+    str, typer.Option(metavar="TIME", help="New IKE keys after it.", rich_help_panel=KEEPING)
+]
+ChildLifetime = Annotated[
+    str, typer.Option(metavar="TIME", help="New ESP keys after it.", rich_help_panel=KEEPING)
+]
+ChildBytes = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE", help="... or so much traffic.", show_default="no limit", rich_help_panel=KEEPING
+    ),
+]
+ChildPackets = Annotated[
+    int | None, typer.Option(metavar="NUMBER", help="... or so many packets.", min=2, rich_help_panel=KEEPING)
+]
+Dpd = Annotated[
+    str,
+    typer.Option(metavar="TIME", help="Silence before the peer is asked; 0: never.", rich_help_panel=KEEPING),
+]
+
+# What holds unless an option says otherwise; the same as in ike/config.py and ike/lifetimes.py.
+IKE_LIFETIME, CHILD_LIFETIME, DPD, REPLAY_WINDOW = "4h", "50m", "30s", 1024
+DEVICE = "esp%d"
+
+# An SA ends this much later than new keys are asked for, relative to its age then.
+HARD_FACTOR = 1.2
+
+
+@dataclass(frozen=True)
+class Keeping:
+    """How long keys live and when a silent peer is asked, as typed."""
+
+    ike_lifetime: str
+    child_lifetime: str
+    child_bytes: str | None
+    child_packets: int | None
+    dpd: str
+
+    def timers(self) -> Timers:
+        """Raises ConfigError."""
+        from espudp.ike.config import LifetimeConfig, Timers
+
+        soft = parsing.duration(self.ike_lifetime, "--ike-lifetime")
+        never = self.dpd.strip() in ("0", "0s")
+        return Timers(
+            ike_lifetime=LifetimeConfig(soft_seconds=soft, hard_seconds=soft * HARD_FACTOR),
+            dpd_interval=0.0 if never else parsing.duration(self.dpd, "--dpd"),
+        )
+
+    def lifetime(self) -> LifetimeConfig:
+        """Of the child SAs. Raises ConfigError."""
+        from espudp.ike.config import LifetimeConfig
+
+        seconds = parsing.duration(self.child_lifetime, "--child-lifetime")
+        octets = parsing.size(self.child_bytes, "--child-bytes") if self.child_bytes else None
+        return LifetimeConfig(
+            soft_seconds=seconds,
+            hard_seconds=seconds * HARD_FACTOR,
+            soft_bytes=octets,
+            hard_bytes=_later(octets),
+            soft_packets=self.child_packets,
+            hard_packets=_later(self.child_packets),
+        )
+
+
+def _later(soft: int | None) -> int | None:
+    return None if soft is None else int(soft * HARD_FACTOR) + 1
+
+
+@dataclass(frozen=True)
+class Algorithms:
+    """What may be negotiated, as typed."""
+
+    ike: list[str] | None
+    esp: list[str] | None
+    replay_window: int
+
+    def ike_proposals(self) -> tuple[IkeProposal, ...]:
+        """Raises ConfigError."""
+        from espudp.ike.proposals import DEFAULT_IKE_PROPOSALS, IkeProposal
+
+        return parsing.each(self.ike or (), IkeProposal.parse, DEFAULT_IKE_PROPOSALS)
+
+    def child(
+        self, local: tuple[Selector, ...], remote: tuple[Selector, ...], lifetime: LifetimeConfig
+    ) -> ChildConfig:
+        """Raises ConfigError."""
+        from espudp.esp.replay import MAX_WINDOW, MIN_WINDOW
+        from espudp.ike.config import ChildConfig
+        from espudp.ike.proposals import DEFAULT_ESP_PROPOSALS, EspProposal
+
+        if self.replay_window and not MIN_WINDOW <= self.replay_window <= MAX_WINDOW:
+            raise ConfigError(
+                f"--replay-window: {self.replay_window} packets are not possible",
+                field="replay-window",
+                remedy=f"choose {MIN_WINDOW} to {MAX_WINDOW}, or 0 for none",
+            )
+        return ChildConfig(
+            local=local,
+            remote=remote,
+            proposals=parsing.each(self.esp or (), EspProposal.parse, DEFAULT_ESP_PROPOSALS),
+            lifetime=lifetime,
+            replay_window=self.replay_window,
+        )
+
+
+class _HostOptions(TypedDict):
+    bind: str | None
+    device: str
+    mtu: int | None
+    mark: int | None
+    name: str | None
+
+
+@dataclass(frozen=True)
+class OnThisHost:
+    """Sockets, device and name, as typed."""
+
+    bind: str | None
+    dev: str
+    mtu: int | None
+    mark: str | None
+    control_name: str | None
+
+    def host_options(self) -> _HostOptions:
+        """The fields of HostOptions. Raises ConfigError."""
+        return {
+            "bind": self.bind_address(),
+            "device": self.dev,
+            "mtu": self.mtu,
+            "mark": self._mark(),
+            "name": self.control_name,
+        }
+
+    def bind_address(self) -> str | None:
+        """Raises ConfigError."""
+        return None if self.bind is None else parsing.address(self.bind, "--bind")
+
+    def _mark(self) -> int | None:
+        """Decimal or 0x hexadecimal. Raises ConfigError."""
+        if self.mark is None:
+            return None
+        try:
+            number = int(self.mark, 0)
+        except ValueError:
+            number = 0
+        if not 0 < number <= 0xFFFFFFFF:
+            raise ConfigError(
+                f"--mark: '{self.mark}' is not a mark",
+                field="mark",
+                remedy="write a number such as 0x20000000, best of one bit that nothing else uses",
+            )
+        return number
+
+
+def default_identity() -> Identity:
+    """Ours as a client: the host's name, and something that tells it from other hosts of that name.
+
+    An address would not do: clients behind different NATs share the private ones, and a responder takes two
+    peers of one identity for the same one, come back.
+    """
+    from espudp.ike.config import Identity
+
+    name = "".join(c for c in socket.gethostname() if c.isascii() and (c.isalnum() or c in "-.")) or "espudp"
+    try:
+        machine = Path("/etc/machine-id").read_bytes().strip()
+    except OSError:
+        machine = b""
+    # Hashed, since machine-id(5) asks not to show it on a network.
+    suffix = hashlib.sha256(b"espudp identity " + machine).hexdigest()[:8] if machine else ""
+    return Identity.parse(f"{name}-{suffix}" if suffix else name)

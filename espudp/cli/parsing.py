@@ -1,0 +1,94 @@
+"""What users type, turned into values. Everything raises ConfigError, which says what would be right."""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from typing import TypeVar
+
+from espudp.errors import ConfigError
+from espudp.wire.selectors import TrafficSelector
+
+Network = IPv4Network | IPv6Network
+T = TypeVar("T")
+
+NONE = "none"
+MAX_PORT = 0xFFFF
+
+_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_OCTETS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+
+
+def networks(texts: Iterable[str], option: str) -> tuple[Network, ...]:
+    """Networks in CIDR notation; host bits are dropped."""
+    return tuple(_network(text, option) for text in texts)
+
+
+def selectors(texts: Iterable[str], option: str) -> tuple[TrafficSelector, ...]:
+    """Traffic selectors for all traffic of networks in CIDR notation."""
+    return tuple(TrafficSelector(n.network_address, n.broadcast_address) for n in networks(texts, option))
+
+
+def _network(text: str, option: str) -> Network:
+    try:
+        return ip_network(text.strip(), strict=False)
+    except ValueError:
+        raise ConfigError(
+            f"{option}: '{text}' is not a subnet",
+            field=option,
+            remedy="write an address and a prefix length, such as 10.1.0.0/16 or fd00:1::/64",
+        ) from None
+
+
+def address(text: str, option: str) -> str:
+    """An IPv4 or IPv6 address."""
+    try:
+        return str(ip_address(text.strip()))
+    except ValueError:
+        raise ConfigError(
+            f"{option}: '{text}' is not an IP address",
+            field=option,
+            remedy="write one such as 192.0.2.1 or 2001:db8::1",
+        ) from None
+
+
+def port(number: int, option: str) -> int:
+    """A UDP port."""
+    if not 1 <= number <= MAX_PORT:
+        raise ConfigError(
+            f"{option}: {number} is not a UDP port",
+            field=option,
+            remedy=f"choose a number from 1 to {MAX_PORT}",
+        )
+    return number
+
+
+def duration(text: str, option: str) -> float:
+    """Seconds, from `90`, `90s`, `15m`, `8h` or `2d`."""
+    return _number(text, option, _SECONDS, "a time such as 90s, 15m, 8h or 2d")
+
+
+def size(text: str, option: str) -> int:
+    """Octets, from `500000`, `500k`, `100M` or `2G`, in powers of ten."""
+    return int(_number(text, option, _OCTETS, "a size such as 500k, 100M or 2G"))
+
+
+def _number(text: str, option: str, units: dict[str, int], sample: str) -> float:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]?)", text.strip().lower())
+    if match is None or match[2] not in units or not float(match[1]):
+        raise ConfigError(f"{option}: '{text}' cannot be read", field=option, remedy=f"write {sample}")
+    return float(match[1]) * units[match[2]]
+
+
+def each(texts: Iterable[str], parse: Callable[[str], T], default: tuple[T, ...]) -> tuple[T, ...]:
+    """Every text parsed; `default` where there is none."""
+    return tuple(parse(text) for text in texts) or default
+
+
+def refuse_together(option: str, others: Mapping[str, object], why: str) -> None:
+    """Raises ConfigError if any of the others has a value beside the option."""
+    given = [name for name, value in others.items() if value is not None]
+    if given:
+        verb = "contradicts" if len(given) == 1 else "contradict"
+        raise ConfigError(
+            f"{' and '.join(given)} {verb} {option}: {why}", field=option, remedy="leave one of the two out"
+        )

@@ -1,0 +1,182 @@
+"""A status snapshot for people. It is read as JSON, which is what came over the control socket."""
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+Json = Mapping[str, Any]
+
+# Between the two ends of a path.
+ARROW = " -> "
+
+_SI = ("", "k", "M", "G", "T", "P")
+_STATE_STYLES = {"active": "green", "standby": "cyan", "lingering": "yellow", "expired": "red"}
+_PHASE_STYLES = {"established": "green", "connecting": "yellow", "closing": "yellow"}
+
+
+def process_view(process: Json) -> RenderableType:
+    """Everything about one process."""
+    tunnel = process["tunnel"]
+    sas: dict[int, list[Json]] = defaultdict(list)
+    for sa in tunnel["sas"]:
+        sas[sa["connection"]].append(sa)
+    known = {connection["connection"]: connection for connection in tunnel["connections"]}
+    parts: list[RenderableType] = [_headline(process)]
+    for number in sorted({*known, *sas}):
+        parts.append(Padding(_peer(number, known.get(number), tunnel["mtus"].get(str(number))), (1, 0, 0, 2)))
+        if sas[number]:
+            parts.append(Padding(_sa_table(sas[number]), (0, 0, 0, 4)))
+    if not known and not sas:
+        parts.append(Text("  no peer", style="dim"))
+    if trouble := _drops(process):
+        parts.append(Padding(Text.assemble(("dropped or refused  ", "bold"), trouble), (1, 0, 0, 2)))
+    return Padding(Group(*parts), (0, 0, 1, 0))
+
+
+def _headline(process: Json) -> Text:
+    facts = [
+        f"device {process['device']}",
+        f"address {', '.join(process['addresses'])}" if process["addresses"] else "",
+        f"MTU {process['mtu']}",
+        f"UDP {', '.join(map(str, process['ports']))}",
+        f"routes {', '.join(process['routes'])}" if process["routes"] else "",
+        f"DNS {', '.join(process['dns'])}" if process["dns"] else "",
+        f"pid {process['pid']}",
+        f"up {duration(max(0.0, time.time() - process['started']))}",
+    ]
+    return Text.assemble(
+        (f"{process['name']} ", "bold"),
+        (process["role"], "bold cyan"),
+        f"  {'  '.join(f for f in facts if f)}",
+    )
+
+
+def _peer(number: int, connection: Json | None, mtu: int | None) -> RenderableType:
+    """Of manual keys there is no connection in IKE's sense."""
+    inner = f"inner MTU {mtu}" if mtu else ""
+    if connection is None:
+        return Text.assemble((f"#{-number} manual keys", "bold"), f"  {inner}")
+    phase = connection["phase"]
+    remote = (connection["path"] or "").rpartition(ARROW)[2]
+    head = Text.assemble(
+        (f"#{number} ", "bold"),
+        (connection["remote_identity"] or "the peer", "bold"),
+        f"  {remote}  ",
+        (phase, _PHASE_STYLES.get(phase, "")),
+        f" {duration(connection['established_for'])}" if connection["established_for"] is not None else "",
+    )
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column()
+    for label, value in _facts(connection, inner):
+        if value:
+            grid.add_row(label, value)
+    return Group(head, Padding(grid, (0, 0, 0, 2)))
+
+
+def _facts(connection: Json, inner: str) -> Iterator[tuple[str, str]]:
+    role = "initiator" if connection["initiator"] else "responder"
+    local = (connection["path"] or "").partition(ARROW)[0]
+    yield "we are", f"{role} {connection['local_identity']}" + (f" at {local}" if local else "")
+    yield "NAT", nat(connection["nat"])
+    yield "our address", ", ".join(connection["addresses"])
+    yield "its address", ", ".join(connection["peer_addresses"])
+    yield "inner MTU", inner.removeprefix("inner MTU ")
+    if connection["suite"]:
+        yield "IKE", f"{connection['suite']}  SPIs {connection['spi_i']} {connection['spi_r']}"
+    timers = [
+        f"heard {duration(connection['silent_for'])} ago" if connection["silent_for"] is not None else "",
+        f"new keys in {duration(connection['rekey_in'])}" if connection["rekey_in"] is not None else "",
+        f"ends in {duration(connection['expires_in'])}" if connection["expires_in"] is not None else "",
+        f"{connection['waiting']} requests under way" if connection["waiting"] else "",
+    ]
+    yield "IKE timers", ", ".join(timer for timer in timers if timer)
+
+
+def _sa_table(sas: list[Json]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    for heading in ("SA", "SPI", "suite", "from", "to", "state"):
+        table.add_column(heading, overflow="fold")
+    for heading in ("sequence", "window", "packets", "bytes", "new keys", "ends"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("drops", overflow="fold")
+    for sa in sorted(sas, key=lambda sa: (sa["age"], sa["pair"], sa["direction"])):
+        inbound = sa["direction"] == "in"
+        local, remote = "\n".join(sa["local"]), "\n".join(sa["remote"])
+        source, destination = (remote, local) if inbound else (local, remote)
+        state = Text(sa["state"], style=_STATE_STYLES.get(sa["state"], ""))
+        cells = (f"{sa['spi']:08x}", sa["suite"], source, destination, state, str(sa["sequence"]))
+        window = str(sa["replay_window"] or "off") if inbound else ""
+        usage = f"{sa['packets']}", octets(sa["octets"])
+        table.add_row(sa["direction"], *cells, window, *usage, *_left(sa), _reasons(sa["drops"]))
+    return table
+
+
+def _left(sa: Json) -> tuple[str, str]:
+    """What is left of the soft and the hard lifetime: of time, bytes and packets, one a line."""
+    lines: tuple[list[str], list[str]] = ([], [])
+    for kind, column in zip(("soft", "hard"), lines, strict=True):
+        if (seconds := sa[f"{kind}_seconds_left"]) is not None:
+            column.append(duration(seconds) if seconds > 0 else "due")
+        limits = sa["lifetime"]
+        if (limit := limits[f"{kind}_bytes"]) is not None:
+            column.append(octets(max(0, limit - sa["octets"])))
+        if (limit := limits[f"{kind}_packets"]) is not None:
+            column.append(f"{max(0, limit - sa['packets'])} pkts")
+    return "\n".join(lines[0]) or "-", "\n".join(lines[1]) or "-"
+
+
+def _drops(process: Json) -> str:
+    """Of the whole process, beside what the SAs count themselves."""
+    counted = {**process["tunnel"]["drops"], **process["send_drops"]}
+    for kind in ("send_errors", "tun_errors"):
+        label = "sending" if kind == "send_errors" else "TUN"
+        counted |= {f"{label}: {reason}": count for reason, count in process[kind].items()}
+    return _reasons(counted)
+
+
+def _reasons(counted: Mapping[str, int]) -> str:
+    return ", ".join(f"{reason} {count}" for reason, count in counted.items() if count)
+
+
+def nat(status: Json | None) -> str:
+    """Which side a NAT hides."""
+    if status is None:
+        return ""
+    sides = [
+        side for side, hidden in (("this side", status["local"]), ("the peer", status["remote"])) if hidden
+    ]
+    return " and ".join(sides) if sides else "none"
+
+
+def duration(seconds: float) -> str:
+    """Such as `42 s`, `12 min` or `3 h 20 min`."""
+    if seconds < 1:
+        return "0 s"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    minutes = int(seconds / 60)
+    if minutes < 120:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes} min"
+    return f"{hours // 24} d {hours % 24} h"
+
+
+def octets(number: float) -> str:
+    """With three digits and a prefix, such as `12.3 MB`."""
+    if number < 1000:
+        return f"{number:.0f} B"
+    power = 0
+    while number >= 999.5 and power < len(_SI) - 1:
+        number /= 1000
+        power += 1
+    return f"{number:.3g} {_SI[power]}B"
