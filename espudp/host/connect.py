@@ -7,7 +7,7 @@ import socket
 from contextlib import suppress
 from ipaddress import ip_address
 
-from espudp.errors import HostError
+from espudp.errors import ConfigError, HostError
 from espudp.host.options import ConnectOptions, Reporter, Severity
 from espudp.host.session import EXIT_FAILURE, Session
 from espudp.host.udp import CallingSockets, Outlook, SocketSet, open_calling, outlook
@@ -50,7 +50,15 @@ class ConnectSession(Session):
         return Tunnel(os.urandom, ike_ports=plain_ports)
 
     def begin(self) -> None:
-        """Dial for the first time."""
+        """Dial for the first time. Raises ConfigError for an address that no peer can be reached at."""
+        with suppress(ValueError):
+            address = ip_address(self._options.host)
+            if address.is_link_local or address.is_multicast or address.is_unspecified:
+                raise ConfigError(
+                    f"{address} is not an address to connect to.",
+                    field="host",
+                    remedy="Use the peer's global or private address, or its name.",
+                )
         self._dial_after(0.0)
 
     def handle(self, event: Event) -> None:
@@ -73,6 +81,7 @@ class ConnectSession(Session):
         facts = [
             f"address {addresses}" if addresses else "no virtual address",
             f"subnets {subnets}",
+            f"DNS {', '.join(self.dns)} (offered, not set)" if self.dns else "",
             f"suite {child.suite.name}",
             f"NAT: {self._up.nat}" if self._up else "",
             f"MTU {self.inner_mtu(child.connection)}",

@@ -49,7 +49,7 @@ class ControlServer:
                 self._serve, str(self._path), limit=REQUEST_OCTETS_MAX
             )
         except OSError as error:
-            raise HostError(f"No control socket at {self._path}: {error.strerror}.") from None
+            raise HostError(f"No control socket at {self._path}: {error.strerror or error}.") from None
         finally:
             os.umask(former)
 

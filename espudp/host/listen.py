@@ -24,20 +24,20 @@ class ListenSession(Session):
         self._up: dict[int, ConnectionUp] = {}
         self._peer_addresses: dict[int, tuple[str, ...]] = {}
 
+    @property
+    def _plain_ports(self) -> frozenset[int]:
+        """Where IKE comes without the non-ESP marker; not where ESP comes as well (RFC 3948 section 2.2)."""
+        plain = self._options.ike_port
+        return frozenset() if plain in (None, self._options.port) else frozenset({plain})
+
     def open_sockets(self) -> SocketSet:
         """On the ports that peers know."""
-        options = self._options
-        ports = (options.port,) if options.ike_port is None else (options.ike_port, options.port)
-        return open_listening(options.bind, ports, mark=self.mark)
+        ports = [*self._plain_ports, self._options.port]
+        return open_listening(self._options.bind, ports, mark=self.mark)
 
     def make_tunnel(self) -> Tunnel:
         """Raises ConfigError for a pool without room."""
-        plain = self._options.ike_port
-        return Tunnel(
-            os.urandom,
-            listener=self._options.config,
-            ike_ports=frozenset() if plain is None else frozenset({plain}),
-        )
+        return Tunnel(os.urandom, listener=self._options.config, ike_ports=self._plain_ports)
 
     def begin(self) -> None:
         """Our own addresses, whose prefixes are the routes to the peers'; and forwarding."""

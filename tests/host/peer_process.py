@@ -1,6 +1,7 @@
 """A peer of ours as a process: options as JSON in the one argument, reports as lines on standard output."""
 
 import json
+import os
 import sys
 from ipaddress import ip_network
 from typing import Any
@@ -13,6 +14,7 @@ from espudp.manual import parse_manual
 from espudp.wire.selectors import TrafficSelector
 
 POOL = ["10.99.0.0/24"]
+NOBODY = 65534
 PSK = "correct horse battery staple"
 
 
@@ -30,7 +32,10 @@ def _listen(options: dict[str, Any]) -> int:
         local_identity=Identity.parse("@server"),
         psks=((None, options.get("psk", PSK).encode()),),
         pool=tuple(ip_network(network) for network in pool),
-        child=ChildConfig(local=_selectors([*pool, *options.get("subnets", [])]), remote=(DYNAMIC,)),
+        child=ChildConfig(
+            local=_selectors([*pool, *options.get("subnets", [])]),
+            remote=(DYNAMIC, *_selectors(options.get("behind_peers", []))),
+        ),
         timers=Timers(**options.get("timers", {})),
     )
     return run_listen(ListenOptions(config=config, **options.get("host_options", {})), report)
@@ -40,7 +45,10 @@ def _connect(options: dict[str, Any]) -> int:
     config = ConnectionConfig(
         local_identity=Identity.parse(options.get("identity", "@client")),
         psk=options.get("psk", PSK).encode(),
-        child=ChildConfig(remote=_selectors(options.get("subnets", POOL))),
+        child=ChildConfig(
+            local=_selectors(options.get("local", [])) or (DYNAMIC,),
+            remote=_selectors(options.get("subnets", POOL)),
+        ),
         request_addresses=tuple(options.get("request", ["any4"])),
         timers=Timers(**options.get("timers", {})),
     )
@@ -55,6 +63,8 @@ def _manual(options: dict[str, Any]) -> int:
 
 def main() -> int:
     options = json.loads(sys.argv[1])
+    if options.get("drop_root"):
+        os.setresuid(NOBODY, NOBODY, NOBODY)
     run = {"listen": _listen, "connect": _connect, "manual": _manual}[options["mode"]]
     try:
         return run(options)

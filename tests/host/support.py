@@ -130,9 +130,14 @@ class Peer:
 
     @classmethod
     def start(cls, network: Network, namespace: Namespace, name: str, options: dict[str, Any]) -> Self:
-        """Its control socket and journal are in a folder called `name`."""
+        """As the tests want it: options that the command line does not have."""
+        return cls.run(network, namespace, name, "tests.host.peer_process", json.dumps(options))
+
+    @classmethod
+    def run(cls, network: Network, namespace: Namespace, name: str, module: str, *arguments: str) -> Self:
+        """A Python module as a program; its control socket and journal are in a folder called `name`."""
         runtime = network.runtime / name
-        command = [sys.executable, "-m", "tests.host.peer_process", json.dumps(options)]
+        command = [sys.executable, "-m", module, *arguments]
         peer = cls(
             namespace.start(
                 command,

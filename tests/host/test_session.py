@@ -1,14 +1,18 @@
 """Two peers as processes, a NAT between them: what a user gets, and that nothing of it stays behind."""
 
+import signal
 import socket
 import struct
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pyroute2 import IPRoute
 
-from espudp.host.netns import Namespace
+from espudp.host import pathmtu
+from espudp.host.netns import Namespace, Port, connect
 from tests.host.support import Network, Peer, ping, state
 
 pytestmark = [pytest.mark.root, pytest.mark.tun]
@@ -212,6 +216,112 @@ def test_different_psks_end_the_client_with_two_sentences(network: Network) -> N
     assert "PSK" in remedy
     server.wait_for("Refused")
     assert state(network.client) == before
+
+
+def test_two_clients_behind_one_nat_reach_each_other_and_what_is_behind_the_server(network: Network) -> None:
+    network.server.add_address("lo", "198.51.100.9/32")
+    with Namespace() as neighbour:
+        connect(Port(neighbour, "wan", "192.168.78.2/24"), Port(network.router, "r2", "192.168.78.1/24"))
+        neighbour.add_default_route("192.168.78.1")
+        network.listen(subnets=["198.51.100.0/24"])
+        everything = ["0.0.0.0/0"]
+        client = network.connect(subnets=everything)
+        other = Peer.start(
+            network,
+            neighbour,
+            "neighbour",
+            {"mode": "connect", "host": "203.0.113.7", "identity": "@neighbour", "subnets": everything},
+        )
+        assert "address 10.99.0.3; subnets 10.99.0.0/24, 198.51.100.0/24" in other.wait_for("Connected to")
+        for one, far in ((network.client, "10.99.0.3"), (neighbour, "10.99.0.2")):
+            assert ping(one, far, tries=2) == 2
+            assert ping(one, "198.51.100.9", tries=2) == 2
+        assert (other.stop(), client.stop()) == (0, 0)
+
+
+def test_two_networks_joined_without_virtual_addresses(network: Network) -> None:
+    """The client's own address inside is one that the server accepts, chosen for local programs."""
+    network.client.add_address("lo", "10.20.0.1/32")
+    network.server.add_address("lo", "10.30.0.1/32")
+    before = state(network.client), state(network.server)
+    server = network.listen(pool=[], subnets=["10.30.0.0/16"], behind_peers=["10.20.0.0/16"])
+    client = network.connect(subnets=["10.30.0.0/16"], local=["10.20.0.0/16"], request=[])
+    assert "no virtual address; subnets 10.30.0.0/16" in client.output
+    server.wait_for("is connected")
+    assert ping(network.client, "10.30.0.1", tries=2) == 2
+    assert ping(network.server, "10.20.0.1", tries=2) == 2
+    assert (client.stop(), server.stop()) == (0, 0)
+    assert (state(network.client), state(network.server)) == before
+
+
+def test_the_mtu_follows_the_path(network: Network) -> None:
+    for namespace, name in ((network.router, "r1"), (network.server, "wan")):
+        with namespace.inside(), IPRoute() as ip:
+            ip.link("set", index=socket.if_nametoindex(name), mtu=1300)
+    server, client = network.listen(), network.connect()
+    small, large = server.ask("status")["mtu"], client.ask("status")["mtu"]
+    assert large - small == 200
+    assert ping(network.client, "10.99.0.1", octets=large - 28, tries=2) >= 1
+    assert ping(network.server, "10.99.0.2", octets=2000, tries=2) == 2
+    data = MARKER * 10_000
+    assert _transfer(network.client, network.server, "10.99.0.1", data) == data
+    deadline = time.monotonic() + 2 * pathmtu.INTERVAL_SECONDS
+    while client.ask("status")["mtu"] != small:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+def test_a_server_that_says_goodbye_is_dialled_again(network: Network) -> None:
+    server, client = network.listen(), network.connect(timers=QUICK)
+    assert server.stop() == 0
+    lost = client.wait_for("The connection is lost: the peer closed the connection; trying again in")
+    assert lost.startswith("warning: ")
+    client.forget()
+    network.listen()
+    client.wait_for("Connected to")
+
+
+def test_the_device_may_be_removed_under_us(network: Network) -> None:
+    before = state(network.client)
+    network.listen()
+    client = network.connect()
+    with network.client.inside(), IPRoute() as ip:
+        ip.link("del", index=socket.if_nametoindex("esp0"))
+    assert client.end() == 1
+    assert "error: The TUN device esp0 was removed. | " in client.output
+    assert state(network.client) == before
+
+
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGHUP])
+def test_other_signals_end_it_as_well(network: Network, end: signal.Signals) -> None:
+    before = state(network.server)
+    server = network.listen()
+    server.process.send_signal(end)
+    assert server.end() == 0
+    assert state(network.server) == before
+
+
+def test_a_client_that_cannot_reach_anybody_goes_on_trying_until_told_to_stop(network: Network) -> None:
+    before = state(network.client)
+    client = network.connect("203.0.113.99", up=False, timers=QUICK)
+    client.wait_for("no answer from 203.0.113.99:500; trying again in")
+    assert client.stop() == 0
+    assert state(network.client) == before
+
+
+@pytest.mark.parametrize("host", ["fe80::1", "224.0.0.1", "0.0.0.0"])
+def test_an_address_that_cannot_be_right_ends_it(network: Network, host: str) -> None:
+    client = network.connect(host, up=False)
+    assert client.end() == 1
+    assert f"{host} is not an address to connect to" in client.output
+
+
+def test_without_root_it_says_how_to_get_there(network: Network) -> None:
+    options = {"mode": "listen", "drop_root": True}
+    server = Peer.start(network, network.server, "server", options)
+    assert server.end() == 1
+    assert "error: " in server.output
+    assert "root" in server.output
 
 
 def test_a_port_in_use_is_named(network: Network) -> None:
