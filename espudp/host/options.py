@@ -55,7 +55,8 @@ class HostOptions:
     """Name on the control socket; None: the device's, made unique."""
 
     mark: int | None = None
-    """SO_MARK of outer packets and number of our routing table; None: the first pair that is free."""
+    """SO_MARK of outer packets, one bit, and with the device's index the number of our routing table; None:
+    0x20000000. Processes that share it leave each other's outer packets alone."""
 
     mtu: int | None = None
     """MTU of the TUN device in octets; None: worked out from the path and the suite."""

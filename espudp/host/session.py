@@ -3,6 +3,7 @@
 import asyncio
 import signal
 import time
+from abc import ABC, abstractmethod
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,7 @@ FAREWELL_SECONDS = 2.0
 EXIT_OK, EXIT_FAILURE = 0, 1
 
 
-class Session:
+class Session(ABC):
     """One TUN device, its sockets and its tunnel. A subclass says what the events mean to it."""
 
     role = ""
@@ -65,21 +66,21 @@ class Session:
 
     # What a subclass says
 
+    @abstractmethod
     def open_sockets(self) -> SocketSet:
         """Raises HostError."""
-        raise NotImplementedError
 
+    @abstractmethod
     def make_tunnel(self) -> Tunnel:
         """Called when `sockets` are open."""
-        raise NotImplementedError
 
+    @abstractmethod
     def begin(self) -> None:
         """Everything is open: set addresses, start what is to be started. Raises HostError."""
-        raise NotImplementedError
 
+    @abstractmethod
     def handle(self, event: Event) -> None:
         """What an event means here, after what it means to every session. Raises HostError, ConfigError."""
-        raise NotImplementedError
 
     # Life
 
