@@ -1,6 +1,5 @@
 """How child SAs come, take over from one another, grow old and go."""
 
-
 from espudp.crypto.random import Rng
 from espudp.errors import ConfigError
 from espudp.esp.events import EventQueue, HardExpired, SoftExpired

@@ -102,7 +102,9 @@ class DataPath:
                     self._seal_run(current, run, now, trains)
                 current, run = sa, []
             if len(packet) > sa.child.inner_mtu:
-                run += self._cut(sa, packet, now)
+                self._seal_run(sa, run, now, trains)
+                run = []
+                self._seal_large(packet, now, trains)
             elif ip.syn_at(packet):
                 run.append(_clamped(packet, sa.child.inner_mtu))
             else:
@@ -122,9 +124,17 @@ class DataPath:
             self.drops[Drop.NO_POLICY] += 1
         return sa
 
+    def _seal_large(self, packet: Buffer, now: float, trains: list[Train]) -> None:
+        """A packet over the inner MTU, by itself: what went before it may have ended its SA."""
+        sa = self._route(packet)
+        if sa is not None:
+            self._seal_run(sa, self._cut(sa, packet, now), now, trains)
+
     def _cut(self, sa: OutboundSa, packet: Buffer, now: float) -> Sequence[Buffer]:
         """What to send of a packet over the inner MTU: its fragments; or nothing, and its sender is told."""
         mtu = sa.child.inner_mtu
+        if len(packet) <= mtu:
+            return [packet]
         if ip.may_fragment(packet):
             pieces = ip.fragment(packet, mtu)
             # RFC 4301 section 7.1: an SA for certain ports carries no later fragments. The outer packet can
@@ -156,7 +166,8 @@ class DataPath:
             for packet in run:
                 self._seal_run(sa, [packet], now, trains)
         else:
-            # It takes the SA out of the way of whatever else can carry the packet.
+            # Out of the way with this SA and all whose time is up: another may still carry the packet.
+            self._children.handle_timer(now)
             self._children.wear(child, now)
             for path, datagrams in self.seal(run, now):
                 _append(trains, path, datagrams)

@@ -38,9 +38,7 @@ def plaintext_of(suite: EspSuite, packet: bytes, tfc: int = 0) -> bytes:
     return packet + bytes(tfc) + bytes(range(1, padding + 1)) + bytes([padding, next_header])
 
 
-def seal(
-    suite: EspSuite, keys: CipherKeys, spi: int, sequence: int, iv: bytes, plaintext: bytes
-) -> bytes:
+def seal(suite: EspSuite, keys: CipherKeys, spi: int, sequence: int, iv: bytes, plaintext: bytes) -> bytes:
     """The ESP datagram with this very plaintext and IV."""
     header = spi.to_bytes(4, "big") + (sequence & 0xFFFFFFFF).to_bytes(4, "big")
     aad, tail = _aad_and_tail(suite, spi, sequence)

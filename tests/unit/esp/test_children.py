@@ -328,7 +328,10 @@ class TestLifetimes:
     def test_an_older_sa_carries_on_in_the_same_batch(self) -> None:
         left = left_path()
         new = left_keys(
-            spi_in=LEFT_SPI + 0x10000, spi_out=RIGHT_SPI + 0x10000, replaces=LEFT_SPI, lifetime=Lifetime(hard_packets=2)
+            spi_in=LEFT_SPI + 0x10000,
+            spi_out=RIGHT_SPI + 0x10000,
+            replaces=LEFT_SPI,
+            lifetime=Lifetime(hard_packets=2),
         )
         left.install(new, 0.0)
         sent = datagrams(left.seal([udp()] * 5, 0.0))
@@ -346,7 +349,10 @@ class TestLifetimes:
         for number in range(2000):
             lifetime = Lifetime(soft_seconds=1000.0 + number, hard_seconds=9000.0)
             left.install(
-                left_keys(connection=number, spi_in=0x10000 + number, spi_out=0x20000 + number, lifetime=lifetime), 0.0
+                left_keys(
+                    connection=number, spi_in=0x10000 + number, spi_out=0x20000 + number, lifetime=lifetime
+                ),
+                0.0,
             )
         assert left.poll_timer() == 1000.0
         left.handle_timer(1000.0 + 999)
@@ -392,7 +398,9 @@ class TestSnapshot:
             assert (shot.soft_seconds_left, shot.hard_seconds_left) == (None, None)
 
 
-@pytest.mark.parametrize("command", [lambda p: p.remove(0, 0.0), lambda p: p.remove(1 << 40, 0.0), lambda p: p.move(9, TO_LEFT)])
+@pytest.mark.parametrize(
+    "command", [lambda p: p.remove(0, 0.0), lambda p: p.remove(1 << 40, 0.0), lambda p: p.move(9, TO_LEFT)]
+)
 def test_commands_about_nothing_do_nothing(command: Callable[[DataPath], None]) -> None:
     left = left_path()
     command(left)

@@ -1,4 +1,4 @@
-"""From datagrams to the TUN device: what is opened, what is dropped and why, what the peer's address follows."""
+"""From datagrams to the TUN device: what is opened, what is dropped and why, where the peer is."""
 
 from ipaddress import ip_address
 
@@ -10,6 +10,7 @@ from espudp.esp.drops import Drop
 from espudp.esp.events import UNKNOWN_SPI_BURST
 from espudp.wire import ip
 from espudp.wire.address import Path, UdpAddress
+from espudp.wire.buffer import Buffer
 from espudp.wire.selectors import TrafficSelector
 from tests.unit.crypto.seeded import keys_for, seeded_rng
 from tests.unit.esp import reference
@@ -221,14 +222,18 @@ class TestSelectors:
     )
     def test_other_addresses(self, packet: bytes) -> None:
         right = right_path()
-        wire = [authentic(reference.plaintext_of(GCM, one), n) for n, one in enumerate((udp(), packet, udp()), 1)]
+        wire = [
+            authentic(reference.plaintext_of(GCM, one), n) for n, one in enumerate((udp(), packet, udp()), 1)
+        ]
         assert right.open(wire, TO_LEFT, 0.0) == [udp(), udp()]
         assert right.drops == {Drop.SELECTORS: 1}
 
     def test_one_peer_cannot_speak_for_another(self) -> None:
         """The packet would match the selectors of the other peer's SA, but came through this one's."""
         right = right_path()
-        other = left_keys(connection=2, spi_in=0x3000, spi_out=0x4000, local=(TrafficSelector.from_network("10.3.0.0/16"),))
+        other = left_keys(
+            connection=2, spi_in=0x3000, spi_out=0x4000, local=(TrafficSelector.from_network("10.3.0.0/16"),)
+        )
         right.install(mirrored(other), 0.0)
         packet = udp(src=ip_address("10.3.0.1").packed)
         assert right.open([authentic(reference.plaintext_of(GCM, packet))], TO_LEFT, 0.0) == []
@@ -321,7 +326,7 @@ def test_a_train_of_many_sas() -> None:
 def test_views_are_datagrams_too() -> None:
     left, right = both(CBC_ESN)
     wire = datagrams(left.seal([udp()] * 4, 0.0))
-    mixed = [memoryview(wire[0]), bytearray(wire[1]), wire[2], memoryview(bytearray(wire[3]))]
+    mixed: list[Buffer] = [memoryview(wire[0]), bytearray(wire[1]), wire[2], memoryview(bytearray(wire[3]))]
     assert right.open(mixed, TO_LEFT, 0.0) == [udp()] * 4
 
 

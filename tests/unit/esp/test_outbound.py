@@ -2,16 +2,19 @@
 
 from collections.abc import Callable
 from ipaddress import ip_address
+from typing import Any
 
 import pytest
 from scapy.layers.inet import ICMP, IP
 
+from espudp.crypto.suites import EspSuite
 from espudp.errors import ConfigError, CryptoError
 from espudp.esp.datapath import REPLIES_PER_SECOND, REPLY_BURST, DataPath, HardExpired, SoftExpired
 from espudp.esp.drops import Drop
 from espudp.esp.sa import Lifetime
 from espudp.wire import ip
 from espudp.wire.address import Path, UdpAddress
+from espudp.wire.buffer import Buffer
 from espudp.wire.selectors import TrafficSelector
 from tests.unit.crypto.seeded import keys_for, seeded_rng
 from tests.unit.esp.peers import (
@@ -39,7 +42,7 @@ from tests.unit.esp.peers import (
 SYN_MSS = b"\x02\x04\x05\xb4"  # 1460
 
 
-def opened(right: DataPath, left: DataPath, *packets: bytes) -> list[bytes]:
+def opened(right: DataPath, left: DataPath, *packets: Buffer) -> list[bytes]:
     return right.open(datagrams(left.seal(packets, 0.0)), TO_LEFT, 0.0)
 
 
@@ -55,7 +58,10 @@ class TestRouting:
         left = left_path()
         other = Path(TO_RIGHT.local, UdpAddress("198.51.100.3", 4500))
         left.install(
-            left_keys(connection=2, spi_in=0x3000, spi_out=0x4000, remote=selectors("10.3.0.0/16"), path=other), 0.0
+            left_keys(
+                connection=2, spi_in=0x3000, spi_out=0x4000, remote=selectors("10.3.0.0/16"), path=other
+            ),
+            0.0,
         )
         here, there = udp(50), udp(50, dst=ip_address("10.3.0.1").packed)
         trains = left.seal([here, here, there, here, there, there], 0.0)
@@ -85,7 +91,11 @@ class TestRouting:
 
     @pytest.mark.parametrize(
         "packet",
-        [udp(dst=ip_address("10.3.0.1").packed), udp(src=ip_address("10.9.0.1").packed), udp(src=LEFT, dst=LEFT)],
+        [
+            udp(dst=ip_address("10.3.0.1").packed),
+            udp(src=ip_address("10.9.0.1").packed),
+            udp(src=LEFT, dst=LEFT),
+        ],
     )
     def test_what_no_selectors_match(self, packet: bytes) -> None:
         left = left_path()
@@ -94,7 +104,7 @@ class TestRouting:
 
     def test_views_and_bytearrays_are_packets_too(self) -> None:
         left, right = both()
-        assert opened(right, left, memoryview(udp(60)), bytearray(udp6(61))) == [udp(60), udp6(61)]  # type: ignore[arg-type]
+        assert opened(right, left, memoryview(udp(60)), bytearray(udp6(61))) == [udp(60), udp6(61)]
 
     def test_move_and_remove(self) -> None:
         left = left_path()
@@ -225,21 +235,23 @@ class TestSequenceNumbers:
 
 
 class TestRefusals:
-    @pytest.mark.parametrize("changes", [{"spi_in": 0}, {"spi_in": 255}, {"spi_out": 255}, {"spi_out": 1 << 32}])
-    def test_reserved_spis(self, changes: dict[str, int]) -> None:
+    @pytest.mark.parametrize(
+        "changes", [{"spi_in": 0}, {"spi_in": 255}, {"spi_out": 255}, {"spi_out": 1 << 32}]
+    )
+    def test_reserved_spis(self, changes: dict[str, Any]) -> None:
         path = DataPath(seeded_rng())
         with pytest.raises(ConfigError, match="no SPI"):
             path.install(left_keys(**changes), 0.0)
         assert path.snapshot(0.0) == []
 
     @pytest.mark.parametrize("suite", [GCM, CBC])
-    def test_keys_of_the_wrong_size(self, suite: object) -> None:
+    def test_keys_of_the_wrong_size(self, suite: EspSuite) -> None:
         path = DataPath(seeded_rng())
         other = keys_for(CBC if suite is GCM else GCM)
         with pytest.raises(CryptoError):
-            path.install(left_keys(suite, keys_in=other), 0.0)  # type: ignore[arg-type]
+            path.install(left_keys(suite, keys_in=other), 0.0)
         with pytest.raises(CryptoError):
-            path.install(left_keys(suite, keys_out=other), 0.0)  # type: ignore[arg-type]
+            path.install(left_keys(suite, keys_out=other), 0.0)
         assert path.snapshot(0.0) == []
         assert path.seal([udp()], 0.0) == []
 
@@ -257,7 +269,9 @@ def test_keys_are_in_no_repr() -> None:
         left = DataPath(seeded_rng())
         left.install(keys, 0.0)
         inbound = next(iter(left._children.sad))
-        shown = "".join(map(repr, (keys, left, inbound, inbound.child, inbound.child.outbound, left.snapshot(0.0))))
+        shown = "".join(
+            map(repr, (keys, left, inbound, inbound.child, inbound.child.outbound, left.snapshot(0.0)))
+        )
         for secret in (keys.keys_in.encr, keys.keys_in.integ, keys.keys_out.encr, keys.keys_out.integ):
             if secret:
                 assert secret.hex() not in shown

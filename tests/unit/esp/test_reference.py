@@ -7,11 +7,27 @@ from espudp.esp.datapath import DataPath
 from espudp.esp.sa import ChildKeys
 from tests.unit.crypto.seeded import seeded_rng
 from tests.unit.esp import reference
-from tests.unit.esp.peers import RIGHT_SPI, TO_LEFT, both, datagrams, left_keys, mirrored, right_path, tcp, udp, udp6
+from tests.unit.esp.peers import (
+    RIGHT_SPI,
+    TO_LEFT,
+    both,
+    datagrams,
+    left_keys,
+    mirrored,
+    right_path,
+    tcp,
+    udp,
+    udp6,
+)
 
 every_suite = pytest.mark.parametrize("suite", ESP_SUITES, ids=lambda suite: suite.name)
 
-PACKETS = [*(udp(size) for size in range(28, 64)), *(udp6(size) for size in range(48, 70)), udp(1400), udp6(1400)]
+PACKETS = [
+    *(udp(size) for size in range(28, 64)),
+    *(udp6(size) for size in range(48, 70)),
+    udp(1400),
+    udp6(1400),
+]
 # Where the interesting things happen to sequence numbers.
 STARTS = [0, 2**31 - 3, 2**32 - 1 - len(PACKETS)]
 

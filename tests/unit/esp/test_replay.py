@@ -204,7 +204,9 @@ def test_no_window_lets_everything_through_and_knows_the_highest() -> None:
     assert window.highest == 2**32 - 1
 
 
-@pytest.mark.parametrize(("size", "esn"), [(-1, False), (1, False), (31, False), (MAX_WINDOW + 1, False), (0, True)])
+@pytest.mark.parametrize(
+    ("size", "esn"), [(-1, False), (1, False), (31, False), (MAX_WINDOW + 1, False), (0, True)]
+)
 def test_impossible_windows(size: int, esn: bool) -> None:
     with pytest.raises(ConfigError) as error:
         ReplayWindow(size, esn)

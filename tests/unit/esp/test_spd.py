@@ -111,7 +111,12 @@ def test_the_local_selectors_count_too() -> None:
 
 @pytest.mark.parametrize(
     ("first", "last"),
-    [("10.2.0.1", "10.2.0.6"), ("10.2.0.127", "10.2.0.128"), ("9.255.255.255", "10.2.0.5"), ("0.0.0.0", "255.255.255.254")],
+    [
+        ("10.2.0.1", "10.2.0.6"),
+        ("10.2.0.127", "10.2.0.128"),
+        ("9.255.255.255", "10.2.0.5"),
+        ("0.0.0.0", "255.255.255.254"),
+    ],
 )
 def test_ranges_that_are_no_network(first: str, last: str) -> None:
     spd = filled(sa_for(TrafficSelector(ip_address(first), ip_address(last))))

@@ -57,7 +57,9 @@ def test_no_icmp_error_about_an_icmp_error(kind: int) -> None:
     assert too_big(icmp(kind), 68) is None
 
 
-@pytest.mark.parametrize(("kind", "answered"), [(1, False), (4, False), (127, False), (137, False), (128, True)])
+@pytest.mark.parametrize(
+    ("kind", "answered"), [(1, False), (4, False), (127, False), (137, False), (128, True)]
+)
 def test_no_icmpv6_error_about_one(kind: int, answered: bool) -> None:
     assert (too_big(icmp(kind, src=LEFT6, dst=RIGHT6), 68) is not None) is answered
 
