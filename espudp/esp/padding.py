@@ -1,5 +1,7 @@
 """The ESP trailer: padding, pad length, next header (RFC 4303 sections 2.4 to 2.6)."""
 
+from functools import cache
+
 from espudp.wire.ip import IPV4, IPV6
 
 # IANA "Assigned Internet Protocol Numbers"
@@ -18,6 +20,7 @@ PADDING: tuple[bytes, ...] = tuple(bytes(range(1, octets + 1)) for octets in ran
 _NEXT_HEADERS = {IPV4: NEXT_HEADER_IPV4, IPV6: NEXT_HEADER_IPV6}
 
 
+@cache
 def trailers(block: int) -> dict[int, tuple[bytes, ...]]:
     """By IP version: the shortest trailer for an inner packet, indexed by its octets modulo `block`."""
     return {

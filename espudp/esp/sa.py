@@ -147,13 +147,15 @@ class OutboundSa:
         """One ESP datagram, from the SPI on, for each IP packet (RFC 4303 section 3.3)."""
         spi, aead, esn = self.spi, self.suite.integ is None, self.suite.esn
         seal, block, iv_base = self._sealer.seal, self._block, self._iv_base
+        by_version = self._trailers
+        # Used up before they are used: an error below costs numbers and never repeats a nonce.
+        sequence = self.sequence
+        self.sequence = sequence + len(packets)
+        self.usage.packets += len(packets)
+        self.usage.octets += sum(map(len, packets))
         datagrams: list[bytes] = []
         for packet in packets:
-            # Used up before it is used: an error below costs a number and never repeats a nonce.
-            self.sequence = sequence = self.sequence + 1
-            self.usage.packets += 1
-            size = len(packet)
-            self.usage.octets += size
+            sequence += 1
             header = aad = _HEADER.pack(spi, sequence & _LOW)
             tail = b""
             if esn and aead:
@@ -161,7 +163,7 @@ class OutboundSa:
             elif esn:
                 # RFC 4303 section 2.2.1: authenticated, and not sent
                 tail = (sequence >> 32).to_bytes(4, "big")
-            plaintext = b"".join((packet, self._trailers[packet[0] >> 4][size % block]))
+            plaintext = b"".join((packet, by_version[packet[0] >> 4][len(packet) % block]))
             datagrams.append(header + seal((iv_base + sequence) & _COUNTER, aad, plaintext, tail))
         return datagrams
 
