@@ -1,14 +1,18 @@
 """strongSwan's charon with userspace ESP (kernel-libipsec), in a namespace and on mounts of its own."""
 
+import os
+import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import vici
 
 from tests.interop.lab import Namespace, Process, wait_until
 
+# A line break would end the value.
 PLUGINS = (
     "random nonce openssl aes sha1 sha2 hmac kdf gcm chapoly curve25519 gmp pem pkcs1 pkcs8 x509 pubkey "
     "kernel-libipsec kernel-netlink socket-default vici"
@@ -18,40 +22,100 @@ CONF = """
 charon {{
   load_modular = no
   load = {plugins}
-  install_routes = yes
   retransmit_timeout = 1
-  retransmit_tries = 3
+  retransmit_tries = 2
   filelog {{
-    l {{
+    log {{
       path = /run/charon.log
       default = 1
-      ike = 2
-      cfg = 2
       flush_line = yes
     }}
   }}
 }}
 """
 
+# `ip netns exec` gives the process mounts of its own, so these are seen by nobody else.
 START = "mount --bind {run} /run && mount --bind {conf} /etc/swanctl && exec /usr/lib/ipsec/charon"
 
 
 class Charon:
-    def __init__(self, log: Path, session: "vici.Session") -> None:
-        self.log = log
-        self.vici = session
+    """One running charon, spoken to over vici."""
+
+    def __init__(self, process: Process, log: Path, connection: socket.socket) -> None:
+        self.process = process
+        self._log = log
+        self.vici = vici.Session(connection)
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text(errors="replace")
+
+    def seen(self, text: str) -> int:
+        """How often the log has a text."""
+        return self.log.count(text)
+
+    def wait_for(self, text: str, *, times: int = 1, seconds: float = 15.0) -> None:
+        wait_until(lambda: self.seen(text) >= times, f"charon to log {text!r} {times}x", seconds=seconds)
+
+    def load_psk(self, psk: str, *owners: str) -> None:
+        self.vici.load_shared({"id": "psk", "type": "ike", "data": psk, "owners": list(owners)})
+
+    def load(self, name: str, conn: Mapping[str, Any]) -> None:
+        self.vici.load_conn({name: {"version": "2", "encap": "yes", **conn}})
+
+    def initiate(self, child: str) -> None:
+        """Bring a child SA up; an error of vici's says why if it does not."""
+        for _ in self.vici.initiate({"child": child, "timeout": "15000", "loglevel": "0"}):
+            pass
+
+    def terminate(self, name: str, *, what: str = "ike") -> None:
+        """Delete an `ike` or a `child` by its name, and wait until it is gone."""
+        for _ in self.vici.terminate({what: name, "timeout": "10000", "loglevel": "0"}):
+            pass
+
+    def rekey(self, what: str, name: str) -> None:
+        """Start the rekeying of an `ike` or a `child` by its name."""
+        self.vici.rekey({what: name})
+
+    def ike_sas(self) -> list[dict[str, Any]]:
+        """Every IKE SA, as `swanctl --list-sas` shows it."""
+        return [_plain(sa) for listed in self.vici.list_sas() for sa in listed.values()]
+
+    def child_sas(self) -> list[dict[str, Any]]:
+        """Every child SA that carries traffic."""
+        children = [child for sa in self.ike_sas() for child in sa["child-sas"].values()]
+        return [child for child in children if child["state"] == "INSTALLED"]
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Neither hears nor says anything."""
+        os.kill(self.process.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(self.process.pid, signal.SIGCONT)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value.decode()
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value]
 
 
 @contextmanager
 def charon(space: Namespace, folder: Path) -> Iterator[Charon]:
+    """Run charon in a namespace until the end of the block."""
     run, conf = folder / "run", folder / "swanctl"
     for path in (run, conf):
         path.mkdir(parents=True)
     strongswan_conf = folder / "strongswan.conf"
     strongswan_conf.write_text(CONF.format(plugins=PLUGINS))
     argv = space.command("sh", "-c", START.format(run=run, conf=conf))
-    with Process(argv, folder / "charon.out", {"STRONGSWAN_CONF": str(strongswan_conf)}):
+    with Process(argv, folder / "charon.out", {"STRONGSWAN_CONF": str(strongswan_conf)}) as process:
         wait_until((run / "charon.vici").exists, "charon's vici socket")
         with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(30)
             connection.connect(str(run / "charon.vici"))
-            yield Charon(run / "charon.log", vici.Session(connection))
+            yield Charon(process, run / "charon.log", connection)

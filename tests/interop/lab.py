@@ -1,11 +1,13 @@
 """Three network namespaces: a client, a router that masquerades, and a server.
 
-    client 192.168.77.2 ---- 192.168.77.1 router 203.0.113.1 ---- 203.0.113.2 server
-                                          (NAT: nft)
+client 192.168.77.2 ---- 192.168.77.1 router 203.0.113.1 ---- 203.0.113.2 server
+                                      (NAT: nft)
 """
 
 import itertools
 import os
+import re
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -54,12 +56,40 @@ class Namespace:
     def run(self, *argv: str, text: str | None = None, timeout: float = 30) -> str:
         return run(self.command(*argv), text=text, timeout=timeout)
 
-    def ping(self, address: str, *, count: int = 3, source: str | None = None) -> bool:
-        """Whether every one of `count` echo requests got its reply."""
-        options = ["-I", source] if source else []
-        argv = ["ping", "-n", "-q", "-c", str(count), "-i", "0.02", "-W", "2", *options, address]
-        done = subprocess.run(self.command(*argv), capture_output=True, text=True, timeout=60, check=False)
-        return f"{count} received" in done.stdout
+    def ping(self, address: str, *, count: int = 3, octets: int = 56) -> bool:
+        """Whether every one of `count` echo requests of so much data got its reply."""
+        with Ping(self, address, octets, "-c", str(count)) as ping:
+            return ping.answered() == count
+
+    def pinging(self, address: str, *, octets: int = 56) -> "Ping":
+        """Ping in the background until told to end."""
+        return Ping(self, address, octets)
+
+
+class Ping:
+    """A ping that runs in the background, 100 times a second."""
+
+    def __init__(self, space: Namespace, address: str, octets: int, *options: str) -> None:
+        argv = space.command("ping", "-n", "-i", "0.01", "-W", "2", "-s", str(octets), *options, address)
+        self._process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+    def end(self) -> int:
+        """End it now, and return how many requests were answered, if none in between was lost or doubled."""
+        self._process.send_signal(signal.SIGINT)
+        return self.answered()
+
+    def answered(self) -> int:
+        """Wait for its end, and return how many requests were answered; 0 if any before the last was not."""
+        said, _ = self._process.communicate(timeout=60)
+        numbers = [int(number) for number in re.findall(r"icmp_seq=(\d+) ttl", said)]
+        return len(numbers) if numbers == list(range(1, len(numbers) + 1)) else 0
 
 
 class Process:
@@ -85,12 +115,25 @@ class Process:
         self.stop()
 
     @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
     def running(self) -> bool:
         return self._process.poll() is None
 
     @property
     def output(self) -> str:
         return self.log.read_text(errors="replace")
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self._process.kill()
+        self._process.wait(10)
+
+    def wait(self, *, seconds: float = 10.0) -> int:
+        """Until it ends by itself; its exit status."""
+        return self._process.wait(seconds)
 
     def stop(self, *, seconds: float = 10.0) -> int:
         """SIGTERM, and its exit status."""

@@ -1,0 +1,79 @@
+"""What the two strongSwan test files have in common: names, addresses, suites."""
+
+import time
+
+from espudp.crypto.suites import ESP_SUITES
+from tests.interop.charon import Charon
+from tests.interop.lab import wait_until
+from tests.interop.peer import Espudp
+
+ESPUDP_ID, SWAN_ID = "espudp.example", "swan.example"
+
+# libipsec refuses ESN.
+ESP_NAMES = [suite.name for suite in ESP_SUITES if not suite.esn]
+
+# Every group, PRF and cipher of IKE at least once; as both espudp and strongSwan write them.
+IKE_NAMES = [
+    "aes128-sha1-prfsha1-modp2048",
+    "aes192-sha256-prfsha256-modp3072",
+    "aes256-sha384-prfsha384-modp4096",
+    "aes256-sha512-prfsha512-ecp256",
+    "aes128gcm16-prfsha256-ecp384",
+    "aes256gcm16-prfsha384-ecp521",
+    "chacha20poly1305-prfsha512-curve25519",
+]
+
+# ESP keys from the IKE SA's material alone, and with a Diffie-Hellman exchange of their own.
+REKEYED = ["aes128gcm16", "aes128gcm16-curve25519", "aes256-sha256", "aes256-sha256-modp2048"]
+
+# Pings that a test with rekeys must have seen answered, to have tested anything.
+MANY = 30
+
+
+def suite_of(child: dict[str, str]) -> str:
+    """The ESP suite of a child SA that strongSwan lists, by espudp's name."""
+    integ = {
+        "HMAC_SHA1_96": "sha1",
+        "HMAC_SHA2_256_128": "sha256",
+        "HMAC_SHA2_384_192": "sha384",
+        "HMAC_SHA2_512_256": "sha512",
+    }
+    match child["encr-alg"]:
+        case "AES_CBC":
+            return f"aes{child['encr-keysize']}-{integ[child['integ-alg']]}"
+        case "AES_GCM_16":
+            return f"aes{child['encr-keysize']}gcm16"
+        case "CHACHA20_POLY1305":
+            return "chacha20poly1305"
+        case other:
+            return other
+
+
+def wait_for_new_keys(peer: Espudp, swan: Charon, what: str, before: set[str]) -> None:
+    """Until both ends have exactly one SA, and its SPIs are none of those `before`."""
+
+    def changed() -> bool:
+        now = spis(swan, what)
+        return len(now) == 2 and not now & before and len(peer.sas()) == 1
+
+    wait_until(changed, f"new {what} SPIs")
+
+
+def spis(swan: Charon, what: str) -> set[str]:
+    """SPIs of the IKE SAs, or of the child SAs, that strongSwan has: two of each."""
+    if what == "ike":
+        return {sa[end] for sa in swan.ike_sas() for end in ("initiator-spi", "responder-spi")}
+    return {child[end] for child in swan.child_sas() for end in ("spi-in", "spi-out")}
+
+
+def check_rekeys(peer: Espudp, swan: Charon, *, ike: str, child: str) -> None:
+    """Both kinds of rekeying, started by each side."""
+    for what, name in (("child", child), ("ike", ike), ("child", child)):
+        before = spis(swan, what)
+        peer.ask("rekey", what=what)
+        wait_for_new_keys(peer, swan, what, before)
+        time.sleep(0.1)  # for some packets to cross under these keys
+        before = spis(swan, what)
+        swan.rekey(what, name)
+        wait_for_new_keys(peer, swan, what, before)
+        time.sleep(0.1)
