@@ -41,9 +41,6 @@ class Timers:
     half_open_timeout: float = 30.0
     """From the answer to IKE_SA_INIT to the end of IKE_AUTH, on the responder."""
 
-    keepalive_interval: float = 20.0
-    """RFC 3948 section 4: idle time after which the side behind the NAT keeps its mapping alive. 0: never."""
-
     rekey_linger: float = 5.0
     """How long a replaced inbound SA goes on receiving what was still on the way."""
 
