@@ -125,8 +125,8 @@ def _check(config: ManualConfig) -> None:
         raise ConfigError(
             f"{suite.name} would repeat its nonces when a host starts again with the same keys",
             field="suite",
-            remedy="Take a CBC suite such as aes256-sha256 (RFC 8221 section 3), or promise to make new keys "
-            "for every start with fresh_keys = true.",
+            remedy="Take a CBC suite such as aes256-sha256 (RFC 8221 section 3), or promise new keys "
+            "for every start: fresh_keys = true, which keygen --fresh-keys writes.",
         )
     if suite.encr.is_aead and config.keys_in.encr == config.keys_out.encr:
         raise ConfigError(

@@ -14,7 +14,7 @@ def reporter(*, verbose: bool, quiet: bool) -> Reporter:
             tell(news.text, news.remedy)
         elif not quiet and (verbose or news.severity is Severity.INFO):
             typer.echo(news.text)
-            if news.remedy:
-                typer.echo(f"        {news.remedy}")
+            for line in news.remedy.splitlines():
+                typer.echo(f"        {line}")
 
     return report

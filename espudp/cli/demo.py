@@ -32,7 +32,8 @@ def demo(
     from espudp.host.demo import DemoOptions, run_demo
 
     options = DemoOptions(suite=parse_esp_suite(suite).name, octets=megabytes * 10**6)
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
     if as_json:
         result = run_demo(options, lambda _: None)
         typer.echo(json.dumps(result.to_json()))
@@ -52,5 +53,5 @@ def demo(
 
 
 def _interrupt(_: int, __: FrameType | None) -> None:
-    """SIGTERM ends the demo as Ctrl-C does."""
+    """Ends the demo, and all that belongs to it with it; also where SIGINT was ignored, as after `&`."""
     raise KeyboardInterrupt

@@ -48,18 +48,19 @@ def reported(command: Callable[P, R]) -> Callable[P, R]:
 
 
 def tell(what: str, remedy: str = "") -> None:
-    """Two lines on standard error."""
-    typer.echo(f"espudp: {_sentence(what)}", err=True)
-    if remedy:
-        typer.echo(f"        {_sentence(remedy)}", err=True)
+    """On standard error: one line, and what to do below it."""
+    what = _capital(what)
+    stop = "." if what[-1:].isalnum() or what.endswith((")", "'", '"')) else ""
+    typer.echo(f"espudp: {what}{stop}", err=True)
+    # No full stop here: it may end in a command, to be copied as it is.
+    for line in _capital(remedy).splitlines():
+        typer.echo(f"        {line}", err=True)
 
 
-def _sentence(text: str) -> str:
-    """With a capital at its beginning, where that is a plain word, and a full stop at its end."""
+def _capital(text: str) -> str:
+    """A capital at the beginning, where that is a plain word and not a name of something."""
     first = text.split(" ", 1)[0]
-    if first.isalpha() and first.islower():
-        text = text[0].upper() + text[1:]
-    return text if text.endswith((".", "!", "?", ":")) or not text[-1:].isalnum() else f"{text}."
+    return text[0].upper() + text[1:] if first.isalpha() and first.islower() else text
 
 
 def _tell_unexpected(error: Exception) -> None:

@@ -16,10 +16,10 @@ from espudp.cli.errors import reported
 from espudp.cli.manual import run_file
 from espudp.cli.options import Algorithms, Keeping, OnThisHost
 from espudp.errors import ConfigError
-from espudp.host.options import IKE_PORT, NATT_PORT
+from espudp.host.options import IKE_PORT, NATT_PORT, Report, Reporter, Severity
 
 if TYPE_CHECKING:
-    from espudp.host.options import ListenOptions, Reporter
+    from espudp.host.options import ListenOptions
     from espudp.ike.config import ListenerConfig
 
 POOL = "10.99.0.0/24"
@@ -181,8 +181,14 @@ def _serve(asked: _Asked, report: Reporter) -> int:
         return run_listen(asked.listen_options(address, keyfiles.read_psk(asked.psk_file)), report)
     path = keyfiles.default_psk_file()
     psk, made = keyfiles.obtain_psk(path)
-    _invite(asked.invitation(address), path, psk if made else None)
-    return run_listen(asked.listen_options(address, psk), report)
+    words = iter([asked.invitation(address)])
+
+    def report_and_invite(news: Report) -> None:
+        report(news)
+        if news.severity is Severity.INFO and (invitation := next(words, None)):  # we listen: the first news
+            _invite(invitation, path, psk if made else None)
+
+    return run_listen(asked.listen_options(address, psk), report_and_invite)
 
 
 def _invite(words: list[str], path: Path, psk: bytes | None) -> None:

@@ -5,7 +5,6 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from rich import box
 from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
@@ -31,8 +30,7 @@ def process_view(process: Json) -> RenderableType:
     parts: list[RenderableType] = [_headline(process)]
     for number in sorted({*known, *sas}):
         parts.append(Padding(_peer(number, known.get(number), tunnel["mtus"].get(str(number))), (1, 0, 0, 2)))
-        if sas[number]:
-            parts.append(Padding(_sa_table(sas[number]), (0, 0, 0, 4)))
+        parts += [Padding(view, (0, 0, 0, 4)) for view in _pairs(sas[number])]
     if not known and not sas:
         parts.append(Text("  no peer", style="dim"))
     if trouble := _drops(process):
@@ -90,7 +88,8 @@ def _facts(connection: Json, inner: str) -> Iterator[tuple[str, str]]:
     yield "its address", ", ".join(connection["peer_addresses"])
     yield "inner MTU", inner.removeprefix("inner MTU ")
     if connection["suite"]:
-        yield "IKE", f"{connection['suite']}  SPIs {connection['spi_i']} {connection['spi_r']}"
+        yield "IKE", connection["suite"]
+        yield "IKE SPIs", f"{connection['spi_i']} {connection['spi_r']}"
     timers = [
         f"heard {duration(connection['silent_for'])} ago" if connection["silent_for"] is not None else "",
         f"new keys in {duration(connection['rekey_in'])}" if connection["rekey_in"] is not None else "",
@@ -100,22 +99,38 @@ def _facts(connection: Json, inner: str) -> Iterator[tuple[str, str]]:
     yield "IKE timers", ", ".join(timer for timer in timers if timer)
 
 
-def _sa_table(sas: list[Json]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
-    for heading in ("SA", "SPI", "suite", "from", "to", "state"):
-        table.add_column(heading, overflow="fold")
-    for heading in ("sequence", "window", "packets", "bytes", "new keys", "ends"):
+def _pairs(sas: list[Json]) -> Iterator[RenderableType]:
+    """Each pair of SAs: what the two have in common, then a line for each direction."""
+    pairs: dict[int, list[Json]] = defaultdict(list)
+    for sa in sas:
+        pairs[sa["pair"]].append(sa)
+    for pair in sorted(pairs.values(), key=lambda pair: -pair[0]["age"]):
+        first = pair[0]
+        state = first["state"]
+        yield Text.assemble(
+            ("ESP ", "bold"),
+            (first["suite"], "bold"),
+            "  ",
+            (state, _STATE_STYLES.get(state, "")),
+            f" {duration(first['age'])}  {', '.join(first['local'])} <=> {', '.join(first['remote'])}",
+        )
+        yield Padding(_pair_table(pair), (0, 0, 0, 2))
+        for sa in pair:
+            if dropped := _reasons(sa["drops"]):
+                yield Text(f"  {sa['direction']} dropped: {dropped}", style="yellow")
+
+
+def _pair_table(pair: list[Json]) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column("")
+    table.add_column("SPI", no_wrap=True)
+    for heading in ("sequence", "window", "packets", "bytes", "dropped", "new keys", "ends"):
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("drops", overflow="fold")
-    for sa in sorted(sas, key=lambda sa: (sa["age"], sa["pair"], sa["direction"])):
-        inbound = sa["direction"] == "in"
-        local, remote = "\n".join(sa["local"]), "\n".join(sa["remote"])
-        source, destination = (remote, local) if inbound else (local, remote)
-        state = Text(sa["state"], style=_STATE_STYLES.get(sa["state"], ""))
-        cells = (f"{sa['spi']:08x}", sa["suite"], source, destination, state, str(sa["sequence"]))
-        window = str(sa["replay_window"] or "off") if inbound else ""
-        usage = f"{sa['packets']}", octets(sa["octets"])
-        table.add_row(sa["direction"], *cells, window, *usage, *_left(sa), _reasons(sa["drops"]))
+    for sa in sorted(pair, key=lambda sa: str(sa["direction"])):
+        window = str(sa["replay_window"] or "off") if sa["direction"] == "in" else ""
+        counted = str(sa["packets"]), octets(sa["octets"]), str(sum(sa["drops"].values()))
+        numbers = f"{sa['spi']:08x}", str(sa["sequence"]), window
+        table.add_row(sa["direction"], *numbers, *counted, *_left(sa))
     return table
 
 
@@ -130,7 +145,7 @@ def _left(sa: Json) -> tuple[str, str]:
             column.append(octets(max(0, limit - sa["octets"])))
         if (limit := limits[f"{kind}_packets"]) is not None:
             column.append(f"{max(0, limit - sa['packets'])} pkts")
-    return "\n".join(lines[0]) or "-", "\n".join(lines[1]) or "-"
+    return "\n".join(lines[0]) or "never", "\n".join(lines[1]) or "never"
 
 
 def _drops(process: Json) -> str:

@@ -124,7 +124,7 @@ def _unreadable(path: Path, what: str, error: OSError) -> ConfigError:
         return ConfigError(
             f"the {what} {path} does not exist",
             field=what,
-            remedy="Copy it from the other host, readable by its owner alone (chmod 600).",
+            remedy="Check the name; or copy it from the other host, readable by its owner alone (chmod 600).",
         )
     return ConfigError(
         f"the {what} {path} cannot be read: {error.strerror}",
