@@ -163,6 +163,7 @@ class Established:
         if self.rival is not None and self.rival.state.is_alive:
             # RFC 7296 section 2.8.2: the peer has not noticed that we were rekeying too; its rekey counts.
             adopt(self, self.rival.state, now)
+            self.rival.state.confirm(now)
             return self._gone()
         if not self.is_current:
             return self._gone()

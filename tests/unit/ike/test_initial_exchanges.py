@@ -1,0 +1,657 @@
+"""IKE_SA_INIT and IKE_AUTH between two endpoints: what both agree on, and what they refuse."""
+
+from dataclasses import replace
+
+import pytest
+
+from espudp.ike.config import DYNAMIC, ChildConfig, Identity, Limits
+from espudp.ike.drop import Drop
+from espudp.ike.events import (
+    AddressAssigned,
+    ChildInstalled,
+    ConnectionDown,
+    ConnectionUp,
+    Fault,
+    NatStatus,
+    PathChanged,
+    PeerAddressAssigned,
+    PeerRefused,
+)
+from espudp.ike.proposals import EspProposal, IkeProposal
+from espudp.ike.v2.auth_responder import AwaitAuth
+from espudp.ike.v2.initiator import MAX_COOKIES, InitSent
+from espudp.wire.ikev2.constants import ExchangeType, NotifyType
+from espudp.wire.ikev2.header import Header
+from espudp.wire.ikev2.message import emit_message, parse_message
+from espudp.wire.ikev2.payloads import KeyExchange, Nonce, Notify, Payload, SecurityAssociation, Unknown
+from espudp.wire.selectors import TrafficSelector
+from tests.unit.ike.pair import (
+    CLIENT_ID,
+    SERVER_ID,
+    START,
+    Datagram,
+    Pair,
+    client_child,
+    client_config,
+    headers,
+    path_to_server,
+    server_config,
+)
+
+_TWO_GROUPS = (IkeProposal.parse("aes128gcm16-prfsha256-curve25519-ecp256"),)
+_OTHER_GROUP = (IkeProposal.parse("aes128gcm16-prfsha256-ecp256"),)
+
+
+def _rewrite(datagram: Datagram, *payloads: Payload, spi_r: bytes | None = None) -> Datagram:
+    """The same header with other payloads, as anybody on the way can write it."""
+    data, path = datagram
+    header = Header.parse(data)
+    if spi_r is not None:
+        header = replace(header, spi_r=spi_r)
+    return emit_message(header, payloads), path
+
+
+def _notified(datagram: Datagram) -> list[int]:
+    return [n.type for n in parse_message(datagram[0]).notifies()]
+
+
+# What a good start looks like
+
+
+def test_four_messages_make_a_tunnel() -> None:
+    pair = Pair()
+    number = pair.dial()
+    pair.flush()
+    assert len(pair.wire) == 4
+    (up,) = pair.client.told(ConnectionUp)
+    assert up == ConnectionUp(
+        number, True, CLIENT_ID, SERVER_ID, IKE_NAME, path_to_server(4500), NatStatus(False, False)
+    )
+    (there,) = pair.server.told(ConnectionUp)
+    assert (there.initiator, there.local_identity, there.remote_identity) == (False, SERVER_ID, CLIENT_ID)
+    pair.agree()
+    (child,), (other) = pair.client.children, pair.server.children
+    host = TrafficSelector.from_network("10.99.0.2/32")
+    assert child.local == other[0].remote == (host,)
+    assert child.remote == other[0].local == (TrafficSelector.from_network("10.1.0.0/16"),)
+    assert (child.replaces, child.standby) == (None, False)
+    assert min(child.spi_in, child.spi_out) >= 256
+
+
+IKE_NAME = "aes128gcm16-prfsha256-curve25519"
+
+
+def test_addresses_and_dns_come_before_the_child_that_uses_them() -> None:
+    pair = Pair()
+    pair.dial()
+    pair.flush()
+    pair.client.collect()
+    kinds = [type(e) for e in pair.client.events]
+    assert kinds == [ConnectionUp, AddressAssigned, ChildInstalled]
+    assert pair.client.told(AddressAssigned)[0].addresses == ("10.99.0.2",)
+    assert pair.client.told(AddressAssigned)[0].dns == ("10.1.0.53",)
+    assert pair.server.told(PeerAddressAssigned)[0].addresses == ("10.99.0.2",)
+
+
+def test_the_initiator_floats_after_the_first_exchange() -> None:
+    pair = Pair()
+    pair.dial()
+    pair.flush()
+    ports = [(path.local.port, path.remote.port) for _, path in pair.wire]
+    assert ports == [(500, 500), (500, 500), (4500, 4500), (4500, 4500)]
+    pair = Pair()
+    pair.dial(port=4500)
+    pair.flush()
+    assert {path.remote.port for _, path in pair.wire} == {4500}
+
+
+@pytest.mark.parametrize(
+    "suite",
+    [
+        "aes256-sha256-modp2048",
+        "aes128-sha1-prfsha1-ecp384",
+        "aes192-sha512-ecp521",
+        "chacha20poly1305-prfsha384-curve25519",
+        "aes256gcm16-prfsha512-modp3072",
+    ],
+)
+def test_suites(suite: str) -> None:
+    ike = (IkeProposal.parse(suite),)
+    Pair(client_config(ike=ike), server_config(ike=ike)).connect().agree()
+
+
+def test_no_address_is_asked_for() -> None:
+    server = server_config()
+    child = replace(server.child, remote=(TrafficSelector.from_network("172.16.0.0/12"),))
+    ours = ChildConfig(
+        local=(TrafficSelector.from_network("172.16.5.0/24"),),
+        remote=(TrafficSelector.from_network("10.0.0.0/8"),),
+    )
+    config = client_config(addresses=(), child=ours)
+    pair = Pair(config, replace(server, child=child))
+    pair.dial()
+    pair.flush()
+    (installed,) = pair.client.children
+    assert installed.local == (TrafficSelector.from_network("172.16.5.0/24"),)
+    assert installed.remote == (TrafficSelector.from_network("10.1.0.0/16"),)
+    assert not pair.client.told(AddressAssigned)
+
+
+def test_an_initiator_behind_a_nat() -> None:
+    pair = Pair()
+    pair.client.endpoint.connect(pair.config, path_to_server(500), path_to_server(4500), pair.now)
+    for data, path in pair.take(pair.client):
+        mapped = path._replace(local=path.local._replace(ip="203.0.113.9", port=31000))
+        pair.give(pair.server, (data, mapped))
+    for data, path in pair.take(pair.server):
+        assert path.remote.port == 31000
+        pair.client.endpoint.receive_datagram(data, path_to_server(500), pair.now)
+    pair.flush()
+    assert pair.client.told(ConnectionUp)[0].nat == NatStatus(local=True, remote=False)
+    assert pair.server.told(ConnectionUp)[0].nat == NatStatus(local=False, remote=True)
+
+
+def test_force_encap_makes_the_peer_believe_in_a_nat() -> None:
+    pair = Pair(client_config(force_encap=True))
+    pair.dial()
+    pair.flush()
+    assert pair.server.told(ConnectionUp)[0].nat.remote
+    assert not pair.client.told(ConnectionUp)[0].nat.local
+
+
+def test_the_peer_is_followed_to_another_mapping() -> None:
+    pair = Pair().connect()
+    pair.server.forget()
+    pair.client.endpoint.check_alive(1, pair.now)
+    ((data, path),) = pair.take(pair.client)
+    moved = path._replace(local=path.local._replace(port=40001))
+    pair.give(pair.server, (data, moved))
+    assert [e.path.remote.port for e in pair.server.told(PathChanged)] == [40001]
+    ((_, back),) = pair.take(pair.server)
+    assert back.remote.port == 40001
+    # RFC 7296 section 2.23: not for a repetition, with which anybody could turn it back.
+    pair.give(pair.server, (data, path))
+    assert pair.server.connection.path.remote.port == 40001
+    ((_, back),) = pair.take(pair.server)
+    assert back.remote.port == path.local.port
+
+
+# Cookies and groups
+
+
+def test_a_cookie_past_the_threshold() -> None:
+    pair = Pair(server=server_config(limits=Limits(cookie_threshold=0)))
+    pair.dial()
+    pair.move(pair.client)
+    assert pair.server.states == []
+    ((cookie, path),) = pair.take(pair.server)
+    assert _notified((cookie, path)) == [NotifyType.COOKIE]
+    assert Header.parse(cookie).spi_r == bytes(8)
+    pair.give(pair.client, (cookie, path))
+    pair.flush()
+    first, again = (parse_message(d) for d, _ in (pair.wire[0], pair.wire[2]))
+    assert again.payloads[0] == parse_message(cookie).payloads[0]
+    assert again.payloads[1:] == first.payloads
+    pair.agree()
+
+
+def test_the_responder_names_the_group_it_wants() -> None:
+    pair = Pair(client_config(ike=_TWO_GROUPS), server_config(ike=_OTHER_GROUP))
+    pair.dial()
+    pair.flush()
+    assert len(pair.wire) == 6
+    assert _notified(pair.wire[1]) == [NotifyType.INVALID_KE_PAYLOAD]
+    pair.agree()
+
+
+def test_a_cookie_and_another_group() -> None:
+    """RFC 7296 section 2.6.1: the cookie stays when the group changes."""
+    limits = Limits(cookie_threshold=0)
+    pair = Pair(client_config(ike=_TWO_GROUPS), server_config(ike=_OTHER_GROUP, limits=limits))
+    pair.dial()
+    pair.flush()
+    assert [_notified(d)[0] for d in (pair.wire[1], pair.wire[3])] == [
+        NotifyType.COOKIE,
+        NotifyType.INVALID_KE_PAYLOAD,
+    ]
+    assert len(pair.wire) == 8
+    pair.agree()
+
+
+def test_a_group_that_was_not_offered_is_not_taken() -> None:
+    """CVE-2014-9221: neither unknown numbers nor groups that we have and did not name."""
+    pair = Pair()
+    pair.dial()
+    pair.move(pair.client)
+    ((data, path),) = pair.take(pair.server)
+    for wrong in ((19).to_bytes(2), (1025).to_bytes(2), b"", b"\x00", bytes(4), (31).to_bytes(2)):
+        forged = _rewrite((data, path), Notify.of(NotifyType.INVALID_KE_PAYLOAD, wrong), spi_r=bytes(8))
+        pair.give(pair.client, forged)
+        assert pair.take(pair.client) == []
+    pair.give(pair.client, (data, path))
+    pair.flush()
+    pair.agree()
+
+
+def test_forged_cookies_and_groups_are_followed_only_so_often() -> None:
+    pair = Pair(client_config(ike=_TWO_GROUPS))
+    pair.dial()
+    pair.move(pair.client)
+    ((data, path),) = pair.take(pair.server)
+    sent = 0
+    for number in range(50):
+        for notify in (
+            Notify.of(NotifyType.COOKIE, b"cookie %d" % number),
+            Notify.of(NotifyType.INVALID_KE_PAYLOAD, (31 if number % 2 else 19).to_bytes(2)),
+        ):
+            pair.give(pair.client, _rewrite((data, path), notify, spi_r=bytes(8)))
+            sent += len(pair.take(pair.client))
+    assert sent <= MAX_COOKIES + 3
+    for octets in (0, 65, 1000):
+        cookie = Notify.of(NotifyType.COOKIE, bytes(octets))
+        pair.give(pair.client, _rewrite((data, path), cookie, spi_r=bytes(8)))
+        assert pair.take(pair.client) == []
+
+
+# Errors that anybody can forge
+
+
+def test_no_common_proposal_is_told_on_both_sides() -> None:
+    theirs = (IkeProposal.parse("aes256-sha256-modp2048"),)
+    pair = Pair(server=server_config(ike=theirs))
+    pair.dial()
+    pair.flush()
+    (refused,) = pair.server.told(PeerRefused)
+    assert "aes256" in refused.detail
+    assert "aes128gcm16" in refused.detail
+    assert pair.server.states == []
+    assert Header.parse(pair.wire[1][0]).spi_r == bytes(8)  # CVE-2023-30570
+    assert not pair.client.told(ConnectionDown)
+    pair.wait(10.0)
+    (down,) = pair.client.told(ConnectionDown)
+    assert (down.fault, down.retry) == (Fault.PROPOSAL, False)
+    assert "aes128gcm16" in down.remedy
+    assert pair.now - START <= 10.0
+    assert pair.client.states == []
+
+
+@pytest.mark.parametrize("error", [14, 7, 24, 5, 8190, 17])
+def test_a_forged_refusal_does_not_keep_a_good_answer_out(error: int) -> None:
+    """RFC 7296 section 2.21.1."""
+    pair = Pair()
+    pair.dial()
+    pair.move(pair.client)
+    ((data, path),) = pair.take(pair.server)
+    pair.give(pair.client, _rewrite((data, path), Notify.of(error), spi_r=bytes(8)))
+    assert isinstance(pair.client.states[0], InitSent)
+    pair.give(pair.client, (data, path))
+    pair.flush()
+    pair.agree()
+
+
+def test_answers_of_nonsense_are_not_taken() -> None:
+    pair = Pair()
+    pair.dial()
+    pair.move(pair.client)
+    ((data, path),) = pair.take(pair.server)
+    good = parse_message(data)
+    sa, ke, nonce = good.payloads[:3]
+    assert isinstance(ke, KeyExchange)
+    assert isinstance(sa, SecurityAssociation)
+    other = SecurityAssociation((replace(sa.proposals[0], number=7),))
+    for payloads in (
+        (),
+        (sa, ke),
+        (sa, nonce),
+        (sa, ke, nonce, nonce),
+        (other, ke, nonce),
+        (sa, KeyExchange(19, ke.data), nonce),
+        (sa, KeyExchange(31, bytes(32)), nonce),
+        (sa, KeyExchange(31, ke.data[:-1]), nonce),
+        (sa, ke, nonce, Unknown(99, True, b"")),
+    ):
+        pair.give(pair.client, _rewrite((data, path), *payloads))
+    pair.give(pair.client, _rewrite((data, path), *good.payloads, spi_r=bytes(8)))
+    assert isinstance(pair.client.states[0], InitSent)
+    assert pair.take(pair.client) == []
+    pair.give(pair.client, (data, path))
+    pair.flush()
+    pair.agree()
+
+
+def test_nobody_answers() -> None:
+    pair = Pair()
+    number = pair.dial()
+    (first,) = pair.take(pair.client)
+    sent = []
+    while not pair.client.told(ConnectionDown):
+        due = pair.client.endpoint.poll_timer()
+        assert due is not None
+        pair.now = due
+        pair.client.endpoint.handle_timer(pair.now)
+        sent += pair.take(pair.client)
+    assert sent == [first] * 8
+    (down,) = pair.client.told(ConnectionDown)
+    assert (down.connection, down.fault, down.retry) == (number, Fault.TIMEOUT, True)
+    assert "192.0.2.1:500" in down.reason
+    assert pair.client.endpoint.poll_timer() is None
+
+
+# The responder and strangers
+
+
+def test_the_same_request_again_gets_the_same_answer() -> None:
+    pair = Pair()
+    pair.dial()
+    (request,) = pair.take(pair.client)
+    answers = []
+    for _ in range(3):
+        pair.give(pair.server, request)
+        answers += pair.take(pair.server)
+    assert len({data for data, _ in answers}) == 1
+    assert len(answers) == 3
+    assert pair.server.state_names == ["AwaitAuth"]
+    pair.give(pair.client, answers[0])
+    pair.flush()
+    pair.agree()
+    # RFC 7296 section 2.1: and none once the IKE SA has gone further.
+    pair.give(pair.server, request)
+    assert pair.take(pair.server) == []
+    assert pair.server.endpoint.drops[Drop.REPEATED] == 1
+
+
+def test_two_peers_behind_one_nat_may_choose_the_same_spi() -> None:
+    pair = Pair()
+    pair.dial()
+    (request,) = pair.take(pair.client)
+    pair.give(pair.server, request)
+    (other, path) = request[0], request[1]._replace(local=request[1].local._replace(port=1234))
+    nonce = parse_message(other).get(Nonce)
+    assert nonce is not None
+    other = other.replace(nonce.data, bytes(32))
+    pair.give(pair.server, (other, path))
+    spis = {h.spi_r for h in headers(pair.take(pair.server))}
+    assert len(spis) == 2
+    assert pair.server.state_names == ["AwaitAuth"] * 2
+
+
+def test_half_open_ike_sas_end_by_themselves() -> None:
+    pair = Pair()
+    pair.dial()
+    pair.move(pair.client)
+    assert pair.server.state_names == ["AwaitAuth"]
+    pair.now += 30.0
+    pair.server.endpoint.handle_timer(pair.now)
+    assert pair.server.states == []
+    assert pair.server.endpoint.poll_timer() is None
+    assert pair.server.endpoint._hub.admission.half_open == 0
+
+
+def test_a_flood_is_bounded() -> None:
+    limits = Limits(half_open_max=20, cookie_threshold=10, half_open_per_address=5)
+    pair = Pair(server=server_config(limits=limits))
+    answered = {"cookie": 0, "half-open": 0, "nothing": 0}
+    for number in range(200):
+        pair.dial(source=10_000 + number)
+        ((data, path),) = pair.take(pair.client)
+        source = path.local._replace(ip=f"203.0.113.{number % 100}")
+        pair.give(pair.server, (data, path._replace(local=source)))
+        replies = pair.take(pair.server)
+        assert all(len(reply) <= len(data) + 64 for reply, _ in replies)
+        kind = "nothing" if not replies else "cookie" if len(replies[0][0]) < 100 else "half-open"
+        answered[kind] += 1
+    assert answered["half-open"] == 10
+    assert answered["cookie"] == 190
+    assert pair.server.endpoint._hub.admission.half_open == 10
+
+
+def test_a_stranger_with_an_address_of_its_own_is_bounded_as_well() -> None:
+    pair = Pair(server=server_config(limits=Limits(half_open_per_address=3, half_open_max=100)))
+    for number in range(10):
+        pair.dial(source=10_000 + number)
+        pair.move(pair.client)
+    assert len(pair.server.states) == 3
+    assert pair.server.endpoint.drops[Drop.HALF_OPEN] == 7
+
+
+def test_no_answer_is_much_larger_than_its_request() -> None:
+    """CVE-2016-5361: whoever forges an address must not gain by it."""
+    groups = [IkeProposal.parse(f"aes128gcm16-prfsha256-{g}") for g in ("curve25519", "modp4096")]
+    for group in groups:
+        pair = Pair(client_config(ike=[group]), server_config(ike=groups))
+        pair.dial()
+        (request,) = pair.take(pair.client)
+        message = parse_message(request[0])
+        bare = [p for p in message.payloads if not isinstance(p, Notify)]
+        bare = [Nonce(p.data[:16]) if isinstance(p, Nonce) else p for p in bare]
+        small = _rewrite(request, *bare)
+        pair.give(pair.server, small)
+        ((answer, _),) = pair.take(pair.server)
+        assert len(answer) <= len(small[0]) + 16
+
+
+@pytest.mark.parametrize("drop", [SecurityAssociation, KeyExchange, Nonce])
+def test_a_request_that_lacks_a_payload(drop: type[Payload]) -> None:
+    """CVE-2013-6466."""
+    pair = Pair()
+    pair.dial()
+    (request,) = pair.take(pair.client)
+    rest = [p for p in parse_message(request[0]).payloads if not isinstance(p, drop)]
+    pair.give(pair.server, _rewrite(request, *rest))
+    assert pair.take(pair.server) == []
+    assert pair.server.states == []
+    assert pair.server.endpoint.drops[Drop.BAD_PAYLOADS] == 1
+
+
+@pytest.mark.parametrize(
+    "public", [bytes(32), b"\x01" + bytes(31), b"", bytes(31), bytes(33), b"\xec" + b"\xff" * 30 + b"\x7f"]
+)
+def test_a_public_value_that_no_honest_peer_sends(public: bytes) -> None:
+    """CVE-2015-3240, CVE-2023-41913."""
+    pair = Pair()
+    pair.dial()
+    (request,) = pair.take(pair.client)
+    payloads = [
+        KeyExchange(p.group, public) if isinstance(p, KeyExchange) else p
+        for p in parse_message(request[0]).payloads
+    ]
+    pair.give(pair.server, _rewrite(request, *payloads))
+    assert pair.take(pair.server) == []
+    assert pair.server.states == []
+    assert pair.server.endpoint.drops[Drop.BAD_KEY_EXCHANGE] == 1
+
+
+def test_unknown_payloads_in_the_first_message() -> None:
+    pair = Pair()
+    pair.dial()
+    (request,) = pair.take(pair.client)
+    payloads = parse_message(request[0]).payloads
+    pair.give(pair.server, _rewrite(request, *payloads, Unknown(77, True, b"x")))
+    ((answer, _),) = pair.take(pair.server)
+    (notify,) = parse_message(answer).notifies()
+    assert (notify.type, notify.data) == (NotifyType.UNSUPPORTED_CRITICAL_PAYLOAD, bytes([77]))
+    assert pair.server.states == []
+    pair.give(pair.server, _rewrite(request, *payloads, Unknown(77, False, b"x")))
+    assert pair.server.state_names == ["AwaitAuth"]
+
+
+def test_refusals_are_counted_out() -> None:
+    pair = Pair(server=server_config(ike=(IkeProposal.parse("aes256-sha256-modp2048"),)))
+    answers = 0
+    for number in range(200):
+        pair.dial(source=10_000 + number)
+        pair.move(pair.client)
+        answers += len(pair.take(pair.server))
+    assert answers <= 50
+    assert len(pair.server.told(PeerRefused)) <= 50
+    assert pair.server.endpoint.drops[Drop.RATE] == 200 - answers
+
+
+# Who it is
+
+
+@pytest.mark.parametrize(
+    "psks",
+    [((None, b"swordfish"),), ((CLIENT_ID, b"swordfish"),), ((Identity.parse("somebody"), b"x"),)],
+)
+def test_a_wrong_psk_and_an_unknown_identity_look_the_same(
+    psks: tuple[tuple[Identity | None, bytes], ...],
+) -> None:
+    pair = Pair(server=server_config(psks=psks))
+    pair.dial()
+    pair.flush()
+    (down,) = pair.client.told(ConnectionDown)
+    assert (down.fault, down.retry) == (Fault.AUTHENTICATION, False)
+    assert "PSK" in down.remedy
+    assert len(pair.wire) == 4
+    assert len(pair.wire[3][0]) == 28 + 4 + 8 + 8 + 1 + 16  # nothing but the notify
+    (refused,) = pair.server.told(PeerRefused)
+    assert "client.example.org" in refused.reason
+    assert "swordfish" not in repr(pair.server.events) + repr(pair.client.events)
+    assert not pair.server.endpoint.snapshot(pair.now)
+    pair.wait(40.0)
+    assert pair.server.states == pair.client.states == []
+
+
+def test_a_refusal_that_is_lost_is_repeated() -> None:
+    pair = Pair(server=server_config(psks=((None, b"swordfish"),)))
+    pair.dial()
+    pair.move(pair.client)
+    pair.move(pair.server)
+    pair.move(pair.client)
+    (lost,) = pair.take(pair.server)
+    pair.wait(0.6)
+    assert pair.wire[-1] == lost
+    assert pair.client.told(ConnectionDown)[0].fault is Fault.AUTHENTICATION
+
+
+def test_the_responder_must_be_who_we_want() -> None:
+    pair = Pair(client_config(remote_identity=Identity.parse("other.example.org")))
+    pair.dial()
+    pair.flush()
+    (down,) = pair.client.told(ConnectionDown)
+    assert down.fault is Fault.AUTHENTICATION
+    assert "server.example.org" in down.reason
+    # RFC 7296 section 2.21.2: and is told, so that nothing is left of it.
+    (gone,) = pair.server.told(ConnectionDown)
+    assert gone.fault is Fault.AUTHENTICATION
+
+
+def test_identities_are_compared_exactly() -> None:
+    """CVE-2013-6075: no prefix, no folding, no reading of one type as another."""
+    for other in (
+        "client.example.or",
+        "client.example.orgg",
+        "CLIENT.example.org",
+        "keyid:client.example.org",
+    ):
+        pair = Pair(server=server_config(psks=((Identity.parse(other), b"correct horse battery staple"),)))
+        pair.dial()
+        pair.flush()
+        assert pair.client.told(ConnectionDown)[0].fault is Fault.AUTHENTICATION
+
+
+def test_initial_contact_ends_what_the_peer_has_forgotten() -> None:
+    pair = Pair().connect()
+    pair.client = type(pair.client)("client reborn")
+    pair.dial()
+    pair.flush()
+    (down,) = pair.server.told(ConnectionDown)
+    assert (down.connection, down.retry) == (1, False)
+    assert [c.connection for c in pair.server.endpoint.snapshot(pair.now)] == [2]
+    assert pair.server.connection.peer.addresses == ("10.99.0.2",)
+
+
+def test_a_second_connection_does_not_end_the_first() -> None:
+    pair = Pair().connect()
+    pair.dial(client_config(child=client_child(remote="10.1.2.0/24")))
+    pair.flush()
+    assert not pair.server.told(ConnectionDown)
+    assert len(pair.server.endpoint.snapshot(pair.now)) == 2
+
+
+# The first child SA
+
+
+def test_no_common_subnet_is_told_on_both_sides() -> None:
+    pair = Pair(client_config(child=client_child(remote="172.30.0.0/16")))
+    pair.dial()
+    pair.flush()
+    (refused,) = pair.server.told(PeerRefused)
+    assert "172.30.0.0/16" in refused.detail
+    assert "10.1.0.0/16" in refused.detail
+    (down,) = pair.client.told(ConnectionDown)
+    assert down.fault is Fault.SELECTORS
+    assert "172.30.0.0/16" in down.remedy
+    assert not pair.client.told(ConnectionUp)
+    assert pair.server.told(ConnectionDown)[0].fault is Fault.PEER_REQUEST
+    pair.wait(100.0)
+    assert pair.client.states == pair.server.states == []
+
+
+def test_no_common_esp_proposal() -> None:
+    pair = Pair(client_config(child=client_child(EspProposal.parse("aes256-sha512"))))
+    pair.dial()
+    pair.flush()
+    (refused,) = pair.server.told(PeerRefused)
+    assert "sha512" in refused.detail
+    assert pair.client.told(ConnectionDown)[0].fault is Fault.PROPOSAL
+    assert not pair.client.children + pair.server.children
+
+
+def test_the_pool_is_empty() -> None:
+    pair = Pair(server=server_config(pool="10.99.0.0/30")).connect()
+    pair.client.forget()
+    other = client_config(identity=Identity.parse("late.example.org"))
+    pair.dial(other)
+    pair.flush()
+    (down,) = pair.client.told(ConnectionDown)
+    assert "address" in down.reason
+    assert down.retry
+
+
+def test_a_virtual_address_is_required() -> None:
+    pair = Pair(client_config(addresses=(), child=replace(client_child(), local=(DYNAMIC,))))
+    pair.dial()
+    pair.flush()
+    assert "--vip" in pair.client.told(ConnectionDown)[0].remedy
+
+
+# The order of exchanges
+
+
+@pytest.mark.parametrize(
+    "exchange", [ExchangeType.CREATE_CHILD_SA, ExchangeType.INFORMATIONAL, ExchangeType.IKE_SA_INIT, 38, 240]
+)
+def test_before_authentication_there_is_only_authentication(exchange: int) -> None:
+    """CVE-2014-2338, CVE-2019-12312: even who has the keys can do nothing else."""
+    pair = Pair()
+    pair.dial()
+    pair.move(pair.client)
+    pair.move(pair.server)
+    (auth,) = pair.take(pair.client)
+    state = pair.client.states[0]
+    sa = getattr(state, "_sa")  # noqa: B009
+    sa.outgoing.finish()
+    sa.outgoing.next_id = 1
+    sa.request(exchange, [], path_to_server(4500), pair.now)
+    pair.move(pair.client)
+    assert pair.take(pair.server) == []
+    assert isinstance(pair.server.states[0], AwaitAuth)
+    pair.give(pair.server, auth)
+    assert pair.server.told(ConnectionUp)
+
+
+def test_close_while_dialling() -> None:
+    pair = Pair()
+    number = pair.dial()
+    pair.client.endpoint.close(number, pair.now)
+    assert pair.client.told(ConnectionDown)[0].fault is Fault.LOCAL_REQUEST
+    assert pair.client.states == []
+    number = pair.dial()
+    pair.move(pair.client)
+    pair.move(pair.server)
+    pair.client.endpoint.close(number, pair.now)
+    assert len(pair.client.told(ConnectionDown)) == 2
+    assert pair.client.states == []
+    assert pair.client.endpoint._hub._child_spis == set()
