@@ -102,4 +102,4 @@ def _server_address(text: str | None) -> UdpAddress:
     if not colon or (":" in ip and not ip.endswith("]")):  # no port, or a bare IPv6 address
         ip, port = text, str(DEFAULT_PORT)
     ip = parsing.address(ip.removeprefix("[").removesuffix("]"), "--server")
-    return UdpAddress(ip, parsing.port(int(port) if port.isdecimal() else 0, "--server"))
+    return UdpAddress(ip, parsing.port(port, "--server"))

@@ -51,15 +51,16 @@ def address(text: str, option: str) -> str:
         ) from None
 
 
-def port(number: int, option: str) -> int:
+def port(number: int | str, option: str) -> int:
     """A UDP port."""
-    if not 1 <= number <= MAX_PORT:
+    text = str(number)
+    if not (text.isdecimal() and 1 <= int(text) <= MAX_PORT):
         raise ConfigError(
-            f"{option}: {number} is not a UDP port",
+            f"{option}: {text} is not a UDP port",
             field=option,
             remedy=f"choose a number from 1 to {MAX_PORT}",
         )
-    return number
+    return int(text)
 
 
 def duration(text: str, option: str) -> float:

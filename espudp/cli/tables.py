@@ -94,7 +94,7 @@ def _facts(connection: Json, inner: str) -> Iterator[tuple[str, str]]:
         f"heard {duration(connection['silent_for'])} ago" if connection["silent_for"] is not None else "",
         f"new keys in {duration(connection['rekey_in'])}" if connection["rekey_in"] is not None else "",
         f"ends in {duration(connection['expires_in'])}" if connection["expires_in"] is not None else "",
-        f"{connection['waiting']} requests under way" if connection["waiting"] else "",
+        f"requests under way: {connection['waiting']}" if connection["waiting"] else "",
     ]
     yield "IKE timers", ", ".join(timer for timer in timers if timer)
 

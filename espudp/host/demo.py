@@ -317,7 +317,7 @@ class _Run:
         result.client_address = found[0]["addresses"][0].partition("/")[0]
         result.server_address = found[1]["addresses"][0].partition("/")[0]
         result.mapping = theirs["path"].rpartition(" -> ")[2]
-        result.nat = _nat(ours["nat"], theirs["nat"])
+        result.nat = nat_word(ours["nat"], theirs["nat"])
         if result.suite != self._options.suite:
             self._problem(f"the peers chose {result.suite} and not {self._options.suite}")
         if result.nat != "initiator":
@@ -393,7 +393,7 @@ class _Run:
             self._problem(f"{link.missed} packets came too fast to be inspected")
 
 
-def _nat(client: Json, server: Json) -> str:
+def nat_word(client: Json, server: Json) -> str:
     """Both peers' findings as one word; each says `local` of itself and `remote` of the other."""
     if (client["local"], client["remote"]) != (server["remote"], server["local"]):
         return "disputed"

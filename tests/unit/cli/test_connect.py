@@ -1,0 +1,222 @@
+"""`espudp connect`: what its options become, and what it refuses."""
+
+from pathlib import Path
+
+import pytest
+
+from espudp.crypto.suites import parse_esp_suite
+from espudp.host.options import Report, Severity
+from espudp.ike.config import DYNAMIC
+from espudp.ike.proposals import DEFAULT_ESP_PROPOSALS, DEFAULT_IKE_PROPOSALS
+from tests.unit.cli.conftest import Program
+
+PSK = "correct horse battery staple"
+
+
+def test_the_defaults(program: Program, psk_file: str) -> None:
+    outcome = program("connect", "vpn.example.org", "--psk-file", psk_file)
+    assert (outcome.code, outcome.err) == (0, "")
+    options = program.connected
+    assert (options.host, options.port, options.ike_port, options.retry) == (
+        "vpn.example.org",
+        4500,
+        500,
+        True,
+    )
+    assert (options.bind, options.device, options.name, options.mark, options.mtu) == (
+        *(None, "esp%d", None, None, None),
+    )
+    config = options.config
+    assert config.psk == PSK.encode()
+    assert config.remote_identity is None
+    assert config.request_addresses == ("any4",)
+    assert config.child.local == (DYNAMIC,)
+    assert [str(s) for s in config.child.remote] == ["0.0.0.0/0"]
+    assert config.child.replay_window == 1024
+    assert (config.ike_proposals, config.child.proposals) == (DEFAULT_IKE_PROPOSALS, DEFAULT_ESP_PROPOSALS)
+    assert (config.child.lifetime.soft_seconds, config.child.lifetime.hard_seconds) == (3000, 3600)
+    assert (config.timers.ike_lifetime.soft_seconds, config.timers.dpd_interval) == (14400, 30)
+    assert not config.force_encap
+
+
+def test_every_option(program: Program) -> None:
+    outcome = program(
+        *("connect", "203.0.113.7", "--psk", PSK, "--id", "me@example.org", "--remote-id", "@gw.example.org"),
+        *("--subnet", "10.1.0.0/16", "--subnet", "10.2.0.0/16", "--local-subnet", "10.3.0.0/16"),
+        *("--vip", "10.1.0.77", "--force-encap", "--no-retry"),
+        *("--ike-proposal", "aes256-sha256-modp2048", "--ike-proposal", "aes128gcm16-prfsha256-curve25519"),
+        *("--esp-proposal", "aes128-sha256-esn", "--replay-window", "64"),
+        *(
+            "--ike-lifetime",
+            "2h",
+            "--child-lifetime",
+            "30m",
+            "--child-bytes",
+            "1G",
+            "--child-packets",
+            "1000",
+        ),
+        *("--dpd", "0", "--bind", "192.0.2.9", "--dev", "office", "--mtu", "1280", "--mark", "0x40"),
+        *("--control-name", "work"),
+    )
+    assert (outcome.code, outcome.err) == (0, "")
+    options = program.connected
+    assert (options.bind, options.device, options.name, options.mark, options.mtu) == (
+        *("192.0.2.9", "office", "work", 0x40, 1280),
+    )
+    assert not options.retry
+    config = options.config
+    assert (str(config.local_identity), str(config.remote_identity)) == ("me@example.org", "gw.example.org")
+    assert config.psk == PSK.encode()
+    assert [str(s) for s in config.child.remote] == ["10.1.0.0/16", "10.2.0.0/16"]
+    assert [str(s) for s in config.child.local] == ["dynamic", "10.3.0.0/16"]
+    assert config.request_addresses == ("10.1.0.77",)
+    assert config.force_encap
+    assert [str(p) for p in config.ike_proposals] == [
+        "aes256-sha256-prfsha256-modp2048",
+        "aes128gcm16-prfsha256-curve25519",
+    ]
+    assert [str(p) for p in config.child.proposals] == ["aes128-sha256-esn"]
+    assert config.child.replay_window == 64
+    lifetime = config.child.lifetime
+    assert (lifetime.soft_seconds, lifetime.hard_seconds) == (1800, 2160)
+    assert (lifetime.soft_bytes, lifetime.soft_packets) == (10**9, 1000)
+    assert (lifetime.hard_bytes or 0) > 10**9
+    assert (lifetime.hard_packets or 0) > 1000
+    assert (config.timers.ike_lifetime.soft_seconds, config.timers.dpd_interval) == (7200, 0)
+
+
+@pytest.mark.parametrize(
+    ("given", "ports"),
+    [
+        ([], (4500, 500)),
+        (["--port", "4501"], (4501, None)),
+        (["--port", "4501", "--ike-port", "501"], (4501, 501)),
+        (["--ike-port", "501"], (4500, 501)),
+        (["--port", "4500"], (4500, None)),
+    ],
+)
+def test_a_port_alone_is_where_the_exchange_starts(
+    program: Program, given: list[str], ports: tuple[int, int | None]
+) -> None:
+    program("connect", "h", "--psk", PSK, *given)
+    assert (program.connected.port, program.connected.ike_port) == ports
+
+
+@pytest.mark.parametrize(
+    ("subnets", "requested"),
+    [
+        (["10.0.0.0/8"], ("any4",)),
+        (["fd00::/8"], ("any6",)),
+        (["0.0.0.0/0", "::/0"], ("any4", "any6")),
+    ],
+)
+def test_addresses_are_asked_for_of_the_versions_of_the_subnets(
+    program: Program, subnets: list[str], requested: tuple[str, ...]
+) -> None:
+    program("connect", "h", "--psk", PSK, *(word for subnet in subnets for word in ("--subnet", subnet)))
+    assert program.connected.config.request_addresses == requested
+
+
+def test_no_virtual_address(program: Program) -> None:
+    program("connect", "h", "--psk", PSK, "--vip", "none", "--local-subnet", "10.3.0.0/16")
+    config = program.connected.config
+    assert config.request_addresses == ()
+    assert [str(s) for s in config.child.local] == ["10.3.0.0/16"]
+
+
+def test_the_key_may_come_from_the_environment(program: Program) -> None:
+    program("connect", "h", env={"ESPUDP_PSK": "from there"})
+    assert program.connected.config.psk == b"from there"
+
+
+def test_our_identity_is_stable_and_hides_the_machine_id(program: Program) -> None:
+    program("connect", "h", "--psk", PSK)
+    program("connect", "h", "--psk", PSK)
+    one, other = (options.config.local_identity for options in program.ran)  # type: ignore[attr-defined]
+    assert one == other
+    machine = Path("/etc/machine-id")
+    assert not machine.exists() or machine.read_text().strip()[:8] not in str(one)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "whom to connect to"),
+        (["h"], "No pre-shared key is given"),
+        (["h", "--psk", PSK, "--psk-file", "psk"], "--psk-file contradicts --psk"),
+        (["h", "--psk-file", "nowhere"], "The PSK file nowhere does not exist"),
+        (["h", "--psk", ""], "The PSK is empty"),
+        (["h", "--psk", PSK, "--subnet", "10.0.0.0/33"], "--subnet: '10.0.0.0/33' is not a subnet"),
+        (["h", "--psk", PSK, "--vip", "nonsense"], "--vip: 'nonsense' is not an IP address"),
+        (["h", "--psk", PSK, "--vip", "none"], "with --vip none no address of this host"),
+        (["h", "--psk", PSK, "--port", "70000"], "--port: 70000 is not a UDP port"),
+        (["h", "--psk", PSK, "--esp-proposal", "rot13"], "rot13"),
+        (["h", "--psk", PSK, "--esp-proposal", "3des-sha1"], "3des"),
+        (["h", "--psk", PSK, "--ike-proposal", "aes128-sha256"], "Diffie-Hellman"),
+        (["h", "--psk", PSK, "--id", "a b"], "a b"),
+        (["h", "--psk", PSK, "--dpd", "soon"], "--dpd: 'soon' cannot be read"),
+        (["h", "--psk", PSK, "--mark", "x"], "--mark: 'x' is not a mark"),
+        (["h", "--psk", PSK, "--replay-window", "31"], "--replay-window: 31 packets"),
+        (["h", "--psk", PSK, "--bind", "eth0"], "--bind: 'eth0' is not an IP address"),
+        (["h", "--manual", "f.toml"], "HOST contradicts --manual"),
+        (["--manual", "f.toml", "--psk", PSK, "--subnet", "::/0"], "--psk and --subnet contradict --manual"),
+        (["--manual", "f.toml"], "The key file f.toml does not exist"),
+        (["h", "--nonsense"], "No such option"),
+        (["h", "--mtu", "20"], "Invalid value for '--mtu'"),
+    ],
+)
+def test_mistakes_of_usage(program: Program, arguments: list[str], said: str) -> None:
+    outcome = program("connect", *arguments)
+    assert outcome.code == 2
+    assert not program.ran
+    assert said.lower() in outcome.err.lower()
+    assert PSK not in outcome.err
+    assert len(outcome.err.strip().splitlines()) >= 2
+
+
+def test_a_key_that_others_can_read(program: Program, psk_file: str) -> None:
+    Path(psk_file).chmod(0o644)
+    outcome = program("connect", "h", "--psk-file", psk_file)
+    assert outcome.code == 2
+    assert "accessible to others (mode 0644)" in outcome.err
+    assert f"chmod 600 {psk_file}\n" in outcome.err
+
+
+def test_reports_go_where_they_belong(program: Program) -> None:
+    program.says = [
+        Report("Connected to h: suite s."),
+        Report("the cause", Severity.DETAIL),
+        Report("Lost.", Severity.WARNING, "wait"),
+        Report("Refused.", Severity.ERROR, "ours: a\ntheirs: b"),
+    ]
+    program.code = 1
+    outcome = program("connect", "h", "--psk", PSK)
+    assert (outcome.code, outcome.out) == (1, "Connected to h: suite s.\n")
+    refused = "espudp: Refused.\n        ours: a\n        theirs: b\n"
+    assert outcome.err == f"espudp: Lost.\n        Wait\n{refused}"
+    assert program("connect", "h", "--psk", PSK, "-v").out == "Connected to h: suite s.\nthe cause\n"
+    assert program("connect", "h", "--psk", PSK, "-q").out == ""
+
+
+def test_manual_keys(program: Program) -> None:
+    assert program("keygen", "--manual", "--server", "203.0.113.7").code == 0
+    outcome = program("connect", "--manual", "client.toml", "--dev", "byhand")
+    assert (outcome.code, outcome.err) == (0, "")
+    options = program.carried
+    assert (options.device, options.forward) == ("byhand", False)
+    assert options.config.suite == parse_esp_suite("aes256-sha256")
+    assert str(options.config.peer) == "203.0.113.7:4500"
+
+
+def test_a_key_file_for_others_to_read_or_of_nonsense(program: Program, tmp_path: Path) -> None:
+    file = tmp_path / "k.toml"
+    file.write_text("suite = 1")
+    file.chmod(0o640)
+    outcome = program("connect", "--manual", "k.toml")
+    assert outcome.code == 2
+    assert "accessible to others" in outcome.err
+    file.chmod(0o600)
+    assert "suite: must be text" in program("connect", "--manual", "k.toml").err
+    file.write_bytes(b"\xff\xfe\x00")
+    assert "is not text" in program("connect", "--manual", "k.toml").err
