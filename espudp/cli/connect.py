@@ -25,32 +25,43 @@ EVERYTHING = "0.0.0.0/0"
 ANY = "any"
 
 
+Host = Annotated[str | None, typer.Argument(metavar="HOST", help="Name or address of the peer.")]
+Psk = Annotated[
+    str | None, typer.Option(metavar="S", envvar="ESPUDP_PSK", help="The key itself; process lists show it.")
+]
+LocalId = Annotated[
+    str | None, typer.Option("--id", metavar="ID", help="Our identity.", show_default="the host's name")
+]
+RemoteId = Annotated[
+    str | None, typer.Option(metavar="ID", help="What the peer must be.", show_default="anybody")
+]
+Subnets = Annotated[
+    list[str] | None, typer.Option(metavar="CIDR", help="Behind the peer.", show_default=EVERYTHING)
+]
+LocalSubnets = Annotated[list[str] | None, typer.Option(metavar="CIDR", help="Behind us.")]
+Vip = Annotated[str, typer.Option(metavar="ADDR|any|none", help="Address to ask for.")]
+Port = Annotated[int | None, typer.Option(metavar="P", help="Peer's UDP port; alone: start there.")]
+IkePort = Annotated[int | None, typer.Option(metavar="P", help="Peer's UDP port of plain IKE.")]
+Retry = Annotated[bool, typer.Option(help="Reconnect when it is lost.", rich_help_panel=KEEPING)]
+
+
 @reported
 def connect(
-    host: Annotated[str | None, typer.Argument(metavar="HOST", help="Name or address of the peer.")] = None,
+    host: Host = None,
     psk_file: options.PskFile = None,
-    psk: Annotated[
-        str | None,
-        typer.Option(metavar="S", envvar="ESPUDP_PSK", help="The key itself; process lists show it."),
-    ] = None,
-    local_id: Annotated[str | None, typer.Option("--id", metavar="ID", help="Our identity.")] = None,
-    remote_id: Annotated[
-        str | None, typer.Option(metavar="ID", help="What the peer must be.", show_default="anybody")
-    ] = None,
-    subnet: Annotated[
-        list[str] | None, typer.Option(metavar="CIDR", help="Behind the peer.", show_default="all")
-    ] = None,
-    local_subnet: Annotated[list[str] | None, typer.Option(metavar="CIDR", help="Behind us.")] = None,
-    vip: Annotated[str, typer.Option(metavar="ADDR|any|none", help="Address to ask for.")] = ANY,
-    port: Annotated[
-        int | None, typer.Option(metavar="P", help="Peer's UDP port; alone: start there.")
-    ] = None,
-    ike_port: Annotated[int | None, typer.Option(metavar="P", help="Peer's UDP port of plain IKE.")] = None,
+    psk: Psk = None,
+    local_id: LocalId = None,
+    remote_id: RemoteId = None,
+    subnet: Subnets = None,
+    local_subnet: LocalSubnets = None,
+    vip: Vip = ANY,
+    port: Port = None,
+    ike_port: IkePort = None,
     manual: options.Manual = None,
     ike_proposal: options.IkeProposals = None,
     esp_proposal: options.EspProposals = None,
     force_encap: options.ForceEncap = False,
-    retry: Annotated[bool, typer.Option(help="Reconnect when it is lost.", rich_help_panel=KEEPING)] = True,
+    retry: Retry = True,
     ike_lifetime: options.IkeLifetime = options.IKE_LIFETIME,
     child_lifetime: options.ChildLifetime = options.CHILD_LIFETIME,
     child_bytes: options.ChildBytes = None,
@@ -72,18 +83,13 @@ def connect(
     here = OnThisHost(bind, dev, mtu, mark, control_name)
     report = reporter(verbose=verbose, quiet=quiet)
     if manual is not None:
-        given: dict[str, object] = {
-            "HOST": host,
-            "--psk": psk,
-            "--psk-file": psk_file,
-            "--id": local_id,
-            "--subnet": subnet,
-        }
-        given |= {"--ike-proposal": ike_proposal, "--esp-proposal": esp_proposal, "--port": port}
+        given: dict[str, object] = {"HOST": host, "--psk": psk, "--psk-file": psk_file, "--id": local_id}
+        given |= {"--subnet": subnet, "--local-subnet": local_subnet, "--port": port}
+        given |= {"--ike-proposal": ike_proposal, "--esp-proposal": esp_proposal}
         raise typer.Exit(run_file(manual, given, here, report, forward=False))
     asked = _Asked(
         host=host,
-        psk=_Psk(psk, psk_file),
+        psk=_Key(psk, psk_file),
         identities=(local_id, remote_id),
         reach=_Reach(subnet, local_subnet, vip),
         ports=(port, ike_port),
@@ -99,7 +105,7 @@ def connect(
 
 
 @dataclass(frozen=True)
-class _Psk:
+class _Key:
     """The pre-shared key, or where it is."""
 
     text: str | None
@@ -121,7 +127,7 @@ class _Psk:
         return keyfiles.read_psk(self.file)
 
     def __repr__(self) -> str:
-        return "_Psk(...)"
+        return "_Key(...)"
 
 
 @dataclass(frozen=True)
@@ -162,7 +168,7 @@ class _Asked:
     """What the user asks for."""
 
     host: str | None
-    psk: _Psk
+    psk: _Key
     identities: tuple[str | None, str | None]  # ours, the peer's
     reach: _Reach
     ports: tuple[int | None, int | None]  # the peer's: of ESP and IKE, of plain IKE

@@ -23,7 +23,7 @@ def test_a_psk_is_read_without_the_white_space_around_it(tmp_path: Path) -> None
 def test_a_file_that_is_missing(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="does not exist") as caught:
         keyfiles.read_psk(tmp_path / "psk")
-    assert "Copy it" in caught.value.remedy
+    assert "copy it from the other host" in caught.value.remedy
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o644, 0o620, 0o610])
