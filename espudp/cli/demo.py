@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from espudp.cli.errors import EXIT_FAILURE, reported, tell
+from espudp.errors import HostError
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -29,13 +30,17 @@ def demo(
 ) -> None:
     """Show a tunnel through a NAT at work on this machine, and measure it. Leaves nothing behind."""
     from espudp.crypto.suites import parse_esp_suite
-    from espudp.host.demo import DemoOptions, run_demo
+    from espudp.host.demo import DemoOptions, DemoResult, run_demo
 
     options = DemoOptions(suite=parse_esp_suite(suite).name, octets=megabytes * 10**6)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     if as_json:
-        result = run_demo(options, lambda _: None)
+        try:
+            result = run_demo(options, lambda _: None)
+        except HostError as error:  # a program that reads this wants its object nevertheless
+            typer.echo(json.dumps(DemoResult(problems=[str(error)]).to_json()))
+            raise
         typer.echo(json.dumps(result.to_json()))
     else:
         from rich.console import Console

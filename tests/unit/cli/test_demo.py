@@ -124,7 +124,11 @@ def test_a_failure_to_set_up(program: Program, monkeypatch: pytest.MonkeyPatch) 
         raise HostError("no NAT in this kernel", remedy="load it")
 
     monkeypatch.setattr(engine, "run_demo", run)
-    assert program("demo", "--json").code == 1
+    outcome = program("demo", "--json")
+    assert outcome.code == 1
+    assert json.loads(outcome.out)["ok"] is False
+    assert json.loads(outcome.out)["problems"] == ["no NAT in this kernel"]
+    assert "Load it" in outcome.err
 
 
 @pytest.mark.parametrize(
