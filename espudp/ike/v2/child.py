@@ -59,6 +59,11 @@ class Child:
     """Redundant after simultaneous rekeys; its removal has been told."""
 
     @property
+    def is_going(self) -> bool:
+        """It has been replaced, or is about to be deleted: not to be rekeyed any more."""
+        return self.deleting or self.retired or self.successor is not None
+
+    @property
     def spi_in_octets(self) -> bytes:
         """As Delete and REKEY_SA payloads of ours name it."""
         return self.spi_in.to_bytes(4)

@@ -170,7 +170,7 @@ class RekeyChild(_Negotiation):
 
     def request(self, ike: "Established", now: float) -> Sequence[Payload] | None:
         old = self.old
-        if old.spi_in not in ike.connection.children or old.deleting or old.successor is not None:
+        if old.spi_in not in ike.connection.children or old.is_going:
             old.rekeying = False
             return None
         if ike.connection.is_unsettled(old):
@@ -214,7 +214,7 @@ class RekeyChild(_Negotiation):
     def _failed(self, ike: "Established", error: Notify, now: float) -> State | None:
         self.abandon()
         connection, old = ike.connection, self.old
-        if old.successor is not None or old.deleting:
+        if old.is_going:
             # RFC 7296 section 2.8.1: the peer has rekeyed it already; nothing is missing.
             old.rekeying = False
             return ike
@@ -229,7 +229,8 @@ class RekeyChild(_Negotiation):
         if error.type == NotifyType.CHILD_SA_NOT_FOUND:
             # RFC 7296 section 2.25: what the peer does not have is of no use; a new one from scratch.
             connection.remove(old)
-            ike.enqueue(CreateChild(old.config, (old.local, old.remote)), first=True)
+            if not connection.has_twin(old):
+                ike.enqueue(CreateChild(old.config, (old.local, old.remote)), first=True)
             # In case it was on its way to the peer, with an answer of ours.
             ike.enqueue(DeleteUnknown(old.spi_in), first=True)
             return ike
@@ -271,7 +272,7 @@ def _rekeyed(ike: "Established", request: Message) -> Child | None:
     old = ike.connection.child_of_peer(notify.spi)
     if old is None:
         raise ChildNotFound(notify.spi)
-    if old.deleting or old.successor is not None:
+    if old.is_going:
         raise PeerError("that child SA is being deleted", notify=NotifyType.TEMPORARY_FAILURE)
     return old
 

@@ -131,6 +131,11 @@ class Connection:
         """
         return any(c.successor is child for c in self.children.values())
 
+    def has_twin(self, child: Child) -> bool:
+        """Whether another child SA carries the same traffic."""
+        wanted = (child.local, child.remote)
+        return any((c.local, c.remote) == wanted and not c.is_going for c in self.children.values())
+
     def child_of_peer(self, spi: bytes) -> Child | None:
         """The child SA that the peer names by the SPI it receives on."""
         wanted = int.from_bytes(spi)

@@ -358,7 +358,7 @@ class Established:
 
     def rekey_child(self, spi_in: int, now: float) -> State | None:
         child = self.connection.children.get(spi_in)
-        if child is not None and not (child.rekeying or child.deleting or child.successor):
+        if child is not None and not (child.rekeying or child.is_going):
             child.rekeying = True
             self.enqueue(RekeyChild(child))
         return self.advance(now)
