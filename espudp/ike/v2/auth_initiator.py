@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 
 from espudp.crypto.ikekeys import IkeKeys
 from espudp.errors import AuthenticationFailed, CryptoError, PeerError
@@ -119,7 +120,12 @@ class AuthSent:
 
     def _selectors(self) -> tuple[tuple[TrafficSelector, ...], tuple[TrafficSelector, ...]]:
         config = self._config
-        hosts = config.request_addresses or (self._path.local.ip,)
+        # The responder may give us another address than the one that we ask for, and narrows to what it
+        # gives.
+        versions = (
+            a[-1] if a in ("any4", "any6") else ip_address(a).version for a in config.request_addresses
+        )
+        hosts = tuple(f"any{version}" for version in versions) or (self._path.local.ip,)
         return resolve(config.child.local, hosts), resolve(config.child.remote, (self._path.remote.ip,))
 
     def _payloads(self) -> list[Payload]:

@@ -1,6 +1,7 @@
 """Two endpoints and the wire between them. Nothing moves, and no time passes, unless a test says so."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from ipaddress import IPv4Network
 from random import Random
 from typing import TypeVar
@@ -16,6 +17,7 @@ from espudp.ike.v2.established import Established
 from espudp.ike.v2.hub import State
 from espudp.wire.address import Path, UdpAddress
 from espudp.wire.ikev2.header import Header
+from espudp.wire.ikev2.message import emit_message, parse_message
 from espudp.wire.ikev2.payloads import Payload
 from espudp.wire.selectors import TrafficSelector
 
@@ -239,3 +241,16 @@ class Pair:
 
 def headers(datagrams: Sequence[Datagram]) -> list[Header]:
     return [Header.parse(data) for data, _ in datagrams]
+
+
+def rewritten(datagram: Datagram, *payloads: Payload, spi_r: bytes | None = None) -> Datagram:
+    """The same header with other payloads, as anybody on the way can write it."""
+    data, path = datagram
+    header = Header.parse(data)
+    if spi_r is not None:
+        header = replace(header, spi_r=spi_r)
+    return emit_message(header, payloads), path
+
+
+def notified(datagram: Datagram) -> list[int]:
+    return [n.type for n in parse_message(datagram[0]).notifies()]
