@@ -1,6 +1,7 @@
 """IKE_AUTH from the initiator's side (RFC 7296 sections 1.2, 2.15, 2.19, 2.21.2)."""
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 
@@ -33,6 +34,11 @@ from espudp.wire.ikev2.payloads import (
 )
 from espudp.wire.selectors import TrafficSelector
 
+# Our bounds: answers to IKE_SA_INIT beside the one that we follow, and tries of IKE_AUTH before the next one
+# is.
+_MAX_OTHERS = 4
+_TRIES_OF_ONE = 2
+
 _EXCHANGES = frozenset({int(ExchangeType.IKE_AUTH)})
 
 
@@ -62,13 +68,17 @@ class AuthSent:
         initial: Initial,
         path: Path,
         now: float,
+        reconsider: "Callable[[Datagram, float], AuthSent | None]",
     ) -> None:
+        """`reconsider` makes the same state of another answer to IKE_SA_INIT."""
         self._hub = hub
         self.number = number
         self._config = config
         self._sa = sa
         self._initial = initial
         self._path = path
+        self._reconsider = reconsider
+        self._others: deque[Datagram] = deque(maxlen=_MAX_OTHERS)
         local, remote = self._selectors()
         self._offer = ChildOffer(hub, config.child, local, remote)
         sa.request(ExchangeType.IKE_AUTH, self._payloads(), path, now)
@@ -83,6 +93,9 @@ class AuthSent:
         return None if pending is None else pending.deadline
 
     def handle_timer(self, now: float) -> State | None:
+        pending = self._sa.pending
+        if self._others and pending is not None and pending.is_due(now) and pending.tries >= _TRIES_OF_ONE:
+            return self._try_another(now) or self
         if self._sa.retransmit(self._path, now):
             return self
         return self._end(
@@ -94,7 +107,23 @@ class AuthSent:
             )
         )
 
+    def _try_another(self, now: float) -> "AuthSent | None":
+        """RFC 7296 section 2.4: the answer that we followed may have been forged, and this one be the
+        peer's.
+        """
+        while self._others:
+            following = self._reconsider(self._others.popleft(), now)
+            if following is not None:
+                following._others = self._others
+                self._offer.withdraw()
+                return following
+        return None
+
     def receive(self, datagram: Datagram, now: float) -> State | None:
+        if datagram.header.exchange == ExchangeType.IKE_SA_INIT:
+            if datagram.data != self._initial.response:
+                self._others.append(datagram)
+            return self
         received = self._sa.accept(datagram, _EXCHANGES)
         if received is None:
             return self

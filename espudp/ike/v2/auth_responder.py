@@ -141,7 +141,7 @@ class AwaitAuth:
 
     def _forget_former(self, identity: Identity) -> None:
         """RFC 7296 section 2.4: the peer says that it has no other IKE SA with us."""
-        former = [c for c in self._hub.connections.values() if not c.dialled and c.peer.identity == identity]
+        former = [c for c in self._hub.with_peer(identity) if not c.dialled]
         for connection in former:
             reason = f"{identity} connected anew"
             connection.down(Farewell(Fault.PEER_REQUEST, reason))

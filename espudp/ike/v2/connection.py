@@ -79,7 +79,7 @@ class Connection:
         self.sas: set[bytes] = set()
         self.established_at = now
         self.last_inbound = now
-        hub.connections[number] = self
+        hub.enroll(self)
 
     @property
     def dialled(self) -> bool:
@@ -198,9 +198,7 @@ class Connection:
         for spi in self.sas:
             self.hub.discard(spi)
         self.sas.clear()
-        del self.hub.connections[self.number]
-        if self.hub.pool is not None:
-            self.hub.pool.release(self.number)
+        self.hub.strike(self)
         self.hub.emit(
             ConnectionDown(self.number, farewell.reason, farewell.remedy, farewell.fault, farewell.retry)
         )

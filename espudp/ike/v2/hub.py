@@ -14,6 +14,7 @@ from espudp.errors import CryptoError
 from espudp.ike.config import Limits, ListenerConfig
 from espudp.ike.drop import Drop
 from espudp.ike.events import ConnectionDown, Event, PeerRefused
+from espudp.ike.identity import Identity
 from espudp.ike.keylog import KeyLog, KeyLogEntry
 from espudp.ike.pool import AddressPool
 from espudp.ike.v2.admission import REFUSALS_AT_ONCE, REFUSALS_PER_SECOND, Admission, RateLimit
@@ -104,6 +105,8 @@ class Hub:
         self.drops: Counter[Drop] = Counter()
         self.states: dict[bytes, State] = {}
         self.connections: dict[int, Connection] = {}
+        self.numbers: dict[Identity, set[int]] = {}
+        """Connections by the identity of their peer."""
         self.dialling: dict[int, bytes] = {}
         """Connections that we are calling, by their number: our SPI."""
         self.timers = TimerHeap()
@@ -168,6 +171,25 @@ class Hub:
         self._child_spis.discard(spi)
 
     # The registry
+
+    def enroll(self, connection: "Connection") -> None:
+        """The connection exists from now on."""
+        self.connections[connection.number] = connection
+        self.numbers.setdefault(connection.peer.identity, set()).add(connection.number)
+
+    def strike(self, connection: "Connection") -> None:
+        """The connection is over, and with it what it had from the pool."""
+        del self.connections[connection.number]
+        numbers = self.numbers[connection.peer.identity]
+        numbers.discard(connection.number)
+        if not numbers:
+            del self.numbers[connection.peer.identity]
+        if self.pool is not None:
+            self.pool.release(connection.number)
+
+    def with_peer(self, identity: Identity) -> "list[Connection]":
+        """All connections with this peer."""
+        return [self.connections[number] for number in sorted(self.numbers.get(identity, ()))]
 
     def hang_up(self, number: int, farewell: "Farewell") -> None:
         """A connection that never came about."""

@@ -104,6 +104,20 @@ class InitSent:
         """Nothing is left at the peer but a half-open IKE SA."""
         self._end(farewell)
 
+    def reconsider(self, datagram: Datagram, now: float) -> AuthSent | None:
+        """Follows another answer than the one before, if it is a good one."""
+        header = datagram.header
+        if not header.is_response or header.is_initiator or header.message_id != 0:
+            return None
+        try:
+            message = parse_message(datagram.data)
+        except WireError:
+            return None
+        if breach(message, RESPONSES[Shape.IKE_SA_INIT]) is not None or critical(message) is not None:
+            return None
+        following = self._chosen(message, datagram, now)
+        return following if isinstance(following, AuthSent) else None
+
     def _answered(self, message: Message, datagram: Datagram, now: float) -> State | None:
         cookie = message.notify(NotifyType.COOKIE)
         if cookie is not None and message.get(SecurityAssociation) is None:
@@ -206,7 +220,9 @@ class InitSent:
             nat=self._nat(message),
             ambiguous=self._versions > 1,
         )
-        return AuthSent(self._hub, self.number, self._config, sa, initial, self._float_path, now)
+        return AuthSent(
+            self._hub, self.number, self._config, sa, initial, self._float_path, now, self.reconsider
+        )
 
     def _derive(self, choice: IkeChoice, ke: KeyExchange, nonce: Nonce, spi_r: bytes) -> IkeKeys:
         shared = self._pair.shared_secret(ke.data)

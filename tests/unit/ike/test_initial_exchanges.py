@@ -275,6 +275,24 @@ def test_a_forged_refusal_does_not_keep_a_good_answer_out(error: int) -> None:
     pair.agree()
 
 
+def test_a_forged_answer_does_not_keep_the_good_one_out() -> None:
+    """RFC 7296 section 2.4: who forges faster than the peer answers does not win for that."""
+    pair = Pair()
+    pair.dial()
+    (request,) = pair.take(pair.client)
+    forger = Pair(seed=1)
+    forger.give(forger.server, request)
+    forged = forger.take(forger.server)
+    pair.give(pair.server, request)
+    good = pair.take(pair.server)
+    for datagram in (*forged, *good):
+        pair.give(pair.client, datagram)
+    assert pair.client.state_names == ["AuthSent"]
+    pair.wait(5.0)
+    pair.agree()
+    assert len(pair.client.endpoint._hub._child_spis) == 1
+
+
 def test_answers_of_nonsense_are_not_taken() -> None:
     pair = Pair()
     pair.dial()
