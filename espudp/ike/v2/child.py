@@ -25,7 +25,6 @@ from espudp.wire.ikev2.payloads import (
     Nonce,
     Payload,
     SecurityAssociation,
-    Selectors,
     TsInitiator,
     TsResponder,
 )
@@ -34,7 +33,7 @@ from espudp.wire.selectors import TrafficSelector
 # RFC 7296 section 2.10: at least half the key size of any PRF that we propose.
 NONCE_OCTETS = 32
 
-_Selectors = tuple[TrafficSelector, ...]
+Selectors = tuple[TrafficSelector, ...]
 
 
 @dataclass(slots=True, eq=False)
@@ -44,8 +43,8 @@ class Child:
     spi_in: int
     spi_out: int
     suite: EspSuite
-    local: _Selectors
-    remote: _Selectors
+    local: Selectors
+    remote: Selectors
     config: ChildConfig
     successor: "Child | None" = None
     """What a rekey has put in its place; this one is about to be deleted then."""
@@ -95,7 +94,7 @@ class ChildOffer:
     """The initiator's half of a negotiation. `accept` or `withdraw` ends it."""
 
     def __init__(
-        self, hub: Hub, config: ChildConfig, local: _Selectors, remote: _Selectors, *, group: Dh | None = None
+        self, hub: Hub, config: ChildConfig, local: Selectors, remote: Selectors, *, group: Dh | None = None
     ) -> None:
         """`group` is the one for perfect forward secrecy, None in IKE_AUTH and where none is asked for."""
         self._hub = hub
@@ -169,8 +168,8 @@ class Allowed:
     """What a responder agrees to: a child configuration with DYNAMIC replaced by addresses."""
 
     config: ChildConfig
-    local: _Selectors
-    remote: _Selectors
+    local: Selectors
+    remote: Selectors
 
 
 def answer_child(
@@ -216,7 +215,7 @@ def refusal_of_group(group: Dh) -> PeerError:
     )
 
 
-def _narrowed(request: Message, allowed: Allowed) -> tuple[_Selectors, _Selectors]:
+def _narrowed(request: Message, allowed: Allowed) -> tuple[Selectors, Selectors]:
     theirs, ours = _selectors(request.get(TsInitiator)), _selectors(request.get(TsResponder))
     remote, local = narrow(theirs, allowed.remote), narrow(ours, allowed.local)
     if remote is None or local is None:
@@ -251,11 +250,11 @@ def _exchanged(hub: Hub, choice: EspChoice, ke: KeyExchange | None) -> tuple[byt
     return pair.shared_secret(ke.data), [KeyExchange(ke.group, pair.public)]
 
 
-def _selectors(payload: Selectors | None) -> _Selectors:
+def _selectors(payload: TsInitiator | TsResponder | None) -> Selectors:
     if payload is None:
         raise PeerError("no traffic selectors", notify=NotifyType.INVALID_SYNTAX)
     return payload.selectors
 
 
-def _text(selectors: _Selectors) -> str:
+def _text(selectors: Selectors) -> str:
     return ", ".join(str(s) for s in selectors[:8]) or "none"

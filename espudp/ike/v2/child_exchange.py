@@ -27,6 +27,7 @@ from espudp.ike.v2.child import (
     ChildOffer,
     NewChild,
     Nonces,
+    Selectors,
     answer_child,
     group_asked_for,
 )
@@ -37,12 +38,9 @@ from espudp.ike.v2.tasks import Answer
 from espudp.wire.ikev2.constants import ExchangeType, NotifyType, ProtocolId, name_of_notify
 from espudp.wire.ikev2.message import Message
 from espudp.wire.ikev2.payloads import Nonce, Notify, Payload
-from espudp.wire.selectors import TrafficSelector
 
 if TYPE_CHECKING:
     from espudp.ike.v2.established import Established
-
-_Selectors = tuple[TrafficSelector, ...]
 
 # Our choice: how often a peer may ask for another group within one negotiation.
 MAX_GROUP_CHANGES = 3
@@ -64,7 +62,7 @@ class _Negotiation:
         self._offer: ChildOffer | None = None
         self._nonce = b""
 
-    def _propose(self, ike: "Established", local: _Selectors, remote: _Selectors) -> list[Payload]:
+    def _propose(self, ike: "Established", local: Selectors, remote: Selectors) -> list[Payload]:
         hub = ike.connection.hub
         self._nonce = hub.nonce(NONCE_OCTETS)
         if self._group is None and self._groups:
@@ -105,19 +103,12 @@ class _Negotiation:
 
 
 class CreateChild(_Negotiation):
-    """One more child SA, or the first again after it was lost."""
-
-    def __init__(self, config: ChildConfig, selectors: tuple[_Selectors, _Selectors] | None = None) -> None:
-        """`selectors`: local and remote, where the configuration alone does not say."""
-        super().__init__(config)
-        self._selectors = selectors
+    """One more child SA."""
 
     def request(self, ike: "Established", now: float) -> Sequence[Payload] | None:
         connection = ike.connection
-        local, remote = self._selectors or (
-            resolve(self._config.local, connection.addresses or (connection.path.local.ip,)),
-            resolve(self._config.remote, connection.peer.addresses or (connection.path.remote.ip,)),
-        )
+        local = resolve(self._config.local, connection.addresses or (connection.path.local.ip,))
+        remote = resolve(self._config.remote, connection.peer.addresses or (connection.path.remote.ip,))
         return self._propose(ike, local, remote)
 
     def answered(self, ike: "Established", answer: Message, now: float) -> State | None:
@@ -145,6 +136,29 @@ class CreateChild(_Negotiation):
         if ike.connection.dialled and not ike.connection.children:
             return ike.close(Farewell(fault_of(error.type), reason, retry=True), now)
         return ike
+
+
+class RestoreChild(CreateChild):
+    """The first child SA again, after the last one was lost; unless there is one by then."""
+
+    def request(self, ike: "Established", now: float) -> Sequence[Payload] | None:
+        return None if ike.connection.children else super().request(ike, now)
+
+
+class ReplaceChild(CreateChild):
+    """What the peer did not know, from scratch (RFC 7296 section 2.25); unless something has replaced it by
+    then.
+    """
+
+    def __init__(self, lost: Child) -> None:
+        super().__init__(lost.config)
+        self._lost = lost
+
+    def request(self, ike: "Established", now: float) -> Sequence[Payload] | None:
+        lost = self._lost
+        if ike.connection.carries(lost.local, lost.remote):
+            return None
+        return self._propose(ike, lost.local, lost.remote)
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,8 +243,7 @@ class RekeyChild(_Negotiation):
         if error.type == NotifyType.CHILD_SA_NOT_FOUND:
             # RFC 7296 section 2.25: what the peer does not have is of no use; a new one from scratch.
             connection.remove(old)
-            if not connection.has_twin(old):
-                ike.enqueue(CreateChild(old.config, (old.local, old.remote)), first=True)
+            ike.enqueue(ReplaceChild(old), first=True)
             # In case it was on its way to the peer, with an answer of ours.
             ike.enqueue(DeleteUnknown(old.spi_in), first=True)
             return ike

@@ -19,7 +19,7 @@ from espudp.ike.identity import Identity
 from espudp.ike.keylog import ChildKeyLog
 from espudp.ike.lifetimes import jittered
 from espudp.ike.narrowing import resolve
-from espudp.ike.v2.child import Allowed, Child, NewChild
+from espudp.ike.v2.child import Allowed, Child, NewChild, Selectors
 from espudp.ike.v2.hub import Hub
 from espudp.wire.address import Path
 
@@ -131,10 +131,9 @@ class Connection:
         """
         return any(c.successor is child for c in self.children.values())
 
-    def has_twin(self, child: Child) -> bool:
-        """Whether another child SA carries the same traffic."""
-        wanted = (child.local, child.remote)
-        return any((c.local, c.remote) == wanted and not c.is_going for c in self.children.values())
+    def carries(self, local: Selectors, remote: Selectors) -> bool:
+        """Whether there is a child SA for exactly this traffic, which is here to stay."""
+        return any((c.local, c.remote) == (local, remote) and not c.is_going for c in self.children.values())
 
     def child_of_peer(self, spi: bytes) -> Child | None:
         """The child SA that the peer names by the SPI it receives on."""

@@ -16,7 +16,7 @@ from espudp.ike.exchange import MAX_MESSAGE_ID, patience
 from espudp.ike.lifetimes import jittered
 from espudp.ike.rules import REQUESTS, RESPONSES, Shape, breach, critical, shape_of
 from espudp.ike.v2.child import Child, Nonces
-from espudp.ike.v2.child_exchange import ChildNotFound, CreateChild, RekeyChild, answer_create_child
+from espudp.ike.v2.child_exchange import ChildNotFound, RekeyChild, RestoreChild, answer_create_child
 from espudp.ike.v2.connection import Connection, Farewell
 from espudp.ike.v2.ending import CLOSE_SECONDS, Answered, Deleting
 from espudp.ike.v2.hub import Datagram, State
@@ -378,9 +378,9 @@ class Established:
         """Who dialled keeps the tunnel up: when the last child SA is gone there will be another one."""
         connection = self.connection
         lost = connection.dialled and not connection.children and self.farewell is None
-        if lost and self.is_current and not self.has(CreateChild):
+        if lost and self.is_current and not self.has(RestoreChild):
             at = now + self._spread(connection.policy.timers.rekey_retry)
-            self.enqueue_later(CreateChild(connection.policy.child), at)
+            self.enqueue_later(RestoreChild(connection.policy.child), at)
 
 
 def _notify(error: PeerError) -> Notify:
