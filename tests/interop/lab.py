@@ -29,6 +29,16 @@ table ip nat {
 }
 """
 
+# RFC 3948 section 2.2: IKE on port 4500 begins with four zero octets, behind the 64 bits of UDP's header.
+NO_IKE = """
+table ip no_ike {
+  chain forward {
+    type filter hook forward priority 0
+    meta l4proto udp @th,64,32 0 drop
+  }
+}
+"""
+
 
 def run(command: Sequence[str], *, text: str | None = None, timeout: float = 30) -> str:
     """Run a command and return what it printed; a failure shows what it said."""
@@ -152,6 +162,15 @@ class Lab:
     client: Namespace
     router: Namespace
     server: Namespace
+
+    @contextmanager
+    def without_ike(self) -> Iterator[None]:
+        """The router loses every IKE message, and carries ESP on."""
+        self.router.run("nft", "-f", "-", text=NO_IKE)
+        try:
+            yield
+        finally:
+            self.router.run("nft", "delete", "table", "ip", "no_ike")
 
 
 @contextmanager
