@@ -54,6 +54,8 @@ class Child:
     """We mean to delete it, or are at it."""
     delete_sent: bool = False
     """We have told the peer."""
+    unknown_until: float = 0.0
+    """Until then the peer may not have got the answer that tells it of this child SA."""
     retired: bool = False
     """Redundant after simultaneous rekeys; its removal has been told."""
 

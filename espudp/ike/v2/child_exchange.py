@@ -18,6 +18,7 @@ from espudp.crypto.suites import Dh
 from espudp.errors import PeerError
 from espudp.ike.config import ChildConfig
 from espudp.ike.events import Fault
+from espudp.ike.exchange import patience
 from espudp.ike.narrowing import resolve
 from espudp.ike.rules import error_of
 from espudp.ike.v2.child import (
@@ -187,7 +188,7 @@ class RekeyChild(_Negotiation):
         if old.spi_in not in ike.connection.children or old.is_going:
             old.rekeying = False
             return None
-        if ike.connection.is_unsettled(old):
+        if now < old.unknown_until:
             ike.wait_for_peer(self, now)
             return None
         # RFC 7296 section 2.9.2: the same selectors, so that no traffic is left out.
@@ -265,6 +266,7 @@ def answer_create_child(ike: "Established", request: Message, now: float) -> Ans
     new, payloads = answer_child(connection.hub, ike.sa, request, allowed, nonces=nonces, pfs=True)
     # RFC 7296 section 2.8: ready to receive on it before the answer leaves.
     connection.install(new, replaces=old, standby=old is not None)
+    connection.may_be_unknown(new.child, now + 2 * patience(ike.sa.timers))
     if old is not None:
         old.successor = new.child
         ike.delete_if_overdue(old, now)

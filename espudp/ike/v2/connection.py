@@ -75,6 +75,7 @@ class Connection:
         self.path = path
         self.addresses = addresses
         self.children: dict[int, Child] = {}  # by inbound SPI
+        self._unknown: list[Child] = []
         self.current: Established | None = None
         self.sas: set[bytes] = set()
         self.established_at = now
@@ -125,11 +126,16 @@ class Connection:
         """Whether the peer may make one more IKE SA; those that it has replaced it should delete."""
         return len(self.sas) < MAX_IKE_SAS
 
-    def is_unsettled(self, child: Child) -> bool:
-        """Whether the peer may not know this child SA yet: the one before it, which it is to delete,
-        exists.
-        """
-        return any(c.successor is child for c in self.children.values())
+    def peer_is_up_to_date(self) -> None:
+        """The peer makes a new request, so it has our answer to the last one (RFC 7296 section 2.3)."""
+        for child in self._unknown:
+            child.unknown_until = 0.0
+        self._unknown.clear()
+
+    def may_be_unknown(self, child: Child, until: float) -> None:
+        """We are about to answer with this child SA, and the answer may get lost."""
+        child.unknown_until = until
+        self._unknown.append(child)
 
     def carries(self, local: Selectors, remote: Selectors) -> bool:
         """Whether there is a child SA for exactly this traffic, which is here to stay."""
@@ -182,6 +188,11 @@ class Connection:
         if not child.retired:
             linger = 0.0 if child.successor is None else self.policy.timers.rekey_linger
             self.hub.emit(ChildRemoved(self.number, child.spi_in, child.spi_out, linger))
+
+    def restore(self, now: float) -> None:
+        """Child SAs may be missing now."""
+        if self.alive and self.current is not None:
+            self.current.restore(now)
 
     # The end
 

@@ -19,7 +19,7 @@ _EXCHANGES = frozenset({int(ExchangeType.CREATE_CHILD_SA), int(ExchangeType.INFO
 CLOSE_SECONDS = 3.0
 
 
-def _answer(connection: Connection, received: Received) -> list[Payload]:
+def _answer(connection: Connection, received: Received, now: float) -> list[Payload]:
     """What is still answered on an IKE SA that is about to go."""
     message = received.message
     if received.nonsense is not None:
@@ -33,7 +33,7 @@ def _answer(connection: Connection, received: Received) -> list[Payload]:
     shape = shape_of(message)
     if shape is None or breach(message, REQUESTS[shape]) is not None:
         return [Notify.of(NotifyType.INVALID_SYNTAX)]
-    return [] if deletes_ike(message) else delete_children(connection, message)
+    return [] if deletes_ike(message) else delete_children(connection, message, now)
 
 
 class Answered:
@@ -83,7 +83,7 @@ class Superseded:
             return self
         self._connection.heard(received.path, now)
         over = deletes_ike(received.message)
-        self._sa.respond(received, _answer(self._connection, received))
+        self._sa.respond(received, _answer(self._connection, received, now))
         if not over:
             return self
         self._end(now)
@@ -134,7 +134,7 @@ class Deleting:
             return self._end()
         # RFC 7296 section 2.25.2: when both delete it, each answers, and forgets its own request.
         over = deletes_ike(received.message)
-        self._sa.respond(received, _answer(self._connection, received))
+        self._sa.respond(received, _answer(self._connection, received, now))
         if not over:
             return self
         self._end()

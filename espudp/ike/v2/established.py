@@ -94,6 +94,7 @@ class Established:
         return self.advance(now) if following is self else following
 
     def _request(self, received: Received, now: float) -> State | None:
+        self.connection.peer_is_up_to_date()
         try:
             answer = self._answer(received, now)
         except PeerError as error:
@@ -139,9 +140,7 @@ class Established:
         farewell = fatal_error(message)
         if farewell is not None:
             return Answer((), self._lost(farewell))
-        payloads = delete_children(self.connection, message)
-        self.restore(now)
-        return Answer(payloads, self)
+        return Answer(delete_children(self.connection, message, now), self)
 
     def _response(self, received: Received, now: float) -> State | None:
         task, self.task = self.task, None
@@ -378,9 +377,10 @@ class Established:
         """Who dialled keeps the tunnel up: when the last child SA is gone there will be another one."""
         connection = self.connection
         lost = connection.dialled and not connection.children and self.farewell is None
-        if lost and self.is_current and not self.has(RestoreChild):
+        if lost and not self.has(RestoreChild):
             at = now + self._spread(connection.policy.timers.rekey_retry)
             self.enqueue_later(RestoreChild(connection.policy.child), at)
+            connection.hub.reschedule(self)
 
 
 def _notify(error: PeerError) -> Notify:

@@ -37,7 +37,7 @@ def fatal_error(message: Message) -> Farewell | None:
     )
 
 
-def delete_children(connection: Connection, message: Message) -> list[Payload]:
+def delete_children(connection: Connection, message: Message, now: float) -> list[Payload]:
     """Ends the child SAs that the peer deletes; returns the Delete payload for the other direction.
 
     RFC 7296 section 1.4.1: not for those that we have sent a Delete for, and nothing for those that do not
@@ -55,6 +55,7 @@ def delete_children(connection: Connection, message: Message) -> list[Payload]:
             if not child.delete_sent:
                 ours.append(child.spi_in_octets)
             connection.remove(child)
+    connection.restore(now)
     return [Delete(ProtocolId.ESP, tuple(ours))] if ours else []
 
 
@@ -84,7 +85,11 @@ class DeleteChildren:
         self._children = list(children)
 
     def request(self, ike: "Established", now: float) -> Sequence[Payload] | None:
-        self._children = [c for c in self._children if c.spi_in in ike.connection.children]
+        here = [c for c in self._children if c.spi_in in ike.connection.children]
+        unknown = [c for c in here if now < c.unknown_until]
+        if unknown:
+            ike.wait_for_peer(DeleteChildren(unknown), now)
+        self._children = [c for c in here if c not in unknown]
         if not self._children:
             return None
         for child in self._children:
@@ -95,7 +100,7 @@ class DeleteChildren:
         # Whatever the peer answers, it has heard that these are gone.
         for child in self._children:
             ike.connection.remove(child)
-        ike.restore(now)
+        ike.connection.restore(now)
         return ike
 
     def abandon(self) -> None:

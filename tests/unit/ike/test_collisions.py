@@ -11,8 +11,7 @@ import pytest
 from espudp.ike.config import Timers
 from espudp.ike.events import ChildInstalled, ChildRemoved, ConnectionDown, IkeRekeyed
 from espudp.ike.v2.connection import RETIRED_LINGER
-from espudp.ike.v2.established import Established
-from tests.unit.ike.pair import FOREVER, Datagram, Pair, client_config, server_config
+from tests.unit.ike.pair import FOREVER, Datagram, Pair, client_child, client_config, server_config
 
 _TIMERS = Timers(dpd_interval=0, ike_lifetime=FOREVER)
 _SEEDS = range(8)  # the nonces, and so the winners, differ
@@ -27,7 +26,8 @@ def _pair(seed: int) -> Pair:
 def _rekey_child(pair: Pair, *sides: str) -> None:
     for name in sides or ("client", "server"):
         side = getattr(pair, name)
-        side.endpoint.rekey_child(1, list(side.connection.children)[-1], pair.now)
+        for spi in list(side.connection.children)[-1:]:
+            side.endpoint.rekey_child(1, spi, pair.now)
 
 
 def _rekey_ike(pair: Pair, *sides: str) -> None:
@@ -255,17 +255,27 @@ def test_the_loser_is_used_before_its_maker_knows(seed: int) -> None:
 # In any order
 
 
-@pytest.mark.parametrize("seed", range(60))
+def _delete_child(pair: Pair, *sides: str) -> None:
+    for name in sides:
+        side = getattr(pair, name)
+        for spi in list(side.connection.children)[-1:]:
+            side.endpoint.delete_child(1, spi, pair.now)
+
+
+def _create_child(pair: Pair, *_: str) -> None:
+    pair.client.endpoint.create_child(1, client_child(remote="10.1.7.0/24"), pair.now)
+
+
+@pytest.mark.parametrize("seed", range(80))
 def test_any_order(seed: int) -> None:
-    """Rekeys and deletes of all kinds from both sides; messages late, twice, or not at all."""
+    """All that the two can do to their SAs, at once; messages late, twice, or not at all."""
     chance = Random(seed)
     pair = _pair(seed)
     flying: list[tuple[str, Datagram]] = []
-    for _ in range(40):
+    for _ in range(50):
         if chance.random() < 0.15:
-            chance.choice([_rekey_child, _rekey_ike])(
-                pair, *chance.choice([("client",), ("server",), ("client", "server")])
-            )
+            act = chance.choice([_rekey_child, _rekey_child, _rekey_ike, _delete_child, _create_child])
+            act(pair, *chance.choice([("client",), ("server",), ("client", "server")]))
         for name, side in (("server", pair.client), ("client", pair.server)):
             flying += [(name, d) for d in pair.take(side) if chance.random() > 0.1]
         chance.shuffle(flying)
@@ -273,11 +283,13 @@ def test_any_order(seed: int) -> None:
             name, datagram = flying[-1] if chance.random() < 0.2 else flying.pop()
             pair.give(getattr(pair, name), datagram)
         pair.wait(chance.uniform(0, 0.4), flush=False)
-        if not all(s.connection.children for s in (pair.client, pair.server)):
-            break
     for name, datagram in flying:
         pair.give(getattr(pair, name), datagram)
-    pair.flush()
-    pair.wait(600.0)
-    _settle(pair)
-    assert isinstance(pair.client.ike, Established)
+    pair.wait(1_000.0)
+    pair.agree()
+    here = {(c.spi_in, c.spi_out) for c in pair.client.connection.children.values()}
+    assert here == {(c.spi_out, c.spi_in) for c in pair.server.connection.children.values()} != set()
+    for side in (pair.client, pair.server):
+        assert side.state_names == ["Established"]
+        assert not side.ike.tasks
+        assert len(side.endpoint._hub._child_spis) == len(here)
