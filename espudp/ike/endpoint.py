@@ -90,9 +90,7 @@ class Endpoint:
         self._command(connection, lambda ike: ike.rekey(now))
 
     def rekey_child(self, connection: int, spi_in: int, now: float) -> None:
-        """Replaces a child SA, make before break. Nothing happens if it is being replaced or deleted
-        already.
-        """
+        """Replaces a child SA, make before break, unless it is being replaced or deleted already."""
         self._command(connection, lambda ike: ike.rekey_child(spi_in, now))
 
     def create_child(self, connection: int, child: ChildConfig, now: float) -> None:
@@ -165,9 +163,7 @@ class Endpoint:
             self._step(state, partial(state.receive, datagram, now))
 
     def _unknown_spi(self, datagram: Datagram, now: float) -> None:
-        """RFC 7296 section 2.21.4: requests may be answered, rarely, and never protected; responses never
-        are.
-        """
+        """RFC 7296 section 2.21.4: requests may be answered, unprotected and rarely; responses never are."""
         self._hub.drop(Drop.UNKNOWN_SPI)
         header = datagram.header
         if not header.is_response and NO_SPI not in (header.spi_i, header.spi_r):

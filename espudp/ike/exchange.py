@@ -91,9 +91,7 @@ class IncomingRequests:
         self._request = b""
 
     def classify(self, message_id: int, datagram: Buffer) -> Arrival:
-        """NEW still has to be verified. REPEATED is octet for octet the last request, so it has been
-        already.
-        """
+        """NEW has yet to be verified. REPEATED is octet for octet the last request, so it has been."""
         if message_id == self.expected_id and message_id <= MAX_MESSAGE_ID:
             return Arrival.NEW
         if self._request and message_id == self.expected_id - 1 and datagram == self._request:

@@ -1,6 +1,4 @@
-"""Whom a listener remembers before they have proved anything: bounded, and with cookies when it gets
-crowded.
-"""
+"""Whom a listener remembers before they have proved anything: few, and with cookies when it gets crowded."""
 
 from collections import Counter
 from enum import Enum, auto

@@ -12,9 +12,7 @@ _ID_RESERVED = bytes(3)
 
 
 def signed_octets(p: Prf, message: bytes, nonce: bytes, sk_p: bytes, identity: Identity) -> bytes:
-    """What one side signs: its own IKE_SA_INIT message, the other's nonce, and its identity under its
-    SK_p.
-    """
+    """One side signs its own IKE_SA_INIT message, the other's nonce, and its identity under its SK_p."""
     id_body = bytes([identity.type]) + _ID_RESERVED + identity.data
     return message + nonce + prf(p, sk_p, id_body)
 

@@ -108,9 +108,7 @@ class AuthSent:
         )
 
     def _try_another(self, now: float) -> "AuthSent | None":
-        """RFC 7296 section 2.4: the answer that we followed may have been forged, and this one be the
-        peer's.
-        """
+        """RFC 7296 section 2.4: the answer that we followed may be forged, and this one the peer's."""
         while self._others:
             following = self._reconsider(self._others.popleft(), now)
             if following is not None:

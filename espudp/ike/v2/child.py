@@ -197,9 +197,7 @@ def answer_child(
 
 
 def group_asked_for(data: bytes, offered: Sequence[Dh]) -> Dh | None:
-    """The group of an INVALID_KE_PAYLOAD notify (RFC 7296 section 1.3), if it is one of those that we
-    offered.
-    """
+    """The group that an INVALID_KE_PAYLOAD notify names (RFC 7296 section 1.3), if we offered it."""
     if len(data) != 2:
         return None
     group = dh_by_id(int.from_bytes(data))
@@ -207,9 +205,7 @@ def group_asked_for(data: bytes, offered: Sequence[Dh]) -> Dh | None:
 
 
 def refusal_of_group(group: Dh) -> PeerError:
-    """INVALID_KE_PAYLOAD: the KE payload was of another group than the one we chose (RFC 7296 section
-    1.2).
-    """
+    """INVALID_KE_PAYLOAD: the KE payload is not of the group that we chose (RFC 7296 section 1.2)."""
     return PeerError(
         f"the key exchange has to be of {group.keyword}",
         notify=NotifyType.INVALID_KE_PAYLOAD,

@@ -147,9 +147,7 @@ class RestoreChild(CreateChild):
 
 
 class ReplaceChild(CreateChild):
-    """What the peer did not know, from scratch (RFC 7296 section 2.25); unless something has replaced it by
-    then.
-    """
+    """What the peer did not know, from scratch (RFC 7296 section 2.25); unless it is replaced by then."""
 
     def __init__(self, lost: Child) -> None:
         super().__init__(lost.config)

@@ -43,9 +43,7 @@ def wants_address(asked: Configuration | None) -> bool:
 
 
 def assign(asked: Configuration, pool: AddressPool, identity: Identity, connection: int) -> tuple[str, ...]:
-    """One address of each version that is asked for and that the pool has. Raises PeerError if that is
-    none.
-    """
+    """An address of each version that is asked for and in the pool. Raises PeerError if there is none."""
     assigned = []
     for version, attribute in _ADDRESS.items():
         wanted = asked.values(attribute)

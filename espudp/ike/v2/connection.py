@@ -1,6 +1,4 @@
-"""What lasts as long as a connection does, while IKE SAs come and go beneath it: who, where, and the child
-SAs.
-"""
+"""What lasts as long as a connection, while IKE SAs come and go beneath it: who, where, the child SAs."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -115,9 +113,7 @@ class Connection:
         return Allowed(config, local, remote)
 
     def has_room(self, *, rekey: bool) -> bool:
-        """Whether the peer may have one more child SA; while it rekeys them it has each of them twice, or
-        more.
-        """
+        """Whether the peer may have one more child SA; while it rekeys them it has some of them twice."""
         limits = self.policy.limits if isinstance(self.policy, ListenerConfig) else Limits()
         return len(self.children) < limits.children_per_connection * (4 if rekey else 1)
 
@@ -147,9 +143,7 @@ class Connection:
         return next((c for c in self.children.values() if c.spi_out == wanted), None)
 
     def install(self, new: NewChild, *, replaces: Child | None = None, standby: bool = False) -> None:
-        """The child SA exists from now on; with `standby` the old one goes on sending until the peer is
-        ready.
-        """
+        """The child SA exists from now on; with `standby` the old one sends until the peer is ready."""
         child = new.child
         self.children[child.spi_in] = child
         if replaces is not None and replaces.spi_in not in self.children:

@@ -1,6 +1,4 @@
-"""The last states of an IKE SA: replaced by another one, or being deleted (RFC 7296 sections 1.4.1, 2.8,
-2.25.2).
-"""
+"""The last states of an IKE SA: replaced by another, or being deleted (RFC 7296 1.4.1, 2.8, 2.25.2)."""
 
 from typing import Self
 
@@ -61,9 +59,7 @@ class Answered:
 
 
 class Superseded:
-    """The peer has replaced this IKE SA, or it is a rekey of the peer's that lost; the peer is to delete
-    it.
-    """
+    """The peer has replaced this IKE SA, or lost with it against our rekey; the peer is to delete it."""
 
     def __init__(self, connection: Connection, sa: IkeSa, now: float) -> None:
         self._connection = connection

@@ -68,6 +68,7 @@ class Established:
         self._wake_at = _NEVER
         self._order = count()
         self._failing_since: float | None = None
+        self._failed_at = now
         lifetime = jittered(connection.policy.timers.ike_lifetime, connection.hub.rng)
         self.rekey_at = _NEVER if lifetime.soft_seconds is None else now + lifetime.soft_seconds
         self.expires_at = _NEVER if lifetime.hard_seconds is None else now + lifetime.hard_seconds
@@ -237,15 +238,14 @@ class Established:
         self.enqueue(DeleteChildren(children), first=True)
 
     def delete_if_overdue(self, child: Child, now: float) -> None:
-        """The peer is to delete this child SA; we do it if it has not, long after it must have heard of
-        it.
-        """
+        """The peer is to delete this child SA; if it has not, long after it must have heard, we do."""
         self.enqueue_later(DeleteChildren((child,)), now + 2 * patience(self.sa.timers))
 
     def postpone(self, task: Task, now: float) -> State | None:
         """TEMPORARY_FAILURE (RFC 7296 section 2.25): not at once, and not for ever."""
-        if self._failing_since is None:
+        if self._failing_since is None or now - self._failed_at > REFUSED_SECONDS:
             self._failing_since = now
+        self._failed_at = now
         if now - self._failing_since > PATIENCE_SECONDS:
             task.abandon()
             reason = "the peer has put off our requests for minutes"
@@ -276,9 +276,7 @@ class Established:
         return any(isinstance(task, kind) for task in everything)
 
     def advance(self, now: float) -> State | None:
-        """Starts the next task, if none is under way. To be called after anything that may have changed
-        that.
-        """
+        """Starts the next task, if none is under way; to be called after whatever may have changed that."""
         if not self.is_current or self.task is not None:
             return self
         if self.sa.outgoing.next_id > MAX_MESSAGE_ID:

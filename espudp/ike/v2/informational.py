@@ -40,8 +40,7 @@ def fatal_error(message: Message) -> Farewell | None:
 def delete_children(connection: Connection, message: Message, now: float) -> list[Payload]:
     """Ends the child SAs that the peer deletes; returns the Delete payload for the other direction.
 
-    RFC 7296 section 1.4.1: not for those that we have sent a Delete for, and nothing for those that do not
-    exist.
+    RFC 7296 section 1.4.1: not for those that we have sent a Delete for, nor for those that do not exist.
     """
     ours: list[bytes] = []
     for delete in message.all(Delete):

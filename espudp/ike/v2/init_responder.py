@@ -67,9 +67,7 @@ class Doorkeeper:
             self._choose(message, asked, datagram, now)
 
     def _repeated(self, datagram: Datagram) -> bool:
-        """RFC 7296 section 2.1: the same answer for a half-open IKE SA, none for one that has gone
-        further.
-        """
+        """RFC 7296 section 2.1: the same answer for a half-open IKE SA, none once it has gone further."""
         spi = self._hub.admission.answered(datagram.data, datagram.path.remote)
         if spi is None:
             return False

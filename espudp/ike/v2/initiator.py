@@ -41,9 +41,7 @@ _TRIES_AFTER_REFUSAL = 2
 
 
 class InitSent:
-    """IKE_SA_INIT is under way. Whatever arrives is unauthenticated, and none of it ends the attempt at
-    once.
-    """
+    """IKE_SA_INIT is under way. Whatever arrives is unauthenticated; nothing ends the attempt at once."""
 
     def __init__(
         self, hub: Hub, number: int, config: ConnectionConfig, path: Path, float_path: Path | None, now: float

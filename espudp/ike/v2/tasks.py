@@ -19,9 +19,7 @@ class Task(Protocol):
     exchange: ClassVar[ExchangeType]
 
     busy: ClassVar[bool]
-    """While it is under way the child SAs are in flux, and the peer cannot rekey the IKE SA (RFC 7296
-    2.25.1).
-    """
+    """Meanwhile child SAs are in flux, and the peer cannot rekey the IKE SA (RFC 7296 section 2.25.1)."""
 
     def request(self, ike: "Established", now: float) -> Sequence[Payload] | None:
         """What to send; None: there is no need any more."""

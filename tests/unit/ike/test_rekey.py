@@ -16,6 +16,7 @@ from espudp.ike.events import (
 )
 from espudp.ike.proposals import EspProposal, IkeProposal
 from espudp.ike.v2.established import PATIENCE_SECONDS
+from espudp.ike.v2.informational import CheckAlive
 from espudp.wire.ikev2.constants import CfgType, ExchangeType, NotifyType, ProtocolId
 from espudp.wire.ikev2.header import Header
 from espudp.wire.ikev2.payloads import Configuration, Notify, Payload
@@ -242,6 +243,16 @@ def test_temporary_failure_for_minutes() -> None:
     assert PATIENCE_SECONDS < pair.now - started < PATIENCE_SECONDS + 30.0
     pair.wait(5.0, flush=False)
     assert pair.client.told(ConnectionDown)[0].retry
+
+
+def test_temporary_failures_far_apart_are_no_sign_of_trouble() -> None:
+    pair = _pair()
+    for _ in range(3):
+        pair.client.ike.postpone(CheckAlive(), pair.now)
+        pair.client.ike.later.clear()
+        pair.now += 10 * PATIENCE_SECONDS
+    assert pair.client.state_names == ["Established"]
+    assert pair.client.ike.farewell is None
 
 
 @pytest.mark.parametrize(
