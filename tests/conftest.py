@@ -42,6 +42,7 @@ def _strongswan() -> str:
     plugins = Path("/usr/lib/ipsec/plugins")
     wanted = {
         "strongswan-charon": Path("/usr/lib/ipsec/charon"),
+        "strongswan-swanctl": plugins / "libstrongswan-vici.so",
         "libcharon-extra-plugins": plugins / "libstrongswan-kernel-libipsec.so",
         "libstrongswan-standard-plugins": plugins / "libstrongswan-openssl.so",
         "libstrongswan-extra-plugins": plugins / "libstrongswan-chapoly.so",

@@ -35,7 +35,7 @@ charon {{
 """
 
 # `ip netns exec` gives the process mounts of its own, so these are seen by nobody else.
-START = "mount --bind {run} /run && mount --bind {conf} /etc/swanctl && exec /usr/lib/ipsec/charon"
+START = "mount --bind {run} /run && exec /usr/lib/ipsec/charon"
 
 
 class Charon:
@@ -107,12 +107,11 @@ def _plain(value: Any) -> Any:
 @contextmanager
 def charon(space: Namespace, folder: Path) -> Iterator[Charon]:
     """Run charon in a namespace until the end of the block."""
-    run, conf = folder / "run", folder / "swanctl"
-    for path in (run, conf):
-        path.mkdir(parents=True)
+    run = folder / "run"
+    run.mkdir(parents=True)
     strongswan_conf = folder / "strongswan.conf"
     strongswan_conf.write_text(CONF.format(plugins=PLUGINS))
-    argv = space.command("sh", "-c", START.format(run=run, conf=conf))
+    argv = space.command("sh", "-c", START.format(run=run))
     with Process(argv, folder / "charon.out", {"STRONGSWAN_CONF": str(strongswan_conf)}) as process:
         wait_until((run / "charon.vici").exists, "charon's vici socket")
         with socket.socket(socket.AF_UNIX) as connection:
