@@ -25,6 +25,9 @@ MAX_ATTRIBUTES: Final = 256
 # RFC 7296 section 3.10: SPIs of no protocol, of ESP and AH, of IKE
 _NOTIFY_SPI_OCTETS: Final = (0, 4, 8)
 
+# Our bound on an identity: it is shown, compared and remembered, some of it before authentication
+MAX_IDENTITY_OCTETS: Final = 1024
+
 # RFC 7296 section 3.5
 _IDENTITY_OCTETS: Final[dict[int, int]] = {c.IdType.IPV4_ADDR: 4, c.IdType.IPV6_ADDR: 16}
 
@@ -93,7 +96,7 @@ class Identification:
         id_type = reader.u8()
         reader.skip(3)
         data = reader.rest()
-        if len(data) != _IDENTITY_OCTETS.get(id_type, len(data)):
+        if len(data) != _IDENTITY_OCTETS.get(id_type, min(len(data), MAX_IDENTITY_OCTETS)):
             raise WireError(f"{c.name_of_id_type(id_type)} of {len(data)} octets")
         return cls(id_type, data)
 

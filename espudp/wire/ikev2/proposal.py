@@ -24,6 +24,9 @@ _SPI_OCTETS: Final[dict[int, tuple[int, ...]]] = {
 }
 _SPI_OCTETS_OF_OTHERS: Final = (0, 4, 8)
 
+# RFC 4302 section 2.4, RFC 4303 section 2.1: the SPIs below are reserved, and 0 marks IKE (RFC 3948)
+_MIN_SPI: Final[dict[int, int]] = {c.ProtocolId.AH: 256, c.ProtocolId.ESP: 256}
+
 
 def check_spi_octets(protocol: int, octets: int) -> None:
     """Raises WireError for a size of SPI that the protocol does not have."""
@@ -105,8 +108,8 @@ class Proposal:
         number, protocol, spi_octets, count = reader.u8(), reader.u8(), reader.u8(), reader.u8()
         check_spi_octets(protocol, spi_octets)
         spi = reader.take(spi_octets)
-        if spi and not any(spi):
-            raise WireError("a proposal with an SPI of zero")
+        if spi and int.from_bytes(spi) < _MIN_SPI.get(protocol, 1):
+            raise WireError(f"a proposal with an SPI of {spi.hex()}, which no SA has")
         if count > MAX_TRANSFORMS:
             raise WireError(f"a proposal of {count} transforms")
         transforms = []

@@ -89,6 +89,8 @@ def test_the_type_of_an_unknown_payload_is_its_own() -> None:
         (p.IdInitiator, "01000000 c00002", "IPV4_ADDR of 3 octets"),
         (p.IdInitiator, "01000000", "IPV4_ADDR of 0 octets"),
         (p.IdResponder, "05000000 c0000201", "IPV6_ADDR of 4 octets"),
+        (p.IdInitiator, "02000000" + "61" * 1025, "FQDN of 1025 octets"),
+        (p.IdInitiator, "0b000000" + "1b" * 60_000, "KEY_ID of 60000 octets"),
         (p.Certificate, "", "needs 1 octets"),
         (p.CertificateRequest, "", "needs 1 octets"),
         (p.Authentication, "0200", "needs 3 octets"),

@@ -87,11 +87,22 @@ def test_the_size_of_an_spi_is_that_of_its_protocol(protocol: int, octets: int, 
             parse_proposals(Reader(wire))
 
 
-@pytest.mark.parametrize(("protocol", "octets"), [(1, 8), (2, 4), (3, 4)])
-def test_an_spi_of_zero_names_no_sa(protocol: int, octets: int) -> None:
-    # Sent in ESP, it would look like the non-ESP marker
-    with pytest.raises(WireError, match="SPI of zero"):
-        parse_proposals(Reader(emit(Proposal(1, protocol, bytes(octets), ()))))
+@pytest.mark.parametrize(
+    ("protocol", "spi", "fine"),
+    [
+        (1, "0000000000000000", False), (1, "0000000000000001", True),
+        (2, "00000000", False), (2, "000000ff", False), (2, "00000100", True),
+        (3, "00000000", False), (3, "00000001", False), (3, "000000ff", False), (3, "00000100", True),
+    ],
+)  # fmt: skip
+def test_reserved_spis_name_no_sa(protocol: int, spi: str, fine: bool) -> None:
+    # RFC 4303 section 2.1. Sent in ESP, zero would look like the non-ESP marker
+    proposal = Proposal(1, protocol, bytes.fromhex(spi), ())
+    if fine:
+        assert parse_proposals(Reader(emit(proposal))) == (proposal,)
+    else:
+        with pytest.raises(WireError, match=f"SPI of {spi}"):
+            parse_proposals(Reader(emit(proposal)))
 
 
 @pytest.mark.parametrize(
