@@ -48,15 +48,25 @@ def narrow(
     All of the intersection is kept, so whatever part of the initiator's first selector (the packet that made
     it ask) is acceptable is always within. Selectors that lie inside another one of the result are left out.
     """
-    common: list[TrafficSelector] = []
+    common = _intersections(proposed, configured)
+    return tuple(s for s in common if not any(s is not wide and wide.contains(s) for wide in common)) or None
+
+
+def _intersections(
+    proposed: Sequence[TrafficSelector], configured: Sequence[TrafficSelector]
+) -> tuple[TrafficSelector, ...]:
+    """Distinct ones. No more of them are looked for than fit in a payload: a peer may propose selectors that
+    cross ours in as many ways as there are pairs.
+    """
+    found: dict[TrafficSelector, None] = {}
     for asked in proposed:
         for allowed in configured:
             both = asked.intersect(allowed)
-            if both is None or any(kept.contains(both) for kept in common):
-                continue
-            common = [kept for kept in common if not both.contains(kept)]
-            common.append(both)
-    return tuple(common[:MAX_SELECTORS]) or None
+            if both is not None:
+                found[both] = None
+                if len(found) == MAX_SELECTORS:
+                    return tuple(found)
+    return tuple(found)
 
 
 def covers(outer: Iterable[TrafficSelector], inner: Iterable[TrafficSelector]) -> bool:
