@@ -258,8 +258,10 @@ class DataPath:
         if child.state is State.STANDBY:
             # RFC 7296 section 2.8: the peer uses the new SA, so it has it.
             self._children.activate(child)
-        # Only a newer packet than all before: one that was held back says where the peer used to be.
-        if advanced and peer.follow and path != peer.path:
+        # Only a newer packet than all before: one that was held back says where the peer used to be. What
+        # comes in on an SA that has been replaced was held back.
+        fresh = advanced and child.state is not State.LINGERING
+        if fresh and peer.follow and path != peer.path:
             peer.path = path
             self._events.moved(peer.connection, path)
         if child.inbound.usage.worn:

@@ -1,6 +1,6 @@
 """The security policy database, outbound: packet -> outbound SA (RFC 4301 section 4.4.1).
 
-Each SA is filed under the smallest network that covers each of its remote selectors, one table per prefix
+Each SA is filed under the smallest networks that cover its remote selectors, one table per prefix
 length. A lookup goes from the longest prefix to the shortest, and is as fast for ten thousand peers with an
 address each as for one. In one network, SAs for certain ports come before SAs for all traffic, and newer
 ones before older. What was found is remembered, until something changes.
@@ -27,9 +27,9 @@ class _Entry:
 
     __slots__ = ("order", "sa")
 
-    def __init__(self, sa: OutboundSa, selector: TrafficSelector, serial: int) -> None:
+    def __init__(self, sa: OutboundSa, any_traffic: bool, serial: int) -> None:
         self.sa = sa
-        self.order = (selector.any_traffic, -serial)
+        self.order = (any_traffic, -serial)
 
 
 class Spd:
@@ -52,17 +52,20 @@ class Spd:
         """From now on the SA is the first choice among equals."""
         self.remove(sa)
         self._serial += 1
-        self._filed[sa] = []
+        # Once in each network, however many selectors it has there: a lookup asks it once.
+        blocks: dict[_Block, bool] = {}
         for selector in sa.remote:
             block = _cover(selector)
+            blocks[block] = selector.any_traffic and blocks.get(block, True)
+        self._filed[sa] = list(blocks)
+        for block, any_traffic in blocks.items():
             bits, prefix, network = block
             tables = self._tables[bits]
             if prefix not in tables:
                 tables[prefix] = {}
                 self._tables[bits] = dict(sorted(tables.items(), reverse=True))
             entries = self._tables[bits][prefix].setdefault(network, [])
-            insort(entries, _Entry(sa, selector, self._serial), key=lambda entry: entry.order)
-            self._filed[sa].append(block)
+            insort(entries, _Entry(sa, any_traffic, self._serial), key=lambda entry: entry.order)
         self._forget()
 
     def remove(self, sa: OutboundSa) -> None:

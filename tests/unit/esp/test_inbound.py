@@ -288,6 +288,14 @@ class TestPeerAddress:
         assert events(right) == []
         assert right.seal([udp(src=RIGHT, dst=LEFT)], 0.0)[0][0] == TO_LEFT
 
+    def test_an_sa_that_was_replaced_moves_nobody(self) -> None:
+        """A packet held back on it is newer than all before on it, and older than what came since."""
+        left, right = both()
+        (held,) = datagrams(left.seal([udp()], 0.0))
+        right.remove(left_keys().spi_out, 0.0, linger=5.0)
+        assert right.open([held], ELSEWHERE, 1.0) == [udp()]
+        assert events(right) == []
+
     def test_several_moves_are_told_as_one(self) -> None:
         left, right = both()
         for number, datagram in enumerate(datagrams(left.seal([udp()] * 50, 0.0))):

@@ -7,6 +7,7 @@ from itertools import islice
 import pytest
 
 from espudp.esp.sa import Child, OutboundSa, Peer
+from espudp.esp.selectors import SelectorSet, Verdict
 from espudp.esp.spd import CACHE_SIZE, Spd
 from espudp.wire import ip
 from espudp.wire.selectors import TrafficSelector
@@ -164,3 +165,32 @@ def test_ten_thousand_hosts_are_one_step_away() -> None:
     spd = filled(*sas.values())
     for host in (ip_address("10.64.0.1"), ip_address("10.64.39.16")):
         assert list(spd._candidates(LEFT + host.packed)) == [sas[host]]
+
+
+def test_an_sa_is_asked_once_however_many_selectors_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A peer with as many child SAs and selectors as it may have must not slow down the lookup for all."""
+    asked = 0
+    verdict = SelectorSet.verdict
+
+    def counted(one: SelectorSet, addresses: bytes) -> Verdict:
+        nonlocal asked
+        asked += 1
+        return verdict(one, addresses)
+
+    sas = [sa_for(*(ports("10.2.0.7/32", 6, n * 255 + m, n * 255 + m) for m in range(255))) for n in range(8)]
+    spd = filled(*sas)
+    monkeypatch.setattr(SelectorSet, "verdict", counted)
+    packet = to("10.2.0.7")
+    assert spd.lookup(ip.addresses_of(packet), packet) is None
+    assert asked == len(sas)
+    for sa in sas:
+        spd.remove(sa)
+    assert spd._tables == {32: {}, 128: {}}
+
+
+def test_one_selector_for_certain_ports_puts_an_sa_before_those_for_all_traffic() -> None:
+    everything = sa_for("10.2.0.0/16")
+    both = sa_for(ports("10.2.0.0/16", 17), "10.2.0.0/16")
+    later = sa_for("10.2.0.0/16")
+    spd = filled(both, everything, later)
+    assert lookup(spd, to("10.2.0.1")) is both
