@@ -97,9 +97,11 @@ class Driver:
 
     def _datagrams_wait(self, udp: UdpSocket) -> None:
         now = time.monotonic()
-        for path, datagrams in udp.receive_batch(BATCH):
-            self._tunnel.receive_datagrams(datagrams, path, now)
-        self._transmit()
+        try:
+            for path, datagrams in udp.receive_batch(BATCH):
+                self._tunnel.receive_datagrams(datagrams, path, now)
+        finally:  # a mistake of ours over one train must not hold back what came of the others
+            self._transmit()
 
     def _time_is_up(self) -> None:
         self._timer = self._deadline = None

@@ -248,7 +248,8 @@ class Session(ABC):
     def _unexpected(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """A mistake of ours in a callback: the packets at hand are lost, everything else goes on."""
         error = context.get("exception")
-        what = f"{type(error).__name__}: {error}" if error else context.get("message", "")
+        # The type alone: the text of an error that nobody foresaw may contain anything, a key as well.
+        what = type(error).__name__ if error else context.get("message", "")
         self.tell(f"Internal error: {what}.", Severity.ERROR, "Please report it.")
 
 
