@@ -121,8 +121,8 @@ def _pairs(sas: list[Json]) -> Iterator[RenderableType]:
 
 
 def _pair_table(pair: list[Json]) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column("")
+    table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim")
+    table.add_column("", no_wrap=True, min_width=3)
     table.add_column("SPI", no_wrap=True)
     for heading in ("sequence", "window", "packets", "bytes", "dropped", "new keys", "ends"):
         table.add_column(heading, justify="right", no_wrap=True)
