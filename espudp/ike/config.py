@@ -61,7 +61,7 @@ class Limits:
     """IKE SAs between IKE_SA_INIT and IKE_AUTH; past it requests are dropped."""
 
     half_open_per_address: int = 64
-    """Of these, from one IP address: a NAT may have many clients behind it."""
+    """Of these, from one IPv4 address or IPv6 network of 64 bits: a NAT may have many clients behind it."""
 
     cookie_threshold: int = 32
     """Half-open IKE SAs from which on initiators must show that they own their address (RFC 7296 2.6)."""

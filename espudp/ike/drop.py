@@ -20,6 +20,7 @@ class Drop(Enum):
     BAD_PAYLOADS = "payloads that do not belong in an IKE_SA_INIT"
     BAD_KEY_EXCHANGE = "a Diffie-Hellman value that no honest peer sends"
     NOT_LISTENING = "a request to connect where nobody listens"
+    TOO_LONG = "an IKE_SA_INIT longer than any peer needs"
     HALF_OPEN = "too many half-open IKE SAs"
     RATE = "an answer too many to unauthenticated messages"
     CLOSED = "for an IKE SA that is being closed"

@@ -6,6 +6,7 @@ case that the peer did not get it; both go out again octet for octet.
 
 from enum import Enum, auto
 
+from espudp.crypto.digest import sha1
 from espudp.ike.config import Timers
 from espudp.wire.buffer import Buffer
 
@@ -88,18 +89,18 @@ class IncomingRequests:
     def __init__(self, first_id: int = 0) -> None:
         self.expected_id = first_id
         self.response = b""
-        self._request = b""
+        self._request = b""  # its hash: the peer may make it 64 KB long
 
     def classify(self, message_id: int, datagram: Buffer) -> Arrival:
         """NEW has yet to be verified. REPEATED is octet for octet the last request, so it has been."""
         if message_id == self.expected_id and message_id <= MAX_MESSAGE_ID:
             return Arrival.NEW
-        if self._request and message_id == self.expected_id - 1 and datagram == self._request:
+        if self._request and message_id == self.expected_id - 1 and sha1(bytes(datagram)) == self._request:
             return Arrival.REPEATED
         return Arrival.OUTSIDE
 
     def answer(self, request: Buffer, response: bytes) -> None:
         """The request was verified and answered: from here on its repetitions get the same octets."""
-        self._request = bytes(request)
+        self._request = sha1(bytes(request))
         self.response = response
         self.expected_id += 1

@@ -7,11 +7,12 @@ from typing import Self
 
 from espudp.errors import ConfigError
 from espudp.wire.ikev2.constants import IdType
+from espudp.wire.ikev2.payloads import MAX_IDENTITY_OCTETS
 
 _TYPE_NAMES: dict[int, str] = {IdType.DER_ASN1_DN: "dn", IdType.DER_ASN1_GN: "gn"}
 
 # An identity fits in one IKE_AUTH message with room to spare (CVE-2013-2052: bound every conversion).
-MAX_OCTETS = 1024
+MAX_OCTETS = MAX_IDENTITY_OCTETS
 
 _KEY_ID_PREFIX = "keyid:"
 _PRINTABLE = re.compile(r"[\x21-\x7e]+")

@@ -18,8 +18,9 @@ REMEMBERED_MAX = 10_000
 class AddressPool:
     """Leases addresses of some networks to connections.
 
-    A peer gets, in this order: the address it asks for, where that is free; the one it had; one that nobody
-    ever had; the one that has been free for longest. The first usable address of each network is our own.
+    A peer gets, in this order: the address it asks for, where that is free and was nobody else's; the one it
+    had; one that nobody ever had; the one that has been free for longest. The first usable address of each
+    network is our own.
     """
 
     def __init__(self, networks: Iterable[Network]) -> None:
@@ -77,7 +78,10 @@ class AddressPool:
     def _pick(self, identity: Identity, version: int, requested: str) -> Address | None:
         wanted = ip_address(requested) if requested else None
         for address in (wanted, self._remembered.get((identity, version))):
-            if address is not None and address.version == version and self._is_free(address):
+            if address is None or address.version != version or not self._is_free(address):
+                continue
+            # Whoever has left a moment ago comes back to its own, not to somebody who asks for it by number.
+            if self._former.get(address, identity) == identity:
                 return address
         for r in self._ranges:
             if r.network.version == version and (address := r.next_unused(self._taken)) is not None:

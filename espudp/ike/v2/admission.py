@@ -2,6 +2,7 @@
 
 from collections import Counter
 from enum import Enum, auto
+from ipaddress import ip_address
 
 from espudp.crypto.digest import sha1
 from espudp.crypto.random import Rng
@@ -14,6 +15,9 @@ from espudp.wire.address import UdpAddress
 REFUSALS_PER_SECOND = 5.0
 REFUSALS_AT_ONCE = 50.0
 
+_IPV4_OCTETS = 4
+_IPV6_NETWORK_OCTETS = 8
+
 
 class RateLimit:
     """A token bucket: `burst` at once, and `per_second` in the long run (RFC 7296 section 2.21.4)."""
@@ -24,10 +28,15 @@ class RateLimit:
         self._tokens = burst
         self._filled_at = 0.0
 
-    def allow(self, now: float) -> bool:
+    def is_spent(self, now: float) -> bool:
+        """Whether `allow` would say no."""
         self._tokens = min(self._burst, self._tokens + max(0.0, now - self._filled_at) * self._per_second)
         self._filled_at = now
-        if self._tokens < 1.0:
+        return self._tokens < 1.0
+
+    def allow(self, now: float) -> bool:
+        """Whether it may happen now, which then counts."""
+        if self.is_spent(now):
             return False
         self._tokens -= 1.0
         return True
@@ -51,8 +60,8 @@ class Admission:
     def __init__(self, rng: Rng, limits: Limits) -> None:
         self.cookies = CookieJar(rng)
         self._limits = limits
-        self._half_open: dict[bytes, str] = {}  # our SPI -> IP address of the peer
-        self._per_address: Counter[str] = Counter()
+        self._half_open: dict[bytes, bytes] = {}  # our SPI -> where the peer is
+        self._per_site: Counter[bytes] = Counter()
         self._spis: dict[bytes, bytes] = {}  # request -> our SPI
         self._requests: dict[bytes, bytes] = {}  # our SPI -> request
 
@@ -65,7 +74,7 @@ class Admission:
         """Whether one more from this address may come in."""
         if len(self._half_open) >= self._limits.half_open_max:
             return Verdict.REFUSE
-        if self._per_address[ip] >= self._limits.half_open_per_address:
+        if self._per_site[_site(ip)] >= self._limits.half_open_per_address:
             return Verdict.REFUSE
         if len(self._half_open) >= self._limits.cookie_threshold:
             return Verdict.ASK_FOR_COOKIE
@@ -80,16 +89,16 @@ class Admission:
         request = _digest(data, source)
         self._spis[request] = spi
         self._requests[spi] = request
-        self._half_open[spi] = source.ip
-        self._per_address[source.ip] += 1
+        self._half_open[spi] = site = _site(source.ip)
+        self._per_site[site] += 1
 
     def authenticated(self, spi: bytes) -> None:
         """The IKE SA is half-open no more."""
-        ip = self._half_open.pop(spi, None)
-        if ip is not None:
-            self._per_address[ip] -= 1
-            if not self._per_address[ip]:
-                del self._per_address[ip]
+        site = self._half_open.pop(spi, None)
+        if site is not None:
+            self._per_site[site] -= 1
+            if not self._per_site[site]:
+                del self._per_site[site]
 
     def forget(self, spi: bytes) -> None:
         """The IKE SA is over; nothing happens if it never was ours to admit."""
@@ -97,6 +106,14 @@ class Admission:
         request = self._requests.pop(spi, None)
         if request is not None:
             del self._spis[request]
+
+
+def _site(ip: str) -> bytes:
+    """An IPv4 address, or the network of an IPv6 one: whoever has that has all its addresses (RFC 4291
+    2.5.4).
+    """
+    packed = ip_address(ip).packed
+    return packed if len(packed) == _IPV4_OCTETS else packed[:_IPV6_NETWORK_OCTETS]
 
 
 def _digest(data: bytes, source: UdpAddress) -> bytes:

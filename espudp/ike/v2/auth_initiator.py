@@ -10,7 +10,7 @@ from espudp.errors import AuthenticationFailed, CryptoError, PeerError
 from espudp.ike.config import ConnectionConfig
 from espudp.ike.events import AddressAssigned, ConnectionUp, Fault, NatStatus
 from espudp.ike.identity import Identity
-from espudp.ike.narrowing import resolve
+from espudp.ike.narrowing import narrow, resolve
 from espudp.ike.offers import describe_offer
 from espudp.ike.proposals import offer_esp
 from espudp.ike.rules import RESPONSES, Shape, breach, critical, error_of
@@ -195,14 +195,12 @@ class AuthSent:
         if wrong is not None:
             raise PeerError(wrong, notify=NotifyType.INVALID_SYNTAX)
         identity = self._verified(message)
-        addresses, dns = configuration.read_reply(message.get(Configuration))
-        if not self._config.request_addresses:
-            addresses = ()
+        addresses, dns = configuration.read_reply(message.get(Configuration), self._config.request_addresses)
         connection = Connection(
             self._hub,
             self.number,
             self._config,
-            Peer(identity, self._initial.nat),
+            Peer(identity, self._initial.nat, self._path.remote.ip),
             self._path,
             now,
             addresses,
@@ -210,7 +208,7 @@ class AuthSent:
         self._hub.dialling.pop(self.number, None)
         connection.current = established = Established(connection, self._sa, now)
         try:
-            new = self._first_child(message)
+            new = self._first_child(message, addresses)
         except PeerError as refusal:
             # RFC 7296 section 2.21.2: the IKE SA stands even without; but a tunnel it is not, so we delete
             # it.
@@ -220,16 +218,22 @@ class AuthSent:
         connection.install(new)
         return established.advance(now)
 
-    def _first_child(self, message: Message) -> NewChild:
-        """Raises PeerError."""
+    def _first_child(self, message: Message, addresses: tuple[str, ...]) -> NewChild:
+        """Raises PeerError. We asked for whatever address there is: what we take is what is for ours."""
         error = error_of(message)
         if error is not None:
             raise PeerError(name_of_notify(error.type), notify=error.type)
         nonces = Nonces(self._initial.nonce_i, self._initial.nonce_r)
         try:
-            return self._offer.accept(message, self._sa, nonces, pfs=False)
+            new = self._offer.accept(message, self._sa, nonces, pfs=False)
         except CryptoError as error:
             raise PeerError(str(error), notify=NotifyType.NO_PROPOSAL_CHOSEN) from error
+        ours = resolve(self._config.child.local, addresses or (self._path.local.ip,))
+        local = narrow(new.child.local, ours)
+        if local is None:
+            raise PeerError("none of it is for our address", notify=NotifyType.TS_UNACCEPTABLE)
+        new.child.local = local
+        return new
 
     def _announce(self, connection: Connection, dns: tuple[str, ...]) -> None:
         self._hub.emit(

@@ -5,6 +5,8 @@ AwaitAuth --IKE_AUTH, and the peer knows its PSK--> Established
     +--anything else--> Refused, which only repeats its answer, and not for long
 """
 
+from dataclasses import replace
+
 from espudp.errors import AuthenticationFailed, CryptoError, EspudpError, PeerError
 from espudp.ike.config import DYNAMIC, ListenerConfig
 from espudp.ike.events import ConnectionUp, Fault, PeerAddressAssigned, PeerRefused
@@ -39,12 +41,14 @@ class AwaitAuth:
     """A half-open IKE SA: the peer has keys, and an address that works, and has proved nothing."""
 
     def __init__(
-        self, hub: Hub, config: ListenerConfig, sa: IkeSa, initial: Initial, deadline: float
+        self, hub: Hub, config: ListenerConfig, sa: IkeSa, initial: Initial, outer: str, deadline: float
     ) -> None:
+        """`outer` is the IP address where the peer got our answer to its IKE_SA_INIT."""
         self._hub = hub
         self._config = config
         self._sa = sa
         self.initial = initial
+        self._outer = outer
         self.deadline = deadline
 
     @property
@@ -122,7 +126,7 @@ class AwaitAuth:
         if message.notify(NotifyType.INITIAL_CONTACT) is not None:
             self._forget_former(identity)
         connection = Connection(
-            hub, number, self._config, Peer(identity, self.initial.nat), received.path, now
+            hub, number, self._config, Peer(identity, self.initial.nat, self._outer), received.path, now
         )
         connection.current = established = Established(connection, self._sa, now)
         hub.emit(
@@ -179,7 +183,7 @@ class AwaitAuth:
         hub, peer = self._hub, connection.peer
         if asked is not None and hub.pool is not None and configuration.wants_address(asked):
             addresses = configuration.assign(asked, hub.pool, peer.identity, connection.number)
-            connection.peer = Peer(peer.identity, peer.nat, addresses)
+            connection.peer = replace(peer, addresses=addresses)
             hub.emit(PeerAddressAssigned(connection.number, addresses))
         elif hub.pool is not None and set(self._config.child.remote) == {DYNAMIC}:
             # RFC 7296 section 2.19

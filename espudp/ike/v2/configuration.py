@@ -1,5 +1,6 @@
 """The configuration payload (RFC 7296 sections 2.19, 3.15): virtual addresses and DNS servers."""
 
+from collections import Counter
 from collections.abc import Sequence
 from ipaddress import IPv6Address, ip_address
 
@@ -25,10 +26,8 @@ def request(addresses: Sequence[str]) -> Configuration:
     attributes: list[tuple[int, bytes]] = []
     versions = []
     for wanted in addresses:
-        if wanted in ("any4", "any6"):
-            version, value = int(wanted[-1]), b""
-        else:
-            version, value = ip_address(wanted).version, _encode(wanted)
+        version = _version(wanted)
+        value = b"" if wanted in ("any4", "any6") else _encode(wanted)
         attributes.append((_ADDRESS[version], value))
         versions.append(version)
     attributes += [(_DNS[version], b"") for version in dict.fromkeys(versions)]
@@ -71,13 +70,27 @@ def reply(asked: Configuration, addresses: Sequence[str], dns: Sequence[str]) ->
     return Configuration(CfgType.REPLY, tuple(attributes))
 
 
-def read_reply(given: Configuration | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Our addresses and DNS servers, as the peer says; nothing if it says nothing that can be used."""
+def read_reply(given: Configuration | None, asked: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Our addresses and DNS servers, as the peer says; nothing if it says nothing that can be used.
+
+    `asked` is what `request` got: of each IP version no more addresses are taken than were asked for.
+    """
     if given is None or given.cfg_type != CfgType.REPLY:
         return (), ()
     addresses = [_decode(v) for kind in _ADDRESS.values() for v in given.values(kind) if v]
     servers = [_decode(v) for kind in _DNS.values() for v in given.values(kind) if v]
-    return tuple(dict.fromkeys(filter(_usable, addresses))), tuple(dict.fromkeys(servers))[:_MAX_DNS]
+    room = Counter(_version(address) for address in asked)
+    taken: list[str] = []
+    for address in dict.fromkeys(filter(_usable, addresses)):
+        version = _version(address)
+        if room[version]:
+            room[version] -= 1
+            taken.append(address)
+    return tuple(taken), tuple(dict.fromkeys(servers))[:_MAX_DNS]
+
+
+def _version(address: str) -> int:
+    return int(address[-1]) if address in ("any4", "any6") else ip_address(address).version
 
 
 def _usable(address: str) -> bool:

@@ -1,5 +1,6 @@
 """What lasts as long as a connection, while IKE SAs come and go beneath it: who, where, the child SAs."""
 
+from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -49,6 +50,8 @@ class Peer:
 
     identity: Identity
     nat: NatStatus
+    outer: str
+    """The IP address that it has shown to be its own: it has authenticated with what we sent there."""
     addresses: tuple[str, ...] = ()
     """Its virtual addresses, given by us."""
 
@@ -76,6 +79,7 @@ class Connection:
         self._unknown: list[Child] = []
         self.current: Established | None = None
         self.sas: set[bytes] = set()
+        self._answered: deque[bytes] = deque()
         self.established_at = now
         self.last_inbound = now
         hub.enroll(self)
@@ -98,8 +102,10 @@ class Connection:
     def heard(self, path: Path, now: float) -> None:
         """A new authentic message arrived: the peer lives, and this is where (RFC 7296 section 2.23)."""
         self.last_inbound = max(self.last_inbound, now)
-        # Who dialled from behind a NAT knows where its peer is; following would let an attacker lead it away.
-        if path != self.path and not (self.dialled and self.peer.nat.local):
+        # Only who is behind a NAT turns up elsewhere, and who dialled from behind one knows where its peer
+        # is. To follow nevertheless would let whoever can hold a message back lead us away.
+        follows = self.peer.nat.remote and not (self.dialled and self.peer.nat.local)
+        if path != self.path and follows:
             self.path = path
             self.hub.emit(PathChanged(self.number, path))
 
@@ -109,7 +115,7 @@ class Connection:
         """What the peer may ask for: DYNAMIC is a virtual address, or the outer one where there is none."""
         config = self.policy.child
         local = resolve(config.local, self.addresses or (self.path.local.ip,))
-        remote = resolve(config.remote, self.peer.addresses or (self.path.remote.ip,))
+        remote = resolve(config.remote, self.peer.addresses or (self.peer.outer,))
         return Allowed(config, local, remote)
 
     def has_room(self, *, rekey: bool) -> bool:
@@ -121,6 +127,14 @@ class Connection:
     def has_room_for_ike(self) -> bool:
         """Whether the peer may make one more IKE SA; those that it has replaced it should delete."""
         return len(self.sas) < MAX_IKE_SAS
+
+    def keep_answer(self, spi: bytes) -> None:
+        """This IKE SA is over, and is kept for a while to repeat its last answer; but not every one for ever
+        so many rekeys.
+        """
+        self._answered.append(spi)
+        if len(self._answered) > MAX_IKE_SAS:
+            self.hub.discard(self._answered.popleft())
 
     def peer_is_up_to_date(self) -> None:
         """The peer makes a new request, so it has our answer to the last one (RFC 7296 section 2.3)."""

@@ -42,8 +42,9 @@ class Answered:
         self.deadline: float | None = deadline
 
     @classmethod
-    def for_a_while(cls, sa: IkeSa, now: float) -> Self:
+    def for_a_while(cls, connection: Connection, sa: IkeSa, now: float) -> Self:
         """For as long as the peer goes on asking."""
+        connection.keep_answer(sa.local_spi)
         return cls(sa, now + patience(sa.timers))
 
     @property
@@ -83,7 +84,7 @@ class Superseded:
         if not over:
             return self
         self._end(now)
-        return Answered.for_a_while(self._sa, now)
+        return Answered.for_a_while(self._connection, self._sa, now)
 
     def handle_timer(self, now: float) -> State | None:
         if self.deadline is None or now < self.deadline:
@@ -134,7 +135,7 @@ class Deleting:
         if not over:
             return self
         self._end()
-        self._connection.hub.put(Answered.for_a_while(self._sa, now))
+        self._connection.hub.put(Answered.for_a_while(self._connection, self._sa, now))
         return None
 
     def handle_timer(self, now: float) -> State | None:

@@ -38,6 +38,9 @@ REFUSED_SECONDS = 60.0
 # Message IDs are rekeyed away long before they run out (RFC 7296 section 2.2).
 _LAST_ID = MAX_MESSAGE_ID - 1_000
 
+# What waits for its time is swept out when there is so much more of it than there are child SAs.
+_SWEEP_ABOVE = 32
+
 _NEVER = float("inf")
 
 
@@ -110,7 +113,7 @@ class Established:
         return self._answered_last(now) if answer.following is None else answer.following
 
     def _answered_last(self, now: float) -> State | None:
-        self.connection.hub.put(Answered.for_a_while(self.sa, now))
+        self.connection.hub.put(Answered.for_a_while(self.connection, self.sa, now))
         return None
 
     def _answer(self, received: Received, now: float) -> Answer:
@@ -240,6 +243,13 @@ class Established:
     def delete_if_overdue(self, child: Child, now: float) -> None:
         """The peer is to delete this child SA; if it has not, long after it must have heard, we do."""
         self.enqueue_later(DeleteChildren((child,)), now + 2 * patience(self.sa.timers))
+        if len(self.later) > 2 * len(self.connection.children) + _SWEEP_ABOVE:
+            # Most peers delete it at once; one that rekeys on and on must not leave a trail.
+            self.later = [entry for entry in self.later if not self._is_moot(entry[2])]
+            heapq.heapify(self.later)
+
+    def _is_moot(self, task: Task) -> bool:
+        return isinstance(task, DeleteChildren) and not task.of(self.connection)
 
     def postpone(self, task: Task, now: float) -> State | None:
         """TEMPORARY_FAILURE (RFC 7296 section 2.25): not at once, and not for ever."""

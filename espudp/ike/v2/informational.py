@@ -83,8 +83,12 @@ class DeleteChildren:
     def __init__(self, children: Iterable[Child]) -> None:
         self._children = list(children)
 
+    def of(self, connection: Connection) -> list[Child]:
+        """Those that still exist."""
+        return [c for c in self._children if c.spi_in in connection.children]
+
     def request(self, ike: "Established", now: float) -> Sequence[Payload] | None:
-        here = [c for c in self._children if c.spi_in in ike.connection.children]
+        here = self.of(ike.connection)
         unknown = [c for c in here if now < c.unknown_until]
         if unknown:
             ike.wait_for_peer(DeleteChildren(unknown), now)

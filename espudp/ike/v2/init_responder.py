@@ -29,6 +29,10 @@ from espudp.wire.ikev2.header import Header
 from espudp.wire.ikev2.message import Message, emit_message, parse_message
 from espudp.wire.ikev2.payloads import KeyExchange, Nonce, Notify, Payload, SecurityAssociation
 
+# Our bound: several times what peers send that propose everything there is, in octets. A half-open IKE SA
+# keeps its request, and every request is parsed before anything is known of who sent it.
+MAX_REQUEST_OCTETS = 8192
+
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
@@ -49,6 +53,9 @@ class Doorkeeper:
 
     def receive(self, datagram: Datagram, now: float) -> None:
         """`datagram` is a request with message ID 0 and no responder SPI. Bounded work, whatever it holds."""
+        if len(datagram.data) > MAX_REQUEST_OCTETS:
+            self._hub.drop(Drop.TOO_LONG)
+            return
         if self._repeated(datagram):
             return
         try:
@@ -86,8 +93,9 @@ class Doorkeeper:
         if verdict is Verdict.REFUSE:
             self._hub.drop(Drop.HALF_OPEN)
             return False
-        if verdict is Verdict.ADMIT:
+        if verdict is Verdict.ADMIT and not self._refusals.is_spent(now):
             return True
+        # Also where requests keep coming to nothing: each may have cost a key pair, and left no trace.
         cookie = message.notify(NotifyType.COOKIE)
         nonce, spi_i = asked.nonce.data, datagram.header.spi_i
         if cookie is not None and admission.cookies.check(cookie.data, nonce, source, spi_i, now):
@@ -100,10 +108,9 @@ class Doorkeeper:
         proposals = self._config.ike_proposals
         choice = select_ike(asked.sa.proposals, proposals, ke_group=asked.ke.group)
         if choice is None:
-            detail = describe_mismatch(asked.sa.proposals, offer_ike(proposals))
-            self._refuse(
-                datagram, NotifyType.NO_PROPOSAL_CHOSEN, b"", now, ("no common IKE proposal", detail)
-            )
+            if self._refuse(datagram, NotifyType.NO_PROPOSAL_CHOSEN, b"", now):
+                detail = describe_mismatch(asked.sa.proposals, offer_ike(proposals))
+                self._hub.tell_refusal(PeerRefused(datagram.path, "no common IKE proposal", detail), now)
             return
         group = choice.suite.dh
         if group.transform_id != asked.ke.group:
@@ -114,6 +121,7 @@ class Doorkeeper:
         except (PeerError, CryptoError):
             # Not answered: INVALID_SYNTAX is for those who have proved who they are (RFC 7296 section
             # 3.10.1).
+            self._refusals.allow(now)
             self._hub.drop(Drop.BAD_KEY_EXCHANGE)
 
     def _open(
@@ -146,7 +154,8 @@ class Doorkeeper:
             initial=True,
         )
         initial = Initial(datagram.data, response, asked.nonce.data, nonce_r, keys, nat or NatStatus())
-        hub.put(AwaitAuth(hub, self._config, sa, initial, now + self._config.timers.half_open_timeout))
+        deadline = now + self._config.timers.half_open_timeout
+        hub.put(AwaitAuth(hub, self._config, sa, initial, path.remote.ip, deadline))
         hub.admission.enter(spi_r, datagram.data, path.remote)
 
     def _nat(self, message: Message, datagram: Datagram) -> NatStatus | None:
@@ -155,16 +164,13 @@ class Doorkeeper:
         destinations = [n.data for n in notifies if n.type == NotifyType.NAT_DETECTION_DESTINATION_IP]
         return detect(datagram.header.spi_i, NO_SPI, datagram.path, sources, destinations)
 
-    def _refuse(
-        self, datagram: Datagram, notify: int, data: bytes, now: float, told: tuple[str, str] | None = None
-    ) -> None:
-        """Leaves nothing behind: the answer has no SPI of ours (CVE-2023-30570)."""
+    def _refuse(self, datagram: Datagram, notify: int, data: bytes, now: float) -> bool:
+        """Leaves nothing behind: the answer has no SPI of ours (CVE-2023-30570). False: no answer."""
         if not self._refusals.allow(now):
             self._hub.drop(Drop.RATE)
-            return
-        if told is not None:
-            self._hub.tell_refusal(PeerRefused(datagram.path, *told), now)
+            return False
         self._reply(datagram, NO_SPI, [Notify.of(notify, data)])
+        return True
 
     def _reply(self, datagram: Datagram, spi_r: bytes, payloads: list[Payload]) -> bytes:
         header = Header(

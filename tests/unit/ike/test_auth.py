@@ -276,9 +276,12 @@ def test_addresses_that_nobody_can_have_are_not_taken() -> None:
         (99, b"what?"),
     )
     reply = Configuration(CfgType.REPLY, tuple((int(kind), value) for kind, value in given))
-    assert configuration.read_reply(reply) == (("10.99.0.2", "fd00::1"), ("10.1.0.53", "fd00::35"))
-    assert configuration.read_reply(replace(reply, cfg_type=CfgType.SET)) == ((), ())
-    assert configuration.read_reply(None) == ((), ())
+    both = ("any6", "10.99.0.7")
+    assert configuration.read_reply(reply, both) == (("10.99.0.2", "fd00::1"), ("10.1.0.53", "fd00::35"))
+    assert configuration.read_reply(reply, ("any4",))[0] == ("10.99.0.2",)
+    assert configuration.read_reply(reply, ())[0] == ()
+    assert configuration.read_reply(replace(reply, cfg_type=CfgType.SET), both) == ((), ())
+    assert configuration.read_reply(None, both) == ((), ())
 
 
 def test_what_is_asked_for() -> None:

@@ -146,7 +146,7 @@ def test_force_encap_makes_the_peer_believe_in_a_nat() -> None:
 
 
 def test_the_peer_is_followed_to_another_mapping() -> None:
-    pair = Pair().connect()
+    pair = Pair(client_config(force_encap=True)).connect()
     pair.server.forget()
     pair.client.endpoint.check_alive(1, pair.now)
     ((data, path),) = pair.take(pair.client)

@@ -50,14 +50,25 @@ def test_addresses_that_nobody_gets(not_for_peers: str) -> None:
     assert _pool("10.99.0.0/24").assign(_ANNA, 1, requested=not_for_peers) == "10.99.0.2"
 
 
-def test_an_address_taken_over_is_not_its_former_owners_any_more() -> None:
+def test_an_address_that_somebody_has_left_is_not_to_be_had_by_its_number() -> None:
     pool = _pool("10.99.0.0/24")
     pool.assign(_ANNA, 1)
     pool.release(1)
-    assert pool.assign(_BERT, 2, requested="10.99.0.2") == "10.99.0.2"
-    pool.release(2)
-    assert pool.assign(_ANNA, 3) == "10.99.0.3"
-    assert pool.assign(_BERT, 4) == "10.99.0.2"
+    assert pool.assign(_BERT, 2, requested="10.99.0.2") == "10.99.0.3"
+    assert pool.assign(_ANNA, 3, requested="10.99.0.2") == "10.99.0.2"
+
+
+def test_an_address_taken_over_is_not_its_former_owners_any_more() -> None:
+    pool = _pool("10.99.0.0/29")
+    pool.assign(_ANNA, 1)
+    for number in range(2, 6):
+        pool.assign(_CARL, number)
+    pool.release(1)
+    assert pool.assign(_BERT, 6) == "10.99.0.2"
+    pool.release(6)
+    assert pool.assign(_CARL, 7, requested="10.99.0.2") == "10.99.0.2"
+    pool.release(7)
+    assert pool.assign(_ANNA, 8, requested="10.99.0.2") == "10.99.0.2"
 
 
 def test_a_full_pool_gives_what_has_been_free_for_longest() -> None:

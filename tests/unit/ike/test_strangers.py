@@ -2,21 +2,34 @@
 answers.
 """
 
+from random import Random
+
 import pytest
 
 from espudp.ike.config import Limits
 from espudp.ike.drop import Drop
-from espudp.ike.events import (
-    PeerRefused,
-)
+from espudp.ike.events import ConnectionUp, PeerRefused
 from espudp.ike.proposals import IkeProposal
+from espudp.ike.v2.admission import Admission, Verdict
+from espudp.ike.v2.init_responder import MAX_REQUEST_OCTETS
+from espudp.wire.address import UdpAddress
 from espudp.wire.ikev2.constants import NotifyType
 from espudp.wire.ikev2.message import parse_message
-from espudp.wire.ikev2.payloads import KeyExchange, Nonce, Notify, Payload, SecurityAssociation, Unknown
+from espudp.wire.ikev2.payloads import (
+    KeyExchange,
+    Nonce,
+    Notify,
+    Payload,
+    SecurityAssociation,
+    Unknown,
+    VendorId,
+)
 from tests.unit.ike.pair import (
+    Datagram,
     Pair,
     client_config,
     headers,
+    notified,
     rewritten,
     server_config,
 )
@@ -159,11 +172,71 @@ def test_unknown_payloads_in_the_first_message() -> None:
 
 def test_refusals_are_counted_out() -> None:
     pair = Pair(server=server_config(ike=(IkeProposal.parse("aes256-sha256-modp2048"),)))
-    answers = 0
+    answers = []
     for number in range(200):
         pair.dial(source=10_000 + number)
         pair.move(pair.client)
-        answers += len(pair.take(pair.server))
-    assert answers <= 50
-    assert len(pair.server.told(PeerRefused)) <= 50
-    assert pair.server.endpoint.drops[Drop.RATE] == 200 - answers
+        answers += pair.take(pair.server)
+    assert [notified(a) for a in answers] == [[NotifyType.NO_PROPOSAL_CHOSEN]] * 50 + [
+        [NotifyType.COOKIE]
+    ] * 150
+    assert len(pair.server.told(PeerRefused)) == 50
+    # RFC 7296 section 2.21.4: nor are those who have shown where they are all told.
+    pair.give(pair.client, answers[-1])
+    pair.move(pair.client)
+    assert pair.take(pair.server) == []
+    assert pair.server.endpoint.drops[Drop.RATE] == 1
+
+
+def test_values_that_no_honest_peer_sends_end_in_cookies() -> None:
+    """Each costs a key pair and leaves no trace; so before long their senders show that they are there."""
+    pair = Pair()
+    replies: list[Datagram] = []
+    for number in range(60):
+        pair.dial(source=10_000 + number)
+        (request,) = pair.take(pair.client)
+        payloads = parse_message(request[0]).payloads
+        bad = [KeyExchange(p.group, bytes(32)) if isinstance(p, KeyExchange) else p for p in payloads]
+        pair.give(pair.server, rewritten(request, *bad))
+        replies += pair.take(pair.server)
+    assert pair.server.endpoint.drops[Drop.BAD_KEY_EXCHANGE] == 50
+    assert [notified(reply) for reply in replies] == [[NotifyType.COOKIE]] * 10
+    # An honest peer takes one more round trip, and when it is over there is none.
+    pair.dial(source=1500)
+    pair.flush()
+    assert len(pair.server.told(ConnectionUp)) == 1
+    pair.now += 60.0
+    pair.dial(source=1501)
+    pair.move(pair.client)
+    assert [notified(a) for a in pair.take(pair.server)] != [[NotifyType.COOKIE]]
+
+
+def test_a_request_longer_than_any_peer_needs() -> None:
+    """It would be parsed before anything is known of its sender, and kept until it is."""
+    pair = Pair()
+    pair.dial()
+    (request,) = pair.take(pair.client)
+    payloads = parse_message(request[0]).payloads
+    room = MAX_REQUEST_OCTETS - len(request[0]) - 4
+    pair.give(pair.server, rewritten(request, *payloads, VendorId(bytes(room + 1))))
+    assert pair.take(pair.server) == []
+    assert pair.server.endpoint.drops == {Drop.TOO_LONG: 1}
+    pair.give(pair.server, rewritten(request, *payloads, VendorId(bytes(room))))
+    assert pair.server.state_names == ["AwaitAuth"]
+
+
+def test_a_stranger_with_a_whole_network_counts_as_one() -> None:
+    """Of an IPv6 network, everybody has all 2**64 addresses, and gets cookies at each."""
+    admission = Admission(Random(1).randbytes, Limits(half_open_per_address=3, cookie_threshold=1000))
+    for number in range(3):
+        source = UdpAddress(f"2001:db8::{number + 1:x}", 500)
+        assert admission.verdict(source.ip) is Verdict.ADMIT
+        admission.enter(bytes([number]), b"request", source)
+    assert admission.verdict("2001:db8::ffff:1") is Verdict.REFUSE
+    assert admission.verdict("2001:db8:0:1::1") is Verdict.ADMIT
+    assert admission.verdict("192.0.2.1") is Verdict.ADMIT
+    for number in range(3):
+        admission.forget(bytes([number]))
+    assert admission.verdict("2001:db8::1") is Verdict.ADMIT
+    assert not admission._per_site
+    assert not admission._spis
