@@ -47,6 +47,7 @@ Retry = Annotated[bool, typer.Option(help="Reconnect when it is lost.", rich_hel
 
 @reported
 def connect(
+    context: typer.Context,
     host: Host = None,
     psk_file: options.PskFile = None,
     psk: Psk = None,
@@ -83,10 +84,7 @@ def connect(
     here = OnThisHost(bind, dev, mtu, mark, control_name)
     report = reporter(verbose=verbose, quiet=quiet)
     if manual is not None:
-        given: dict[str, object] = {"HOST": host, "--psk": psk, "--psk-file": psk_file, "--id": local_id}
-        given |= {"--subnet": subnet, "--local-subnet": local_subnet, "--port": port}
-        given |= {"--ike-proposal": ike_proposal, "--esp-proposal": esp_proposal}
-        raise typer.Exit(run_file(manual, given, here, report, forward=False))
+        raise typer.Exit(run_file(context, manual, here, report))
     asked = _Asked(
         host=host,
         psk=_Key(psk, psk_file),
@@ -209,8 +207,8 @@ class _Asked:
         local_id, remote_id = self.identities
         child = self.reach.child(self.algorithms, self.keeping)
         return ConnectionConfig(
-            local_identity=Identity.parse(local_id) if local_id else options.default_identity(),
-            remote_identity=Identity.parse(remote_id) if remote_id else None,
+            local_identity=Identity.parse(local_id) if local_id is not None else options.default_identity(),
+            remote_identity=Identity.parse(remote_id) if remote_id is not None else None,
             psk=self.psk.read(),
             child=child,
             ike_proposals=self.algorithms.ike_proposals(),

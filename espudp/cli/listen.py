@@ -27,6 +27,7 @@ POOL = "10.99.0.0/24"
 
 @reported
 def listen(
+    context: typer.Context,
     port: Annotated[int, typer.Option(metavar="PORT", help="UDP port of ESP and IKE.")] = NATT_PORT,
     ike_port: Annotated[int, typer.Option(metavar="PORT", help="UDP port of plain IKE; 0: none.")] = IKE_PORT,
     pool: Annotated[
@@ -66,9 +67,7 @@ def listen(
     here = OnThisHost(bind, dev, mtu, mark, control_name)
     report = reporter(verbose=verbose, quiet=quiet)
     if manual is not None:
-        given = {"--pool": pool, "--subnet": subnet, "--psk-file": psk_file, "--local-id": local_id}
-        given |= {"--ike-proposal": ike_proposal, "--esp-proposal": esp_proposal, "--dns": dns}
-        raise typer.Exit(run_file(manual, given, here, report, forward=forward))
+        raise typer.Exit(run_file(context, manual, here, report, forward=forward))
     asked = _Asked(
         ports=(port, ike_port),
         reach=_Reach(pool, subnet, peer_subnet, dns),
@@ -103,7 +102,9 @@ class _Reach:
                     remedy="name the networks behind the peers with --peer-subnet",
                 )
             return ()
-        return parsing.networks(texts, "--pool")
+        pools = parsing.networks(texts, "--pool")
+        parsing.check_pools(pools, "--pool")
+        return pools
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +142,7 @@ class _Asked:
         behind_peers = parsing.selectors(self.reach.peer_subnet or (), "--peer-subnet")
         local = (*parsing.selectors(map(str, pools), "--pool"), *behind_us)
         return ListenerConfig(
-            local_identity=Identity.parse(self.local_id or address),
+            local_identity=Identity.parse(address if self.local_id is None else self.local_id),
             psks=((None, psk),),
             child=self.algorithms.child(local, (DYNAMIC, *behind_peers), self.keeping.lifetime()),
             ike_proposals=self.algorithms.ike_proposals(),
@@ -156,7 +157,8 @@ class _Asked:
         port, ike_port = self.ports
         words = [address]
         if port != NATT_PORT or ike_port != IKE_PORT:
-            words += ["--port", str(port)] + (["--ike-port", str(ike_port)] if ike_port else [])
+            words += ["--port", str(port)]
+            words += ["--ike-port", str(ike_port)] if ike_port not in (0, port) else []
         if self.local_id is not None:
             words += ["--remote-id", self.local_id]
         for name, proposals in (

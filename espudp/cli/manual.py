@@ -1,18 +1,24 @@
 """`--manual FILE` of connect and listen: the same for both, since such a tunnel has no initiator."""
 
-from collections.abc import Mapping
 from pathlib import Path
+
+import typer
 
 from espudp.cli import parsing
 from espudp.cli.options import OnThisHost
 from espudp.host.options import Reporter
 
+# What has a meaning beside a key file; everything else is said in it, or is IKE's.
+_BESIDE = {"manual", "bind", "dev", "mtu", "mark", "control_name", "verbose", "quiet", "forward"}
+
 
 def run_file(
-    file: Path, given: Mapping[str, object], here: OnThisHost, report: Reporter, *, forward: bool
+    context: typer.Context, file: Path, here: OnThisHost, report: Reporter, *, forward: bool = False
 ) -> int:
-    """Run until it ends; the exit code. `given`: options that only IKE has a use for. Raises ConfigError."""
-    parsing.refuse_together("--manual", given, "the key file says all of that, and there is no IKE")
+    """Run until it ends; the exit code. Raises ConfigError."""
+    parsing.refuse_together(
+        "--manual", _idle_options(context), "the key file says all of that, and there is no IKE"
+    )
     from espudp.errors import ConfigError
     from espudp.host import keyfiles
     from espudp.host.options import ManualOptions
@@ -26,3 +32,15 @@ def run_file(
     return run_manual(
         ManualOptions(config=parse_manual(text), forward=forward, **here.host_options()), report
     )
+
+
+def _idle_options(context: typer.Context) -> dict[str, object]:
+    """What was typed and would have no effect."""
+    idle: dict[str, object] = {}
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE" and name not in _BESIDE:
+            typed = parameter.opts[0]
+            idle[typed if typed.startswith("-") else typed.upper()] = context.params[name]
+    return idle

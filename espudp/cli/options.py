@@ -210,7 +210,7 @@ class OnThisHost:
             "device": self.dev,
             "mtu": self.mtu,
             "mark": self._mark(),
-            "name": self.control_name,
+            "name": parsing.control_name(self.control_name, "--control-name") if self.control_name else None,
         }
 
     def bind_address(self) -> str | None:

@@ -1,5 +1,6 @@
 """What users type, turned into values. Everything raises ConfigError, which says what would be right."""
 
+import itertools
 import re
 from collections.abc import Callable, Iterable, Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
@@ -21,6 +22,23 @@ _OCTETS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 def networks(texts: Iterable[str], option: str) -> tuple[Network, ...]:
     """Networks in CIDR notation; host bits are dropped."""
     return tuple(_network(text, option) for text in texts)
+
+
+def check_pools(pools: tuple[Network, ...], option: str) -> None:
+    """Raises ConfigError for pools that overlap or that no host can have addresses of."""
+    for pool in pools:
+        base = pool.network_address
+        if base.is_multicast or base.is_loopback or base.is_link_local or base.is_unspecified:
+            raise ConfigError(
+                f"{option}: {pool} has addresses that no host can take",
+                field=option,
+                remedy="choose a private network, such as 10.99.0.0/24 or fd00:99::/64",
+            )
+    for one, other in itertools.combinations(pools, 2):
+        if one.version == other.version and one.overlaps(other):
+            raise ConfigError(
+                f"{option}: {one} and {other} overlap", field=option, remedy="leave one of the two out"
+            )
 
 
 def selectors(texts: Iterable[str], option: str) -> tuple[TrafficSelector, ...]:
@@ -78,6 +96,17 @@ def _number(text: str, option: str, units: dict[str, int], sample: str) -> float
     if match is None or match[2] not in units or not float(match[1]):
         raise ConfigError(f"{option}: '{text}' cannot be read", field=option, remedy=f"write {sample}")
     return float(match[1]) * units[match[2]]
+
+
+def control_name(text: str, option: str) -> str:
+    """What a running process is called, and with it its control socket."""
+    if not re.fullmatch(r"\w[\w.-]{0,63}", text, re.ASCII):
+        raise ConfigError(
+            f"{option}: '{text}' cannot name a process",
+            field=option,
+            remedy="write up to 64 letters, digits, dots, - and _, such as esp0",
+        )
+    return text
 
 
 def each(texts: Iterable[str], parse: Callable[[str], T], default: tuple[T, ...]) -> tuple[T, ...]:

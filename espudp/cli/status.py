@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from espudp.cli import parsing
 from espudp.cli.errors import reported
 
 
@@ -20,6 +21,8 @@ def status(
     """Show what the running espudp processes do: peers, NAT, SAs, counters, lifetimes, drops. Keys never."""
     from espudp.host.control import request
 
+    if name is not None:
+        parsing.control_name(name, "NAME")
     processes = request(name, "status")
     if as_json:
         typer.echo(json.dumps({"processes": processes}, indent=2))

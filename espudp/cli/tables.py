@@ -29,7 +29,10 @@ def process_view(process: Json) -> RenderableType:
     known = {connection["connection"]: connection for connection in tunnel["connections"]}
     parts: list[RenderableType] = [_headline(process)]
     for number in sorted({*known, *sas}):
-        parts.append(Padding(_peer(number, known.get(number), tunnel["mtus"].get(str(number))), (1, 0, 0, 2)))
+        inner = f"inner MTU {mtu}" if (mtu := tunnel["mtus"].get(str(number))) else ""
+        connection = known.get(number)
+        peer = _manual(number, sas[number], inner) if connection is None else _peer(number, connection, inner)
+        parts.append(Padding(peer, (1, 0, 0, 2)))
         parts += [Padding(view, (0, 0, 0, 4)) for view in _pairs(sas[number])]
     if not known and not sas:
         parts.append(Text("  no peer", style="dim"))
@@ -56,11 +59,14 @@ def _headline(process: Json) -> Text:
     )
 
 
-def _peer(number: int, connection: Json | None, mtu: int | None) -> RenderableType:
-    """Of manual keys there is no connection in IKE's sense."""
-    inner = f"inner MTU {mtu}" if mtu else ""
-    if connection is None:
-        return Text.assemble((f"#{-number} manual keys", "bold"), f"  {inner}")
+def _manual(number: int, sas: list[Json], inner: str) -> Text:
+    """Of manual keys there is no connection in IKE's sense; the SAs know where the peer is."""
+    local, _, remote = sas[0]["path"].partition(ARROW)
+    where = "peer not heard of yet" if remote.endswith(":0") else f"{remote}  at {local}"
+    return Text.assemble((f"#{-number} manual keys", "bold"), f"  {where}  {inner}")
+
+
+def _peer(number: int, connection: Json, inner: str) -> RenderableType:
     phase = connection["phase"]
     remote = (connection["path"] or "").rpartition(ARROW)[2]
     head = Text.assemble(

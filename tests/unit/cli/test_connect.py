@@ -161,6 +161,8 @@ def test_our_identity_is_stable_and_hides_the_machine_id(program: Program) -> No
         (["h", "--psk", PSK, "--bind", "eth0"], "--bind: 'eth0' is not an IP address"),
         (["h", "--manual", "f.toml"], "HOST contradicts --manual"),
         (["--manual", "f.toml", "--psk", PSK, "--subnet", "::/0"], "--psk and --subnet contradict --manual"),
+        (["--manual", "f.toml", "--vip", "none", "--no-retry"], "--vip and --retry contradict --manual"),
+        (["h", "--psk", PSK, "--id", ""], "an identity has 1 to"),
         (["--manual", "f.toml"], "The key file f.toml does not exist"),
         (["h", "--nonsense"], "No such option"),
         (["h", "--mtu", "20"], "Invalid value for '--mtu'"),

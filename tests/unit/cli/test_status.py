@@ -142,10 +142,24 @@ def test_manual_keys_and_an_expired_sa() -> None:
         sa |= {"connection": -1, "state": "expired", "hard_seconds_left": None, "lifetime": unlimited}
         sa |= {"soft_seconds_left": -1.0}
     text = shown(process)
-    assert "#1 manual keys" in text
+    assert "#1 manual keys  203.0.113.2:4500  at 192.168.77.2:4500" in text
     assert "expired" in text
     assert "due" in text
     assert "never" in text
+
+
+def test_a_manual_peer_that_is_to_be_learnt() -> None:
+    process = copy.deepcopy(PROCESS)
+    process["tunnel"]["connections"] = []
+    for sa in process["tunnel"]["sas"]:
+        sa["path"] = "0.0.0.0:4500 -> 0.0.0.0:0"
+    assert "manual keys  peer not heard of yet" in shown(process)
+
+
+def test_a_name_is_no_path(program: Program) -> None:
+    outcome = program("status", "../esp0")
+    assert outcome.code == 2
+    assert "cannot name a process" in outcome.err
 
 
 def test_no_peer() -> None:
