@@ -50,7 +50,6 @@ MAX_PORT = 0xFFFF
 MIN_SPI = 0x100
 MAX_SPI = 0xFFFFFFFF
 
-
 # The inner network of a pair of files when the user names none.
 DEFAULT_NETWORK = "10.98.0.0/30"
 
@@ -92,6 +91,8 @@ def parse_manual(text: str) -> ManualConfig:
     """Read one end's file. Raises ConfigError, which names the field and never shows a key."""
     try:
         document = tomllib.loads(text)
+    except RecursionError:
+        raise ConfigError("the key file is nested too deeply", field="manual", remedy=NEW_PAIR) from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"the key file is not TOML: {error}", field="manual", remedy=NEW_PAIR) from None
     table = _Table("", document)
