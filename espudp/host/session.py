@@ -28,6 +28,7 @@ from espudp.ike.events import (
     ConnectionDown,
     ConnectionUp,
     Diagnostic,
+    IkeRekeyed,
     PathChanged,
 )
 from espudp.tunnel import Event, ManualUp, MtuChanged, Tunnel
@@ -205,6 +206,10 @@ class Session(ABC):
                 self._route(event.connection, event.child)
             case ChildInstalled():
                 self._route(event.connection, event)
+                if event.replaces is not None:
+                    self.tell(f"New ESP keys, {event.suite.name}.", Severity.DETAIL, event=event)
+            case IkeRekeyed():
+                self.tell(f"New IKE keys, {event.suite_name}.", Severity.DETAIL, event=event)
             case ChildRemoved():
                 self.routing.remove((event.connection, event.spi_in))
             case ConnectionDown():

@@ -119,6 +119,8 @@ def test_rekeys_of_both_kinds_lose_no_packet(network: Network) -> None:
                 assert not before & {sa["spi"] for sa in status["sas"] if sa["state"] == "active"}
             else:
                 assert status["connections"][0]["spi_i"] != ike_before
+        peer.wait_for("detail: New ESP keys, aes256gcm16-esn")
+        peer.wait_for("detail: New IKE keys, aes256gcm16-prfsha384-curve25519")
     assert client.ask("check-alive") == {"connections": [1]}
 
 
