@@ -15,6 +15,7 @@ from ipaddress import ip_address
 
 from espudp.crypto.random import Rng
 from espudp.crypto.suites import EspSuite
+from espudp.errors import EspudpError
 from espudp.esp import datapath
 from espudp.esp.datapath import DataPath
 from espudp.esp.sa import ChildKeys, Lifetime
@@ -34,6 +35,9 @@ KEEPALIVE_SECONDS = 20.0
 
 # What a path carries until the host says otherwise: Ethernet's.
 DEFAULT_PATH_MTU = 1500
+
+# So many paths are remembered before those are forgotten that lead to no peer any more.
+PATH_MTUS_MAX = 1 << 15
 
 # RFC 791, RFC 8200, RFC 768.
 IPV4_HEADER_OCTETS = 20
@@ -208,6 +212,10 @@ class Tunnel:
 
     def set_path_mtu(self, remote_ip: str, mtu: int) -> None:
         """The path to `remote_ip` carries IP packets of `mtu` octets, as the host learnt."""
+        if len(self._path_mtu) >= PATH_MTUS_MAX:
+            # Peers move as they like, and each address that they were at has been asked about.
+            used = {state.path.remote.ip for state in self._connections.values()}
+            self._path_mtu = {ip: known for ip, known in self._path_mtu.items() if ip in used}
         self._path_mtu[remote_ip] = mtu
         for number, state in self._connections.items():
             if state.path.remote.ip == remote_ip:
@@ -388,7 +396,12 @@ class Tunnel:
             inner_mtu=state.mtu,
             replaces=event.replaces,
         )
-        self._esp.install(child, now, standby=event.standby)
+        try:
+            self._esp.install(child, now, standby=event.standby)
+        except EspudpError as error:
+            # No room for it, or keys that cannot be: the peer must not send what we cannot open.
+            self._note(event.connection, f"the child SA {event.spi_in:08x} is deleted again: {error}")
+            self._ike.delete_child(event.connection, event.spi_in, now)
 
     def _on_esp(self, event: datapath.Event, now: float) -> None:
         match event:
