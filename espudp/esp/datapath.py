@@ -32,6 +32,9 @@ __all__ = [
 REPLY_BURST = 64
 REPLIES_PER_SECOND = 100.0
 
+# Our choice: silence on the known path after which a peer without a replay window may turn up elsewhere.
+RESTART_SILENCE_SECONDS = 3.0
+
 # IP and TCP without options (RFC 9293 section 3.7.1)
 _IPV4_TCP_OCTETS = 40
 _IPV6_TCP_OCTETS = 60
@@ -258,11 +261,10 @@ class DataPath:
         if child.state is State.STANDBY:
             # RFC 7296 section 2.8: the peer uses the new SA, so it has it.
             self._children.activate(child)
-        # Only a newer packet than all before: one that was held back says where the peer used to be. What
-        # comes in on an SA that has been replaced was held back.
-        fresh = advanced and child.state is not State.LINGERING
-        if fresh and peer.follow and path != peer.path:
-            peer.path = path
+        if path == peer.path:
+            peer.path_heard = now
+        elif peer.follow and _is_fresh(child, now, advanced=advanced):
+            peer.path, peer.path_heard = path, now
             self._events.moved(peer.connection, path)
         if child.inbound.usage.worn:
             self._children.wear(child, now)
@@ -307,6 +309,18 @@ class DataPath:
     def _drop(self, sa: InboundSa | OutboundSa, reason: Drop, count: int = 1) -> None:
         self.drops[reason] += count
         sa.drops[reason] += count
+
+
+def _is_fresh(child: Child, now: float, *, advanced: bool) -> bool:
+    """Whether what came in says where the peer is, and not where it used to be.
+
+    `advanced`: it is newer than all before. What comes in on an SA that has been replaced was held back.
+    """
+    if child.state is State.LINGERING:
+        return False
+    # Without a window (manual keys) a peer may have started anew, at number 1, and is silent where it was.
+    restarted = not child.inbound.window.size and now - child.peer.path_heard >= RESTART_SILENCE_SECONDS
+    return advanced or restarted
 
 
 def _append(trains: list[Train], path: Path, datagrams: list[bytes]) -> None:

@@ -346,3 +346,16 @@ def test_without_a_window_replays_pass_and_nobody_moves_back() -> None:
     assert events(right) == []
     assert inbound_shot(right).spi == RIGHT_SPI
     assert LEFT_SPI != RIGHT_SPI
+
+
+def test_without_a_window_a_peer_that_started_anew_is_found_where_it_is() -> None:
+    left, right = both(replay_window=0)
+    right.open(datagrams(left.seal([udp()] * 9, 0.0)), TO_LEFT, 0.0)
+    anew, _ = both(replay_window=0)
+    events(right)
+    for second in (1.0, 2.0):
+        assert len(right.open(datagrams(anew.seal([udp()], second)), ELSEWHERE, second)) == 1
+        assert events(right) == []
+    assert len(right.open(datagrams(anew.seal([udp()], 3.0)), ELSEWHERE, 3.0)) == 1
+    assert events(right) == [PeerMoved(1, ELSEWHERE)]
+    assert inbound_shot(right).path == ELSEWHERE
