@@ -50,9 +50,6 @@ MAX_PORT = 0xFFFF
 MIN_SPI = 0x100
 MAX_SPI = 0xFFFFFFFF
 
-# The inner network of a pair of files when the user names none.
-DEFAULT_NETWORK = "10.98.0.0/30"
-
 NEW_PAIR = "Write a matching pair of files with `espudp keygen --manual`."
 
 
