@@ -155,6 +155,11 @@ class Established:
         wrong = received.nonsense or ("unknown" if shape is None else breach(message, RESPONSES[shape]))
         if wrong is None and critical(message) is not None:
             wrong = "critical payloads in a response"
+        farewell = fatal_error(message)
+        if wrong is None and farewell is not None:
+            # RFC 7296 section 2.21.3: the peer has forgotten the IKE SA with this answer.
+            task.abandon()
+            return self._lost(farewell)
         if wrong is not None:
             task.abandon()
             return self.close(

@@ -114,7 +114,7 @@ class DeleteUnknown:
     """Deletes, at the peer, a child SA that never came into being here."""
 
     exchange: ClassVar[ExchangeType] = ExchangeType.INFORMATIONAL
-    busy: ClassVar[bool] = False
+    busy: ClassVar[bool] = True
 
     def __init__(self, spi_in: int) -> None:
         self._spi_in = spi_in

@@ -16,6 +16,8 @@ from espudp.ike.events import (
 )
 from espudp.ike.lifetimes import LifetimeConfig
 from espudp.ike.v2.ending import CLOSE_SECONDS
+from espudp.ike.v2.hub import Datagram
+from espudp.ike.v2.informational import DeleteUnknown
 from espudp.wire.ikev2.constants import CfgType, ExchangeType, NotifyType, ProtocolId
 from espudp.wire.ikev2.header import Header
 from espudp.wire.ikev2.message import emit_message, parse_message
@@ -42,6 +44,7 @@ from tests.unit.ike.pair import (
     client_child,
     client_config,
     headers,
+    mirrored,
     server_config,
 )
 
@@ -282,6 +285,29 @@ def test_a_response_that_makes_no_sense_ends_the_ike_sa() -> None:
     assert pair.client.told(ConnectionDown)[0].fault is Fault.PROTOCOL
 
 
+@pytest.mark.parametrize("rekeying", ["child", "ike"])
+def test_a_peer_that_cannot_read_us_has_forgotten_the_ike_sa(rekeying: str) -> None:
+    """RFC 7296 section 2.21.3: INVALID_SYNTAX as an answer is fatal on both sides, and no Delete follows."""
+    pair = Pair().connect()
+    client, peer = pair.client, pair.server.ike.sa
+    if rekeying == "child":
+        client.endpoint.rekey_child(1, client.children[0].spi_in, pair.now)
+    else:
+        client.endpoint.rekey_ike(1, pair.now)
+    ((data, path),) = pair.take(client)
+    request = peer.accept(
+        Datagram(data, Header.parse(data), mirrored(path)), frozenset({ExchangeType.CREATE_CHILD_SA})
+    )
+    assert request is not None
+    peer.respond(request, [Notify.of(NotifyType.INVALID_SYNTAX)])
+    pair.move(pair.server)
+    (down,) = client.told(ConnectionDown)
+    assert (down.fault, down.retry) == (Fault.PROTOCOL, True)
+    assert not client.states
+    assert not client.children
+    assert not pair.take(client)
+
+
 def test_the_configuration_of_a_running_ike_sa_is_nobody_elses_business() -> None:
     pair = Pair().connect()
     assert _answer(pair, pair.client, [Configuration(CfgType.REQUEST, ((7, b""),))]) == []
@@ -374,6 +400,23 @@ def test_a_delete_of_nothing() -> None:
     pair = Pair().connect()
     assert _answer(pair, pair.client, [Delete(ProtocolId.ESP, (b"\xde\xad\xbe\xef",))]) == []
     assert _answer(pair, pair.client, [Delete(ProtocolId.ESP)]) == []
+    pair.agree()
+
+
+def test_the_ike_sa_is_not_rekeyed_while_a_child_sa_is_deleted_that_only_the_peer_has() -> None:
+    """RFC 7296 section 2.25.2. With the IKE SA the Delete would get lost, and the peer keep the child SA."""
+    pair = Pair().connect()
+    pair.client.ike.run(DeleteUnknown(0xC0FFEE01), pair.now)
+    delete = pair.take(pair.client)
+    pair.server.endpoint.rekey_ike(1, pair.now)
+    pair.move(pair.server)
+    pair.move(pair.client)
+    for datagram in delete:
+        pair.give(pair.server, datagram)
+    pair.flush()
+    assert not pair.client.told(IkeRekeyed)
+    pair.wait(20.0)
+    assert len(pair.client.told(IkeRekeyed)) == 1
     pair.agree()
 
 
