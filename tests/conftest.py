@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-IN_CI = os.environ.get("CI", "").lower() not in ("", "0", "false", "no")
+from tests.shared_vectors import IN_CI
 
 
 def _root() -> str:
