@@ -126,9 +126,7 @@ class ConnectSession(Session):
         path, float_path = self._paths_to(remote_ip, way)
         self.tell(f"Connecting to {self._options.host} ({path.remote}).", Severity.DETAIL)
         self.paths.ask(remote_ip)
-        self.driver.command(
-            lambda tunnel, now: tunnel.connect(self._options.config, path, float_path, now)
-        )
+        self.driver.command(lambda tunnel, now: tunnel.connect(self._options.config, path, float_path, now))
 
     async def _find_peer(self) -> tuple[str, Outlook]:
         """The peer's address to try this time, and the way there. Raises HostError."""
@@ -184,5 +182,3 @@ class ConnectSession(Session):
             UdpAddress(remote_ip, self._options.ike_port),
         )
         return plain, natt
-
-
