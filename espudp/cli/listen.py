@@ -43,7 +43,6 @@ def listen(
     manual: options.Manual = None,
     ike_proposal: options.IkeProposals = None,
     esp_proposal: options.EspProposals = None,
-    force_encap: options.ForceEncap = False,
     forward: Annotated[bool, typer.Option(help="Switch IP forwarding on.")] = True,
     ike_lifetime: options.IkeLifetime = options.IKE_LIFETIME,
     child_lifetime: options.ChildLifetime = options.CHILD_LIFETIME,
@@ -75,7 +74,6 @@ def listen(
         local_id=local_id,
         algorithms=Algorithms(ike_proposal, esp_proposal, replay_window),
         keeping=Keeping(ike_lifetime, child_lifetime, child_bytes, child_packets, dpd),
-        force_encap=force_encap,
         forward=forward,
         here=here,
     )
@@ -117,7 +115,6 @@ class _Asked:
     local_id: str | None
     algorithms: Algorithms
     keeping: Keeping
-    force_encap: bool
     forward: bool
     here: OnThisHost
 
@@ -148,7 +145,6 @@ class _Asked:
             ike_proposals=self.algorithms.ike_proposals(),
             pool=pools,
             dns=tuple(parsing.address(text, "--dns") for text in self.reach.dns or ()),
-            force_encap=self.force_encap,
             timers=self.keeping.timers(),
         )
 

@@ -140,9 +140,6 @@ class ListenerConfig:
     dns: tuple[str, ...] = ()
     """Addresses of DNS servers, told to peers that ask."""
 
-    force_encap: bool = False
-    """Make peers believe in a NAT, for those that encapsulate in UDP only then."""
-
     limits: Limits = Limits()
     timers: Timers = Timers()
 

@@ -19,6 +19,11 @@ class NatStatus:
     local: bool = False
     remote: bool = False
 
+    @property
+    def found(self) -> bool:
+        """Whether there is any NAT between the two."""
+        return self.local or self.remote
+
     def __str__(self) -> str:
         if self.local and self.remote:
             return "both sides"
@@ -60,3 +65,8 @@ def detect(
         local=not any(equal(seen_destination, data) for data in destinations),
         remote=not any(equal(seen_source, data) for data in sources),
     )
+
+
+def only_claimed(spi_i: bytes, spi_r: bytes, sources: Iterable[bytes]) -> bool:
+    """Whether a peer of our own kind has sent one of these hashes with `force_encap`."""
+    return natd_hash(spi_i, spi_r, _NOWHERE) in sources

@@ -62,7 +62,6 @@ class Terms:
             child=self._child(self.local or (*self.pool, SUBNET), self.remote or (DYNAMIC,)),
             pool=tuple(ip_network(pool) for pool in self.pool),
             dns=("10.1.0.53",),
-            force_encap=self.force_encap,
             limits=self.limits,
             timers=self.timers,
         )

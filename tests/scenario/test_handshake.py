@@ -75,8 +75,8 @@ def test_a_nat_that_somebody_only_claims() -> None:
     lab = Lab(terms=Terms(force_encap=True))
     client = lab.client()
     lab.connect(client)
-    assert client.told(ConnectionUp)[0].nat.remote
-    assert lab.server.told(ConnectionUp)[0].nat.remote
+    assert client.told(ConnectionUp)[0].nat == NatStatus()
+    assert lab.server.told(ConnectionUp)[0].nat == NatStatus(remote=True)
     assert all(flow.tally.perfect for flow in lab.exchange(client))
 
 

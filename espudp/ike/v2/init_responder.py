@@ -139,7 +139,8 @@ class Doorkeeper:
         ]
         nat = self._nat(message, datagram)
         if nat is not None:
-            source, destination = natd_data(header.spi_i, spi_r, path, force_encap=self._config.force_encap)
+            # We have no ESP but that in UDP, and a peer that sees no NAT may send the other kind.
+            source, destination = natd_data(header.spi_i, spi_r, path, force_encap=not nat.found)
             payloads.append(Notify.of(NotifyType.NAT_DETECTION_SOURCE_IP, source))
             payloads.append(Notify.of(NotifyType.NAT_DETECTION_DESTINATION_IP, destination))
         response = self._reply(datagram, spi_r, payloads)

@@ -5,15 +5,17 @@ InitSent --IKE_SA_INIT response--> AuthSent --IKE_AUTH response--> Established
    +--+ COOKIE, INVALID_KE_PAYLOAD: the same request again, with what was asked for
 """
 
+from dataclasses import replace
+
 from espudp.crypto.dh import KeyPair, generate
 from espudp.crypto.ikekeys import IkeKeys, derive_ike_keys
 from espudp.crypto.suites import Dh
 from espudp.errors import CryptoError, PeerError, WireError
 from espudp.ike.config import ConnectionConfig
 from espudp.ike.drop import Drop
-from espudp.ike.events import Fault, NatStatus
+from espudp.ike.events import Diagnostic, Fault, NatStatus
 from espudp.ike.exchange import Retransmission
-from espudp.ike.natd import detect, natd_data
+from espudp.ike.natd import detect, natd_data, only_claimed
 from espudp.ike.offers import describe_offer
 from espudp.ike.proposals import IkeChoice, offer_ike, verify_ike
 from espudp.ike.rules import RESPONSES, Shape, breach, critical, error_of
@@ -230,8 +232,19 @@ class InitSent:
         notifies = message.notifies()
         sources = [n.data for n in notifies if n.type == NotifyType.NAT_DETECTION_SOURCE_IP]
         destinations = [n.data for n in notifies if n.type == NotifyType.NAT_DETECTION_DESTINATION_IP]
-        found = detect(self.local_spi, message.header.spi_r, self._path, sources, destinations)
-        return found or NatStatus()
+        spi_r = message.header.spi_r
+        found = detect(self.local_spi, spi_r, self._path, sources, destinations) or NatStatus()
+        if only_claimed(self.local_spi, spi_r, sources):
+            return replace(found, remote=False)
+        if not found.found and not self._config.force_encap:
+            self._hub.emit(
+                Diagnostic(
+                    self.number,
+                    "no NAT: if nothing comes back through the tunnel, the peer sends ESP without UDP, and"
+                    " --force-encap helps",
+                )
+            )
+        return found
 
     # The end
 

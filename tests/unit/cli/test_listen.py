@@ -52,7 +52,7 @@ def test_every_option(program: Program, psk_file: str) -> None:
             "--dns",
             "fd00:9::53",
         ),
-        *("--psk-file", psk_file, "--local-id", "@gw.example.org", "--no-forward", "--force-encap"),
+        *("--psk-file", psk_file, "--local-id", "@gw.example.org", "--no-forward"),
         *("--ike-proposal", "aes256-sha256-modp2048", "--esp-proposal", "aes128-sha256"),
         *("--child-lifetime", "10m", "--dpd", "5s", "--dev", "vpn0", "--control-name", "gateway"),
     )
@@ -65,7 +65,6 @@ def test_every_option(program: Program, psk_file: str) -> None:
     assert [str(s) for s in config.child.local] == ["10.9.0.0/24", "fd00:9::/64", "10.1.0.0/16"]
     assert [str(s) for s in config.child.remote] == ["dynamic", "10.2.0.0/16"]
     assert config.dns == ("10.1.0.53", "fd00:9::53")
-    assert config.force_encap
     assert config.child.lifetime.soft_seconds == 600
     assert config.timers.dpd_interval == 5
 

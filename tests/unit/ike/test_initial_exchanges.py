@@ -10,12 +10,14 @@ from espudp.ike.events import (
     ChildInstalled,
     ConnectionDown,
     ConnectionUp,
+    Diagnostic,
     Fault,
     NatStatus,
     PathChanged,
     PeerAddressAssigned,
     PeerRefused,
 )
+from espudp.ike.natd import natd_data, natd_hash
 from espudp.ike.proposals import EspProposal, IkeProposal
 from espudp.ike.v2.auth_responder import AwaitAuth
 from espudp.ike.v2.initiator import MAX_COOKIES, InitSent
@@ -143,6 +145,47 @@ def test_force_encap_makes_the_peer_believe_in_a_nat() -> None:
     pair.flush()
     assert pair.server.told(ConnectionUp)[0].nat.remote
     assert not pair.client.told(ConnectionUp)[0].nat.local
+
+
+def test_a_listener_claims_a_nat_where_there_is_none() -> None:
+    """Most peers send ESP without UDP where they see no NAT; one of our own sees through it."""
+    pair = Pair()
+    pair.dial()
+    pair.move(pair.client)
+    ((data, path),) = pair.take(pair.server)
+    sources = [n.data for n in parse_message(data).notifies() if n.type == NotifyType.NAT_DETECTION_SOURCE_IP]
+    header = Header.parse(data)
+    assert natd_hash(header.spi_i, header.spi_r, path.local) not in sources
+    pair.give(pair.client, (data, path))
+    pair.flush()
+    assert [side.told(ConnectionUp)[0].nat for side in (pair.client, pair.server)] == [NatStatus()] * 2
+    assert not pair.client.told(Diagnostic)
+
+
+def test_a_listener_that_sees_a_nat_does_not_claim_another() -> None:
+    pair = Pair(client_config(force_encap=True))
+    pair.dial()
+    pair.move(pair.client)
+    ((data, path),) = pair.take(pair.server)
+    header = Header.parse(data)
+    assert natd_hash(header.spi_i, header.spi_r, path.local) in [
+        n.data for n in parse_message(data).notifies()
+    ]
+
+
+@pytest.mark.parametrize("force_encap", [False, True])
+def test_a_hint_where_the_peer_may_send_esp_without_udp(force_encap: bool) -> None:
+    pair = Pair(client_config(force_encap=force_encap))
+    pair.dial()
+    pair.move(pair.client)
+    ((data, path),) = pair.take(pair.server)
+    header, payloads = Header.parse(data), parse_message(data).payloads
+    honest = natd_data(header.spi_i, header.spi_r, path)
+    kept = [p for p in payloads if not isinstance(p, Notify)]
+    kinds = (NotifyType.NAT_DETECTION_SOURCE_IP, NotifyType.NAT_DETECTION_DESTINATION_IP)
+    notifies = [Notify.of(kind, hash_) for kind, hash_ in zip(kinds, honest, strict=True)]
+    pair.give(pair.client, rewritten((data, path), *kept, *notifies))
+    assert ["--force-encap" in d.text for d in pair.client.told(Diagnostic)] == [True] * (not force_encap)
 
 
 def test_the_peer_is_followed_to_another_mapping() -> None:
