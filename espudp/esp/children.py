@@ -7,7 +7,7 @@ from espudp.esp.sa import Child, ChildKeys, Peer, State
 from espudp.esp.sad import Sad, is_spi
 from espudp.esp.snapshot import SaSnapshot, snapshot
 from espudp.esp.spd import Spd
-from espudp.esp.timers import Timers
+from espudp.timing import Timers
 from espudp.wire.address import Path
 
 
@@ -130,7 +130,7 @@ class Children:
         return self._timers.poll()
 
     def handle_timer(self, now: float) -> None:
-        for child in self._timers.due(now):
+        for child in self._timers.take_due(now):
             if child.state is State.LINGERING:
                 self._forget(child)
             else:

@@ -13,11 +13,11 @@ from espudp.esp.children import Children
 from espudp.esp.drops import Drop
 from espudp.esp.events import Event, EventQueue, HardExpired, PeerMoved, SoftExpired, UnknownSpi
 from espudp.esp.padding import NEXT_HEADER_IPV4, NEXT_HEADER_IPV6, NEXT_HEADER_NONE, payload_octets
-from espudp.esp.rate import TokenBucket
 from espudp.esp.sa import Child, ChildKeys, InboundSa, OutboundSa, State
 from espudp.esp.sad import is_spi
 from espudp.esp.selectors import Verdict
 from espudp.esp.snapshot import SaSnapshot
+from espudp.timing import TokenBucket
 from espudp.wire import ip
 from espudp.wire.address import Path
 from espudp.wire.buffer import Buffer

@@ -3,7 +3,7 @@
 from collections import deque
 from dataclasses import dataclass
 
-from espudp.esp.rate import TokenBucket
+from espudp.timing import TokenBucket
 from espudp.wire.address import Path
 
 # Unknown SPIs are anyone's to send: so many are told at once, and so many per second after that.

@@ -22,7 +22,7 @@ from espudp.ike.drop import Drop
 from espudp.ike.events import Event, Fault
 from espudp.ike.keylog import KeyLog
 from espudp.ike.snapshot import ConnectionSnapshot, snapshot_of
-from espudp.ike.v2.admission import REFUSALS_AT_ONCE, REFUSALS_PER_SECOND, RateLimit
+from espudp.ike.v2.admission import REFUSALS_AT_ONCE, REFUSALS_PER_SECOND
 from espudp.ike.v2.auth_initiator import AuthSent
 from espudp.ike.v2.child_exchange import CreateChild
 from espudp.ike.v2.connection import Farewell
@@ -31,6 +31,7 @@ from espudp.ike.v2.hub import NO_SPI, Datagram, Hub, State
 from espudp.ike.v2.informational import CheckAlive
 from espudp.ike.v2.init_responder import Doorkeeper
 from espudp.ike.v2.initiator import InitSent
+from espudp.timing import TokenBucket
 from espudp.wire.address import Path
 from espudp.wire.buffer import Buffer
 from espudp.wire.ikev2.constants import MAJOR_VERSION, ExchangeType, NotifyType
@@ -53,7 +54,7 @@ class Endpoint:
         """Raises ConfigError for a pool without room."""
         self._hub = Hub(rng, listener, key_log)
         self._doorkeeper = None if listener is None else Doorkeeper(self._hub, listener)
-        self._answers_to_strangers = RateLimit(REFUSALS_PER_SECOND, REFUSALS_AT_ONCE)
+        self._answers_to_strangers = TokenBucket(REFUSALS_AT_ONCE, REFUSALS_PER_SECOND)
 
     # Commands. One for a connection or a child SA that is gone does nothing: it may have ended a moment ago.
 
@@ -177,7 +178,7 @@ class Endpoint:
             self._answer_stranger(datagram, notify, now)
 
     def _answer_stranger(self, datagram: Datagram, notify: Notify, now: float) -> None:
-        if not self._answers_to_strangers.allow(now):
+        if not self._answers_to_strangers.take(now):
             self._hub.drop(Drop.RATE)
             return
         # RFC 7296 section 1.5: SPIs, message ID and exchange type as in the request, the other I flag.
@@ -218,7 +219,7 @@ class Endpoint:
 
     def poll_timer(self) -> float | None:
         """When `handle_timer` is due next; calls before that do nothing. None: never."""
-        return self._hub.timers.first()
+        return self._hub.timers.poll()
 
     def handle_timer(self, now: float) -> None:
         """Retransmissions, lifetimes, dead peer detection, half-open IKE SAs: whatever is due."""

@@ -88,7 +88,7 @@ def test_a_flood_of_requests_leaves_room_for_an_honest_peer() -> None:
     hub = tunnel._ike._hub
     limits = terms.limits
     assert len(hub.states) == hub.admission.half_open == limits.cookie_threshold
-    assert len(hub.timers._armed) == limits.cookie_threshold
+    assert len(hub.timers._live) == limits.cookie_threshold
     assert sent < received / 2
     assert tunnel.next_event() is None
     stranger.die()

@@ -13,33 +13,10 @@ from espudp.wire.address import UdpAddress
 # Our choice: how often strangers are told that we refuse them, and we that it happened (RFC 7296 section
 # 2.21.4).
 REFUSALS_PER_SECOND = 5.0
-REFUSALS_AT_ONCE = 50.0
+REFUSALS_AT_ONCE = 50
 
 _IPV4_OCTETS = 4
 _IPV6_NETWORK_OCTETS = 8
-
-
-class RateLimit:
-    """A token bucket: `burst` at once, and `per_second` in the long run (RFC 7296 section 2.21.4)."""
-
-    def __init__(self, per_second: float, burst: float) -> None:
-        self._per_second = per_second
-        self._burst = burst
-        self._tokens = burst
-        self._filled_at = 0.0
-
-    def is_spent(self, now: float) -> bool:
-        """Whether `allow` would say no."""
-        self._tokens = min(self._burst, self._tokens + max(0.0, now - self._filled_at) * self._per_second)
-        self._filled_at = now
-        return self._tokens < 1.0
-
-    def allow(self, now: float) -> bool:
-        """Whether it may happen now, which then counts."""
-        if self.is_spent(now):
-            return False
-        self._tokens -= 1.0
-        return True
 
 
 class Verdict(Enum):

@@ -3,7 +3,6 @@
 Nothing in here knows the protocol.
 """
 
-import heapq
 from collections import Counter, deque
 from dataclasses import dataclass
 from itertools import count
@@ -17,7 +16,8 @@ from espudp.ike.events import ConnectionDown, Event, PeerRefused
 from espudp.ike.identity import Identity
 from espudp.ike.keylog import KeyLog, KeyLogEntry
 from espudp.ike.pool import AddressPool
-from espudp.ike.v2.admission import REFUSALS_AT_ONCE, REFUSALS_PER_SECOND, Admission, RateLimit
+from espudp.ike.v2.admission import REFUSALS_AT_ONCE, REFUSALS_PER_SECOND, Admission
+from espudp.timing import Timers, TokenBucket
 from espudp.wire.address import Path
 from espudp.wire.ikev2.header import SPI_OCTETS, Header
 
@@ -58,41 +58,6 @@ class State(Protocol):
     def deadline(self) -> float | None: ...
 
 
-class TimerHeap:
-    """The earliest of many deadlines. Changing one costs O(log n); stale entries are skipped later."""
-
-    def __init__(self) -> None:
-        self._heap: list[tuple[float, bytes]] = []
-        self._armed: dict[bytes, float] = {}
-
-    def arm(self, key: bytes, deadline: float | None) -> None:
-        if deadline == self._armed.get(key):
-            return
-        if deadline is None:
-            self._armed.pop(key, None)
-            return
-        self._armed[key] = deadline
-        heapq.heappush(self._heap, (deadline, key))
-        if len(self._heap) > 2 * len(self._armed) + 64:
-            self._heap = [(at, k) for k, at in self._armed.items()]
-            heapq.heapify(self._heap)
-
-    def first(self) -> float | None:
-        """The next deadline."""
-        while self._heap and self._armed.get(self._heap[0][1]) != self._heap[0][0]:
-            heapq.heappop(self._heap)
-        return self._heap[0][0] if self._heap else None
-
-    def take_due(self, now: float) -> list[bytes]:
-        """The keys whose time has come, each once, disarmed."""
-        due = []
-        while (first := self.first()) is not None and first <= now:
-            _, key = heapq.heappop(self._heap)
-            del self._armed[key]
-            due.append(key)
-        return due
-
-
 class Hub:
     """Shared by all states of one endpoint."""
 
@@ -109,10 +74,10 @@ class Hub:
         """Connections by the identity of their peer."""
         self.dialling: dict[int, bytes] = {}
         """Connections that we are calling, by their number: our SPI."""
-        self.timers = TimerHeap()
+        self.timers = Timers[bytes]()
         self.admission = Admission(rng, listener.limits if listener is not None else Limits())
         self._key_log = key_log
-        self._refusals = RateLimit(REFUSALS_PER_SECOND, REFUSALS_AT_ONCE)
+        self._refusals = TokenBucket(REFUSALS_AT_ONCE, REFUSALS_PER_SECOND)
         self._numbers = count(1)
         self._child_spis: set[int] = set()
 
@@ -126,7 +91,7 @@ class Hub:
 
     def tell_refusal(self, refusal: PeerRefused, now: float) -> None:
         """Strangers cause these, so they are counted out."""
-        if self._refusals.allow(now):
+        if self._refusals.take(now):
             self.emit(refusal)
 
     def drop(self, reason: Drop) -> None:
@@ -206,10 +171,10 @@ class Hub:
     def discard(self, spi: bytes) -> None:
         """Ends whatever `spi` leads to; nothing happens if that is nothing."""
         if self.states.pop(spi, None) is not None:
-            self.timers.arm(spi, None)
+            self.timers.discard(spi)
             self.admission.forget(spi)
 
     def reschedule(self, state: State) -> None:
         """To be called after anything that may have changed a deadline from outside of the state."""
         if self.states.get(state.local_spi) is state:
-            self.timers.arm(state.local_spi, state.deadline)
+            self.timers.set(state.local_spi, state.deadline)

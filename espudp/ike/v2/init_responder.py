@@ -18,12 +18,13 @@ from espudp.ike.natd import detect, natd_data
 from espudp.ike.offers import describe_mismatch
 from espudp.ike.proposals import IkeChoice, offer_ike, select_ike
 from espudp.ike.rules import REQUESTS, Shape, breach, critical
-from espudp.ike.v2.admission import REFUSALS_AT_ONCE, REFUSALS_PER_SECOND, RateLimit, Verdict
+from espudp.ike.v2.admission import REFUSALS_AT_ONCE, REFUSALS_PER_SECOND, Verdict
 from espudp.ike.v2.auth_initiator import Initial
 from espudp.ike.v2.auth_responder import AwaitAuth
 from espudp.ike.v2.child import NONCE_OCTETS
 from espudp.ike.v2.hub import NO_SPI, Datagram, Hub
 from espudp.ike.v2.sa import IkeSa
+from espudp.timing import TokenBucket
 from espudp.wire.ikev2.constants import ExchangeType, NotifyType
 from espudp.wire.ikev2.header import Header
 from espudp.wire.ikev2.message import Message, emit_message, parse_message
@@ -49,7 +50,7 @@ class Doorkeeper:
     def __init__(self, hub: Hub, config: ListenerConfig) -> None:
         self._hub = hub
         self._config = config
-        self._refusals = RateLimit(REFUSALS_PER_SECOND, REFUSALS_AT_ONCE)
+        self._refusals = TokenBucket(REFUSALS_AT_ONCE, REFUSALS_PER_SECOND)
 
     def receive(self, datagram: Datagram, now: float) -> None:
         """`datagram` is a request with message ID 0 and no responder SPI. Bounded work, whatever it holds."""
@@ -121,7 +122,7 @@ class Doorkeeper:
         except (PeerError, CryptoError):
             # Not answered: INVALID_SYNTAX is for those who have proved who they are (RFC 7296 section
             # 3.10.1).
-            self._refusals.allow(now)
+            self._refusals.take(now)
             self._hub.drop(Drop.BAD_KEY_EXCHANGE)
 
     def _open(
@@ -167,7 +168,7 @@ class Doorkeeper:
 
     def _refuse(self, datagram: Datagram, notify: int, data: bytes, now: float) -> bool:
         """Leaves nothing behind: the answer has no SPI of ours (CVE-2023-30570). False: no answer."""
-        if not self._refusals.allow(now):
+        if not self._refusals.take(now):
             self._hub.drop(Drop.RATE)
             return False
         self._reply(datagram, NO_SPI, [Notify.of(notify, data)])

@@ -12,8 +12,7 @@ from espudp.ike.endpoint import Endpoint
 from espudp.ike.events import ConnectionDown, ConnectionUp, Fault, IkeRekeyed
 from espudp.ike.keylog import ChildKeyLog, IkeKeyLog
 from espudp.ike.snapshot import Phase
-from espudp.ike.v2.admission import RateLimit
-from espudp.ike.v2.hub import NO_SPI, TimerHeap
+from espudp.ike.v2.hub import NO_SPI
 from espudp.wire.ikev2.constants import ExchangeType, NotifyType
 from espudp.wire.ikev2.header import Header
 from espudp.wire.ikev2.message import emit_message, parse_message
@@ -266,32 +265,6 @@ def test_calls_of_the_timer_for_nothing() -> None:
     due = pair.client.endpoint.poll_timer()
     assert due is not None
     assert due > pair.now
-
-
-def test_the_timer_heap() -> None:
-    chance = Random(5)
-    heap, armed = TimerHeap(), dict[bytes, float]()
-    for _ in range(5_000):
-        key = bytes([chance.randrange(50)])
-        if chance.random() < 0.2:
-            heap.arm(key, None)
-            armed.pop(key, None)
-        else:
-            armed[key] = chance.uniform(0, 100)
-            heap.arm(key, armed[key])
-        assert heap.first() == min(armed.values(), default=None)
-        assert len(heap._heap) <= 2 * 50 + 65
-    half = {key for key, at in armed.items() if at <= 50}
-    assert set(heap.take_due(50.0)) == half
-    assert heap.take_due(50.0) == []
-
-
-def test_the_rate_limit() -> None:
-    limit = RateLimit(per_second=2.0, burst=3.0)
-    assert [limit.allow(10.0) for _ in range(5)] == [True, True, True, False, False]
-    assert [limit.allow(11.0) for _ in range(3)] == [True, True, False]
-    assert not limit.allow(0.0)  # a clock that goes back gives nothing away
-    assert [limit.allow(1_000.0) for _ in range(4)] == [True, True, True, False]
 
 
 def test_the_same_seed_gives_the_same_octets() -> None:
