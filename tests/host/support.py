@@ -63,8 +63,8 @@ def _attributes(message: Any) -> str:
 class Network:
     """client -- router (NAT) -- server, each a namespace.
 
-        client wan 192.168.77.2/24 --- r0 .1 router r1 203.0.113.1 --- 203.0.113.7/24 wan server
-        2001:db8:77::2/64                  2001:db8:77::1, 2001:db8:113::1       2001:db8:113::7/64
+    client wan 192.168.77.2/24 --- r0 .1 router r1 203.0.113.1 --- 203.0.113.7/24 wan server
+    2001:db8:77::2/64                  2001:db8:77::1, 2001:db8:113::1       2001:db8:113::7/64
     """
 
     client: Namespace
