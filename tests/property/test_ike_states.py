@@ -11,8 +11,9 @@ import pytest
 
 from espudp.ike.config import Timers
 from espudp.ike.events import ConnectionDown
+from espudp.ike.v2.groups import MAX_GROUP_CHANGES
 from espudp.ike.v2.hub import State
-from espudp.ike.v2.initiator import MAX_COOKIES, MAX_GROUP_CHANGES
+from espudp.ike.v2.initiator import MAX_COOKIES
 from espudp.ike.v2.sa import IkeSa
 from espudp.wire.ikev2.constants import AuthMethod, CfgType, ExchangeType, NotifyType, PayloadType, ProtocolId
 from espudp.wire.ikev2.header import Header

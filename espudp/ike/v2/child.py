@@ -4,18 +4,18 @@ The same payloads make the first child SA in IKE_AUTH and every further one in C
 nonces come from elsewhere, and IKE_AUTH has no key exchange of its own.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from espudp.crypto.aead import CipherKeys
 from espudp.crypto.dh import KeyPair, generate
 from espudp.crypto.ikekeys import derive_child_keys
-from espudp.crypto.suites import Dh, EspSuite, dh_by_id
+from espudp.crypto.suites import Dh, EspSuite
 from espudp.errors import PeerError
 from espudp.ike.config import ChildConfig
 from espudp.ike.narrowing import covers, describe_no_common, narrow
 from espudp.ike.offers import describe_mismatch
 from espudp.ike.proposals import EspChoice, offer_esp, select_esp, verify_esp
+from espudp.ike.v2.groups import refusal_of_group
 from espudp.ike.v2.hub import Hub
 from espudp.ike.v2.sa import IkeSa
 from espudp.wire.ikev2.constants import NotifyType
@@ -194,23 +194,6 @@ def answer_child(
     if pfs:
         payloads += [Nonce(nonces.responder), *ke]
     return NewChild(child, keys_in, keys_out), [*payloads, TsInitiator(remote), TsResponder(local)]
-
-
-def group_asked_for(data: bytes, offered: Sequence[Dh]) -> Dh | None:
-    """The group that an INVALID_KE_PAYLOAD notify names (RFC 7296 section 1.3), if we offered it."""
-    if len(data) != 2:
-        return None
-    group = dh_by_id(int.from_bytes(data))
-    return group if group in offered else None
-
-
-def refusal_of_group(group: Dh) -> PeerError:
-    """INVALID_KE_PAYLOAD: the KE payload is not of the group that we chose (RFC 7296 section 1.2)."""
-    return PeerError(
-        f"the key exchange has to be of {group.keyword}",
-        notify=NotifyType.INVALID_KE_PAYLOAD,
-        data=group.transform_id.to_bytes(2),
-    )
 
 
 def _narrowed(request: Message, allowed: Allowed) -> tuple[Selectors, Selectors]:

@@ -30,9 +30,9 @@ from espudp.ike.v2.child import (
     Nonces,
     Selectors,
     answer_child,
-    group_asked_for,
 )
 from espudp.ike.v2.connection import Connection, Farewell
+from espudp.ike.v2.groups import Groups
 from espudp.ike.v2.hub import State
 from espudp.ike.v2.informational import DeleteUnknown
 from espudp.ike.v2.tasks import Answer
@@ -42,9 +42,6 @@ from espudp.wire.ikev2.payloads import Nonce, Notify, Payload
 
 if TYPE_CHECKING:
     from espudp.ike.v2.established import Established
-
-# Our choice: how often a peer may ask for another group within one negotiation.
-MAX_GROUP_CHANGES = 3
 
 _ESP_SPI_OCTETS = 4
 
@@ -57,20 +54,19 @@ class _Negotiation:
 
     def __init__(self, config: ChildConfig) -> None:
         self._config = config
-        self._groups = tuple(dict.fromkeys(g for p in config.proposals for g in p.groups))
-        self._group: Dh | None = None
-        self._group_changes = 0
+        groups = [group for proposal in config.proposals for group in proposal.groups]
+        self._groups = Groups(groups) if groups else None
         self._offer: ChildOffer | None = None
         self._nonce = b""
 
     def _propose(self, ike: "Established", local: Selectors, remote: Selectors) -> list[Payload]:
         hub = ike.connection.hub
         self._nonce = hub.nonce(NONCE_OCTETS)
-        if self._group is None and self._groups:
-            # What the peer took for the IKE SA it is most likely to take again.
-            ikes = ike.sa.suite.dh
-            self._group = ikes if ikes in self._groups else self._groups[0]
-        self._offer = ChildOffer(hub, self._config, local, remote, group=self._group)
+        group: Dh | None = None
+        if self._groups is not None:
+            self._groups.prefer(ike.sa.suite.dh)
+            group = self._groups.current
+        self._offer = ChildOffer(hub, self._config, local, remote, group=group)
         return self._offer.payloads(self._nonce)
 
     def _accept(self, ike: "Established", answer: Message) -> tuple[NewChild, Nonces]:
@@ -85,17 +81,6 @@ class _Negotiation:
             offer.withdraw()
             ike.enqueue(DeleteUnknown(offer.spi_in), first=True)
             raise
-
-    def _takes_group(self, error: Notify) -> bool:
-        """Whether the peer wants another group, which we offered, and has not changed its mind too often."""
-        if error.type != NotifyType.INVALID_KE_PAYLOAD or self._group_changes >= MAX_GROUP_CHANGES:
-            return False
-        group = group_asked_for(error.data, self._groups)
-        if group is None:
-            return False
-        self._group_changes += 1
-        self._group = group
-        return True
 
     def abandon(self) -> None:
         if self._offer is not None:
@@ -127,7 +112,7 @@ class CreateChild(_Negotiation):
 
     def _failed(self, ike: "Established", error: Notify, now: float) -> State | None:
         self.abandon()
-        if self._takes_group(error):
+        if self._groups is not None and self._groups.change(error):
             ike.enqueue(self, first=True)
             return ike
         if error.type == NotifyType.TEMPORARY_FAILURE:
@@ -231,7 +216,7 @@ class RekeyChild(_Negotiation):
             # RFC 7296 section 2.8.1: the peer has rekeyed it already; nothing is missing.
             old.rekeying = False
             return ike
-        if self._takes_group(error):
+        if self._groups is not None and self._groups.change(error):
             ike.enqueue(self, first=True)
             return ike
         if error.type == NotifyType.TEMPORARY_FAILURE:

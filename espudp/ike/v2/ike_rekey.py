@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, ClassVar
 
 from espudp.crypto.dh import KeyPair, generate
 from espudp.crypto.ikekeys import IkeSuite, derive_rekeyed_ike_keys
-from espudp.crypto.suites import Dh
 from espudp.errors import PeerError
 from espudp.ike.events import Fault, IkeRekeyed
 from espudp.ike.proposals import IkeProposal, offer_ike, select_ike, verify_ike
 from espudp.ike.rules import error_of
-from espudp.ike.v2.child import NONCE_OCTETS, Nonces, group_asked_for, refusal_of_group
+from espudp.ike.v2.child import NONCE_OCTETS, Nonces
 from espudp.ike.v2.connection import Farewell
 from espudp.ike.v2.ending import Deleting, Superseded
+from espudp.ike.v2.groups import Groups, refusal_of_group
 from espudp.ike.v2.hub import State
 from espudp.ike.v2.sa import IkeSa
 from espudp.ike.v2.tasks import Answer
@@ -35,9 +35,6 @@ from espudp.wire.ikev2.payloads import KeyExchange, Nonce, Notify, Payload, Secu
 if TYPE_CHECKING:
     from espudp.ike.v2.established import Established
 
-# Our choice: how often a peer may ask for another group within one negotiation.
-_MAX_GROUP_CHANGES = 3
-
 
 class RekeyIke:
     """Our rekey of the IKE SA."""
@@ -47,26 +44,21 @@ class RekeyIke:
 
     def __init__(self, proposals: Sequence[IkeProposal]) -> None:
         self._proposals = proposals
-        self._groups = tuple(dict.fromkeys(g for p in proposals for g in p.dh))
-        self._group: Dh | None = None
-        self._group_changes = 0
+        self._groups = Groups([group for proposal in proposals for group in proposal.dh])
         self._pair: KeyPair | None = None
         self._nonce = b""
         self._spi = b""
 
     def request(self, ike: "Established", now: float) -> Sequence[Payload] | None:
         hub = ike.connection.hub
-        if self._group is None:
-            # What the peer took once it is most likely to take again.
-            current = ike.sa.suite.dh
-            self._group = current if current in self._groups else self._groups[0]
-        self._pair = generate(self._group, hub.rng)
+        self._groups.prefer(ike.sa.suite.dh)
+        self._pair = generate(self._groups.current, hub.rng)
         self._nonce = hub.nonce(NONCE_OCTETS)
         self._spi = hub.new_spi()
         return (
             SecurityAssociation(offer_ike(self._proposals, self._spi)),
             Nonce(self._nonce),
-            KeyExchange(self._group.transform_id, self._pair.public),
+            KeyExchange(self._pair.group.transform_id, self._pair.public),
         )
 
     def answered(self, ike: "Established", answer: Message, now: float) -> State | None:
@@ -121,13 +113,9 @@ class RekeyIke:
             # RFC 7296 section 2.8.2: the peer was done before it heard of our rekey.
             adopt(ike, rival.state, now)
             return Superseded(ike.connection, ike.sa, now)
-        if error.type == NotifyType.INVALID_KE_PAYLOAD and self._group_changes < _MAX_GROUP_CHANGES:
-            group = group_asked_for(error.data, self._groups)
-            if group is not None:
-                self._group_changes += 1
-                self._group = group
-                ike.enqueue(self, first=True)
-                return ike
+        if self._groups.change(error):
+            ike.enqueue(self, first=True)
+            return ike
         if error.type == NotifyType.TEMPORARY_FAILURE:
             return ike.postpone(self, now)
         ike.connection.note(f"the peer refuses to rekey the IKE SA: {name_of_notify(error.type)}")

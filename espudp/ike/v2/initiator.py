@@ -9,7 +9,6 @@ from dataclasses import replace
 
 from espudp.crypto.dh import KeyPair, generate
 from espudp.crypto.ikekeys import IkeKeys, derive_ike_keys
-from espudp.crypto.suites import Dh
 from espudp.errors import CryptoError, PeerError, WireError
 from espudp.ike.config import ConnectionConfig
 from espudp.ike.drop import Drop
@@ -20,8 +19,9 @@ from espudp.ike.offers import describe_offer
 from espudp.ike.proposals import IkeChoice, offer_ike, verify_ike
 from espudp.ike.rules import RESPONSES, Shape, breach, critical, error_of
 from espudp.ike.v2.auth_initiator import AuthSent, Initial
-from espudp.ike.v2.child import NONCE_OCTETS, group_asked_for
+from espudp.ike.v2.child import NONCE_OCTETS
 from espudp.ike.v2.connection import Farewell
+from espudp.ike.v2.groups import Groups
 from espudp.ike.v2.hub import NO_SPI, Datagram, Hub, State
 from espudp.ike.v2.sa import IkeSa
 from espudp.wire.address import Path
@@ -30,9 +30,8 @@ from espudp.wire.ikev2.header import Header
 from espudp.wire.ikev2.message import Message, emit_message, parse_message
 from espudp.wire.ikev2.payloads import KeyExchange, Nonce, Notify, Payload, SecurityAssociation
 
-# Our bounds on how often IKE_SA_INIT starts over: anybody can forge the answers that make it do so.
+# Our bound on how often IKE_SA_INIT starts over: anybody can forge the answers that make it do so.
 MAX_COOKIES = 5
-MAX_GROUP_CHANGES = 3
 
 # RFC 7296 section 2.6
 MAX_COOKIE_OCTETS = 64
@@ -54,11 +53,10 @@ class InitSent:
         self._path = path
         self._float_path = float_path or path
         self._nonce = hub.nonce(NONCE_OCTETS)
-        self._groups = tuple(dict.fromkeys(g for p in config.ike_proposals for g in p.dh))
-        self._pair: KeyPair = generate(self._groups[0], hub.rng)
+        self._groups = Groups([group for proposal in config.ike_proposals for group in proposal.dh])
+        self._pair: KeyPair = generate(self._groups.current, hub.rng)
         self._cookie = b""
         self._cookies = 0
-        self._group_changes = 0
         self._refusal: Notify | None = None
         self._tries_left = 0
         self.local_spi = hub.new_spi()
@@ -125,10 +123,8 @@ class InitSent:
         error = error_of(message)
         if error is None:
             return self._chosen(message, datagram, now)
-        if error.type == NotifyType.INVALID_KE_PAYLOAD:
-            group = group_asked_for(error.data, self._groups)
-            if group is not None and group != self._pair.group:
-                return self._retry_with_group(group, now)
+        if self._groups.change(error):
+            return self._retry_with_group(now)
         if self._refusal is None:
             self._refusal = error
             self._tries_left = _TRIES_AFTER_REFUSAL
@@ -149,12 +145,8 @@ class InitSent:
         self._retransmission = self._send(now)
         return self
 
-    def _retry_with_group(self, group: Dh, now: float) -> State | None:
-        if self._group_changes >= MAX_GROUP_CHANGES:
-            self._hub.drop(Drop.UNSOLICITED)
-            return self
-        self._group_changes += 1
-        self._pair = generate(group, self._hub.rng)
+    def _retry_with_group(self, now: float) -> State | None:
+        self._pair = generate(self._groups.current, self._hub.rng)
         self._versions = 0
         self._retransmission = self._send(now)
         return self

@@ -146,6 +146,18 @@ def test_a_group_that_keeps_changing() -> None:
     assert not pair.client.told(ConnectionDown)
 
 
+@pytest.mark.parametrize("what", ["child", "ike"])
+def test_a_peer_that_asks_for_the_group_that_it_got(what: str) -> None:
+    pair = _pair(ours=_GROUPS, theirs=_GROUPS)
+    if what == "child":
+        _rekey_child(pair, pair.client)
+    else:
+        pair.client.endpoint.rekey_ike(1, pair.now)
+    _refuse(pair, pair.client, Notify.of(NotifyType.INVALID_KE_PAYLOAD, (31).to_bytes(2)))
+    assert pair.take(pair.client) == []
+    assert "INVALID_KE_PAYLOAD" in pair.client.told(Diagnostic)[-1].text
+
+
 def test_pfs_that_only_the_peer_wants() -> None:
     """We ask for none, and take any group: refusing it breaks tunnels at their first rekey."""
     pair = _pair(ours=PFS, theirs=ESP)
