@@ -33,7 +33,7 @@ class Timers:
     """The longest wait between two retransmissions."""
 
     retransmit_tries: int = 8
-    """Retransmissions of one request before the peer counts as gone, after 67 s with these defaults."""
+    """Retransmissions of one request before the peer counts as gone, after 78 s with these defaults."""
 
     dpd_interval: float = 30.0
     """Silence from the peer, IKE and ESP alike, after which it is asked whether it lives. 0: never ask."""
@@ -45,7 +45,7 @@ class Timers:
     """How long a replaced inbound SA goes on receiving what was still on the way."""
 
     rekey_retry: float = 10.0
-    """From a rekey that the peer put off (TEMPORARY_FAILURE, NO_ADDITIONAL_SAS) to the next try."""
+    """From a request that the peer put off (TEMPORARY_FAILURE) to the next try, more or less."""
 
     ike_lifetime: LifetimeConfig = field(
         default_factory=lambda: LifetimeConfig(soft_seconds=4 * 3600.0, hard_seconds=4.5 * 3600.0)

@@ -71,10 +71,6 @@ class AddressPool:
                 self._forget(oldest, identity)
                 self._range_of(oldest).reclaim()
 
-    def move(self, connection: int, successor: int) -> None:
-        """Hand the leases of a connection to another one that takes its place."""
-        self._of_connection.setdefault(successor, []).extend(self._of_connection.pop(connection, ()))
-
     def _pick(self, identity: Identity, version: int, requested: str) -> Address | None:
         wanted = ip_address(requested) if requested else None
         for address in (wanted, self._remembered.get((identity, version))):

@@ -98,16 +98,6 @@ def test_releasing_twice_or_nothing() -> None:
     assert pool.leased == 0
 
 
-def test_leases_move_with_the_connection() -> None:
-    pool = _pool("10.99.0.0/24")
-    pool.assign(_ANNA, 1)
-    pool.move(1, 2)
-    pool.release(1)
-    assert pool.leased == 1
-    pool.release(2)
-    assert pool.leased == 0
-
-
 def test_memory_is_bounded_and_no_address_gets_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool_module, "REMEMBERED_MAX", 4)
     pool = _pool("10.99.0.0/26")
