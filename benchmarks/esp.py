@@ -58,7 +58,7 @@ def _open_rate(sender: DataPath, receiver: DataPath, batch: list[bytes], seconds
     while spent < seconds:
         trains = [sender.seal(batch, 0.0) for _ in range(16)]
         started = time.perf_counter()
-        for ((path, datagrams),) in trains:
+        for ((path, datagrams, _),) in trains:
             if len(receiver.open(datagrams, Path(path.remote, path.local), 0.0)) != len(batch):
                 raise RuntimeError("a packet was lost on the way")
         elapsed = time.perf_counter() - started

@@ -75,7 +75,7 @@ def measure(proposal: str, seconds: float) -> HandshakeFigures:
 
 
 def _carry(sender: Tunnel, receiver: Tunnel) -> None:
-    for path, datagrams in sender.datagrams_to_send(0.0):
+    for path, datagrams, _ in sender.datagrams_to_send(0.0):
         receiver.receive_datagrams(datagrams, Path(path.remote, path.local), 0.0)
 
 

@@ -29,6 +29,7 @@ from espudp.manual import ManualConfig
 from espudp.wire import natt
 from espudp.wire.address import Path
 from espudp.wire.buffer import Buffer
+from espudp.wire.train import Train
 
 # RFC 3948 section 4: the default interval, and only when nothing else was sent.
 KEEPALIVE_SECONDS = 20.0
@@ -46,9 +47,6 @@ UDP_HEADER_OCTETS = 8
 
 # RFC 3948 section 3.1.1: the port where IKE goes without a marker, and ESP never goes.
 PLAIN_IKE_PORTS = frozenset({500})
-
-Train = tuple[Path, list[bytes]]
-"""Datagrams that leave over one path, in order."""
 
 
 class Drop(Enum):
@@ -295,7 +293,7 @@ class Tunnel:
     def _send_keepalives(self, now: float) -> None:
         for path, sent in self._last_sent.items():
             if sent + KEEPALIVE_SECONDS <= now:
-                self._trains.append((path, [natt.KEEPALIVE]))
+                self._trains.append(Train(path, [natt.KEEPALIVE]))
                 self._last_sent[path] = now
         self._keepalive_timer = min(self._last_sent.values(), default=now) + KEEPALIVE_SECONDS
         if not self._last_sent:
@@ -308,7 +306,7 @@ class Tunnel:
         trains, self._trains = self._trains, []
         for message, path in self._ike.datagrams_to_send(now):
             marked = message if path.local.port in self._ike_ports else natt.NON_ESP_MARKER + message
-            trains.append((path, [marked]))
+            trains.append(Train(path, [marked]))
             if path in self._last_sent:
                 self._last_sent[path] = now
         return trains

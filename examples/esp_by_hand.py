@@ -45,7 +45,7 @@ left, right = DataPath(os.urandom), DataPath(os.urandom)
 left.install(child(Path(LEFT, RIGHT), 0x1001, 0x2002, back, there), now=0.0)
 right.install(child(Path(RIGHT, LEFT), 0x2002, 0x1001, there, back), now=0.0)
 
-for path, datagrams in left.seal([PACKET], now=0.0):
+for path, datagrams, _ in left.seal([PACKET], now=0.0):
     print(f"sealed: {path}, {len(PACKET)} octets became {len(datagrams[0])}")
     print(f"opened: {right.open(datagrams, Path(RIGHT, LEFT), now=0.0) == [PACKET]}")
     print(f"replayed: {right.open(datagrams, Path(RIGHT, LEFT), now=0.0)}")

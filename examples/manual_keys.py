@@ -34,12 +34,12 @@ ping = bytes.fromhex("45000018000040004001266a0a6200020a620001") + b"ping"
 pong = bytes.fromhex("45000018000040004001266a0a6200010a620002") + b"pong"
 
 client.receive_packets([ping], now)
-for _, datagrams in client.datagrams_to_send(now):
-    server.receive_datagrams(datagrams, Path(SERVER, CLIENT_SEEN_AS), now)
+for train in client.datagrams_to_send(now):
+    server.receive_datagrams(train.datagrams, Path(SERVER, CLIENT_SEEN_AS), now)
 print("server got", server.packets_to_deliver()[0][20:].decode())
 
 server.receive_packets([pong], now)
-for path, datagrams in server.datagrams_to_send(now):
-    print("server answers to", path.remote)
-    client.receive_datagrams(datagrams, Path(UdpAddress("192.168.1.5", 4500), SERVER), now)
+for train in server.datagrams_to_send(now):
+    print("server answers to", train.path.remote)
+    client.receive_datagrams(train.datagrams, Path(UdpAddress("192.168.1.5", 4500), SERVER), now)
 print("client got", client.packets_to_deliver()[0][20:].decode())

@@ -32,7 +32,7 @@ def exchange(client: Tunnel, server: Tunnel, now: float) -> None:
     while busy:
         busy = False
         for sender, receiver in ((client, server), (server, client)):
-            for path, datagrams in sender.datagrams_to_send(now):
+            for path, datagrams, _ in sender.datagrams_to_send(now):
                 receiver.receive_datagrams(datagrams, Path(path.remote, path.local), now)
                 busy = True
 

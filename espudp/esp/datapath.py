@@ -22,6 +22,7 @@ from espudp.wire import ip
 from espudp.wire.address import Path
 from espudp.wire.buffer import Buffer
 from espudp.wire.icmp import MIN_IPV6_MTU, too_big
+from espudp.wire.train import Train
 
 __all__ = [
     "DataPath", "Drop", "Event", "HardExpired", "PeerMoved", "SaSnapshot", "SoftExpired",
@@ -40,10 +41,6 @@ _IPV4_TCP_OCTETS = 40
 _IPV6_TCP_OCTETS = 60
 
 _INNER_VERSION = {NEXT_HEADER_IPV4: ip.IPV4, NEXT_HEADER_IPV6: ip.IPV6}
-
-Train = tuple[Path, list[bytes]]
-"""Datagrams that leave over one path, in order."""
-
 
 class DataPath:
     """The ESP of any number of connections. Times are seconds on one monotonic clock."""
@@ -172,8 +169,8 @@ class DataPath:
             # Out of the way with this SA and all whose time is up: another may still carry the packet.
             self._children.handle_timer(now)
             self._children.wear(child, now)
-            for path, datagrams in self.seal(run, now):
-                _append(trains, path, datagrams)
+            for train in self.seal(run, now):
+                _append(trains, train.path, list(train.datagrams))
 
     # In: datagrams -> SPI -> replay window -> ICV -> padding -> selectors -> TUN
 
@@ -324,10 +321,11 @@ def _is_fresh(child: Child, now: float, *, advanced: bool) -> bool:
 
 
 def _append(trains: list[Train], path: Path, datagrams: list[bytes]) -> None:
-    if trains and trains[-1][0] == path:
-        trains[-1][1].extend(datagrams)
+    last = trains[-1] if trains else None
+    if last is not None and last.path == path and isinstance(last.datagrams, list):
+        last.datagrams.extend(datagrams)
     else:
-        trains.append((path, datagrams))
+        trains.append(Train(path, datagrams))
 
 
 def _may_carry(sa: InboundSa, addresses: bytes, packet: bytes) -> bool:

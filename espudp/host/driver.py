@@ -13,8 +13,9 @@ from typing import TypeVar
 
 from espudp.errors import HostError
 from espudp.host.tun import TunDevice
-from espudp.host.udp import SocketSet, Train, UdpSocket
+from espudp.host.udp import SocketSet, UdpSocket
 from espudp.tunnel import Event, Tunnel
+from espudp.wire.train import Train
 
 T = TypeVar("T")
 
@@ -98,7 +99,7 @@ class Driver:
     def _datagrams_wait(self, udp: UdpSocket) -> None:
         now = time.monotonic()
         try:
-            for path, datagrams in udp.receive_batch(BATCH):
+            for path, datagrams, _ in udp.receive_batch(BATCH):
                 self._tunnel.receive_datagrams(datagrams, path, now)
         finally:  # a mistake of ours over one train must not hold back what came of the others
             self._transmit()
@@ -180,6 +181,5 @@ class Driver:
 
 def _send(udp: UdpSocket, train: Train) -> Train | None:
     """What is left of the train when the socket takes no more."""
-    path, datagrams = train
     done = udp.send(train)
-    return None if done == len(datagrams) else (path, datagrams[done:])
+    return None if done == len(train.datagrams) else train._replace(datagrams=train.datagrams[done:])

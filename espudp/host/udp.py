@@ -15,8 +15,7 @@ from dataclasses import dataclass
 
 from espudp.errors import HostError
 from espudp.wire.address import Path, UdpAddress
-
-Train = tuple[Path, list[bytes]]
+from espudp.wire.train import Train
 
 MAX_DATAGRAM_OCTETS = 65535
 
@@ -100,6 +99,7 @@ class UdpSocket:
     def receive_batch(self, limit: int) -> list[Train]:
         """Up to `limit` datagrams that are waiting; consecutive ones of one path together, in order."""
         trains: list[Train] = []
+        run: list[bytes] = []
         last: Path | None = None
         for _ in range(limit):
             try:
@@ -112,10 +112,10 @@ class UdpSocket:
             if path is None:
                 continue
             if path == last:
-                trains[-1][1].append(data)
+                run.append(data)
             else:
-                trains.append((path, [data]))
-                last = path
+                run, last = [data], path
+                trains.append(Train(path, run))
         return trains
 
     def send(self, train: Train) -> int:
@@ -123,7 +123,7 @@ class UdpSocket:
 
         What the kernel refuses (no route, too big, a filter) is counted, and done with.
         """
-        path, datagrams = train
+        path, datagrams, _ = train
         ancillary, destination = self._route(path)
         for count, datagram in enumerate(datagrams):
             try:

@@ -13,10 +13,11 @@ import uvloop
 from espudp.errors import HostError
 from espudp.host.driver import BACKLOG_TRAINS, Driver, Drop
 from espudp.host.tun import TunDevice
-from espudp.host.udp import SocketSet, Train, UdpSocket
+from espudp.host.udp import SocketSet, UdpSocket
 from espudp.ike.events import Diagnostic
 from espudp.tunnel import Event, Tunnel
 from espudp.wire.address import Path, UdpAddress
+from espudp.wire.train import Train
 
 
 class FakeTunnel:
@@ -97,7 +98,7 @@ class ChokedSocket(UdpSocket):
     def send(self, train: Train) -> int:
         count = min(self.room, len(train[1]))
         self.room -= count
-        return super().send((train[0], train[1][:count]))
+        return super().send(Train(train.path, train.datagrams[:count]))
 
 
 class Bench:
@@ -171,7 +172,7 @@ async def test_packets_and_datagrams_go_in_as_batches(bench: Bench) -> None:
 @_on_bench
 async def test_everything_that_comes_out_is_handed_on(bench: Bench) -> None:
     def answer() -> None:
-        bench.tunnel.trains = [(bench.path, [b"one", b"two"])]
+        bench.tunnel.trains = [Train(bench.path, [b"one", b"two"])]
         bench.tunnel.packets = [b"inner"]
         bench.tunnel.events = [Diagnostic(1, "a"), Diagnostic(1, "b")]
 
@@ -185,7 +186,7 @@ async def test_everything_that_comes_out_is_handed_on(bench: Bench) -> None:
 @_on_bench
 async def test_a_command_is_followed_by_what_it_causes(bench: Bench) -> None:
     def act(tunnel: Tunnel, now: float) -> str:
-        bench.tunnel.trains = [(bench.path, [b"at once"])]
+        bench.tunnel.trains = [Train(bench.path, [b"at once"])]
         return "result"
 
     assert bench.driver.command(act) == "result"
@@ -195,7 +196,7 @@ async def test_a_command_is_followed_by_what_it_causes(bench: Bench) -> None:
 @_on_bench
 async def test_commands_given_by_the_handler_of_an_event_are_served(bench: Bench) -> None:
     def obey(event: Event) -> None:
-        bench.driver.command(lambda *_: bench.tunnel.trains.append((bench.path, [b"obeyed"])))
+        bench.driver.command(lambda *_: bench.tunnel.trains.append(Train(bench.path, [b"obeyed"])))
 
     bench.driver._on_event = obey
     bench.tunnel.events = [Diagnostic(1, "a"), Diagnostic(1, "b")]
@@ -240,7 +241,7 @@ async def test_a_full_socket_holds_packets_back_and_loses_none(bench: Bench) -> 
     bench.udp.room = 2
     sent = [b"%d" % number for number in range(6)]
     bench.driver.command(
-        lambda *_: bench.tunnel.trains.extend([(bench.path, sent[:4]), (bench.path, sent[4:])])
+        lambda *_: bench.tunnel.trains.extend([Train(bench.path, sent[:4]), Train(bench.path, sent[4:])])
     )
     bench.tun.kernel.send(b"packet")
     await asyncio.sleep(0.02)
@@ -255,7 +256,7 @@ async def test_a_full_socket_holds_packets_back_and_loses_none(bench: Bench) -> 
 @_on_bench
 async def test_what_waits_for_a_full_socket_is_bounded(bench: Bench) -> None:
     bench.udp.room = 0
-    train = (bench.path, [b"a", b"b"])
+    train = Train(bench.path, [b"a", b"b"])
     bench.driver.command(lambda *_: bench.tunnel.trains.extend([train] * (BACKLOG_TRAINS + 3)))
     assert bench.driver.drops == {Drop.BACKLOG: 6}
 
@@ -263,7 +264,7 @@ async def test_what_waits_for_a_full_socket_is_bounded(bench: Bench) -> None:
 @_on_bench
 async def test_a_train_without_a_socket_is_counted(bench: Bench) -> None:
     elsewhere = Path(UdpAddress("::1", 1), UdpAddress("::1", 2))
-    bench.driver.command(lambda *_: bench.tunnel.trains.append((elsewhere, [b"a", b"b"])))
+    bench.driver.command(lambda *_: bench.tunnel.trains.append(Train(elsewhere, [b"a", b"b"])))
     assert bench.driver.drops == {Drop.NO_SOCKET: 2}
 
 

@@ -18,6 +18,7 @@ from espudp.host.udp import (
     outlook,
 )
 from espudp.wire.address import Path, UdpAddress
+from espudp.wire.train import Train
 
 SO_NO_CHECK = 11
 UDP_NO_CHECK6_TX = 101
@@ -30,7 +31,7 @@ def pair() -> Iterator[SocketSet]:
     sockets.close()
 
 
-def _receive(udp: UdpSocket, limit: int = 64) -> list[tuple[Path, list[bytes]]]:
+def _receive(udp: UdpSocket, limit: int = 64) -> list[Train]:
     assert select.select([udp], [], [], 2)[0]
     return udp.receive_batch(limit)
 
@@ -43,9 +44,9 @@ def test_a_wildcard_socket_knows_and_keeps_the_address_that_it_was_called_by(loc
         caller.bind(("127.0.0.9", 0))
         caller.sendto(b"question", (local, udp.port))
         remote = UdpAddress(*caller.getsockname())
-        ((path, datagrams),) = _receive(udp)
+        ((path, datagrams, _),) = _receive(udp)
         assert (path, datagrams) == (Path(UdpAddress(local, udp.port), remote), [b"question"])
-        assert udp.send((path, [b"answer"])) == 1
+        assert udp.send(Train(path, [b"answer"])) == 1
         assert caller.recvfrom(100) == (b"answer", (local, udp.port))
     udp.close()
 
@@ -60,12 +61,12 @@ def test_both_ip_versions_on_one_port() -> None:
         sockets = open_listening(None, [port], mark=0)
         assert [udp.version for udp in sockets.sockets] == [4, 6]
         caller.sendto(b"question", ("::1", port))
-        ((path, datagrams),) = _receive(sockets.sockets[1])
+        ((path, datagrams, _),) = _receive(sockets.sockets[1])
         assert path.local == UdpAddress("::1", port)
         assert datagrams == [b"question"]
         chosen = sockets.for_path(path)
         assert chosen is sockets.sockets[1]
-        assert chosen.send((path, [b"answer"])) == 1
+        assert chosen.send(Train(path, [b"answer"])) == 1
         assert caller.recvfrom(100)[0] == b"answer"
         sockets.close()
 
@@ -76,9 +77,9 @@ def test_consecutive_datagrams_of_a_path_come_as_one_train() -> None:
     for who, text in ((0, b"1"), (0, b"2"), (1, b"3"), (1, b""), (0, b"5"), (0, b"6")):
         callers[who].sendto(text, ("127.0.0.1", udp.port))
     trains = _receive(udp, 5)
-    assert [datagrams for _, datagrams in trains] == [[b"1", b"2"], [b"3", b""], [b"5"]]
+    assert [train.datagrams for train in trains] == [[b"1", b"2"], [b"3", b""], [b"5"]]
     assert trains[0][0] is trains[2][0]
-    assert [datagrams for _, datagrams in _receive(udp)] == [[b"6"]]
+    assert [train.datagrams for train in _receive(udp)] == [[b"6"]]
     assert udp.receive_batch(5) == []
     for caller in callers:
         caller.close()
@@ -113,10 +114,10 @@ def test_refused_datagrams_are_counted_and_the_next_ones_sent() -> None:
     with Namespace() as empty, empty.inside():
         udp = UdpSocket("0.0.0.0", 0)
         local = UdpAddress("127.0.0.1", udp.port)
-        assert udp.send((Path(local, UdpAddress("192.0.2.1", 500)), [b"a", b"b"])) == 2
-        assert udp.send((Path(local, UdpAddress("127.0.0.1", 0)), [b"c"])) == 1
-        assert udp.send((Path(local, local), [b"too big" * 10_000, b"fits"])) == 2
-        assert [datagrams for _, datagrams in _receive(udp)] == [[b"fits"]]
+        assert udp.send(Train(Path(local, UdpAddress("192.0.2.1", 500)), [b"a", b"b"])) == 2
+        assert udp.send(Train(Path(local, UdpAddress("127.0.0.1", 0)), [b"c"])) == 1
+        assert udp.send(Train(Path(local, local), [b"too big" * 10_000, b"fits"])) == 2
+        assert [train.datagrams for train in _receive(udp)] == [[b"fits"]]
         assert udp.errors == {errno.ENETUNREACH: 2, errno.EINVAL: 1, errno.EMSGSIZE: 1}
         udp.close()
 
@@ -125,7 +126,7 @@ def test_a_closed_port_at_the_peer_does_not_disturb(pair: SocketSet) -> None:
     udp = pair.sockets[0]
     nobody = Path(UdpAddress("127.0.0.1", udp.port), UdpAddress("127.0.0.1", 1))
     for _ in range(5):
-        assert udp.send((nobody, [b"anybody?"])) == 1
+        assert udp.send(Train(nobody, [b"anybody?"])) == 1
     assert udp.receive_batch(5) == []
     assert not udp.errors
 

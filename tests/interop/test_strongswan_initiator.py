@@ -214,7 +214,7 @@ def test_cookies_under_a_flood(place: Place) -> None:
     )
     somewhere = EspPath(UdpAddress("203.0.113.1", 500), UdpAddress(SERVER_ADDRESS, 500))
     client.connect(wanted, somewhere, None, 0.0)
-    ((_, (request,)),) = client.datagrams_to_send(0.0)
+    ((_, (request,), _),) = client.datagrams_to_send(0.0)
     flood = "\n".join((number.to_bytes(8) + request[8:]).hex() for number in range(1, 41))
     place.net.router.run(sys.executable, "-c", FLOODER, SERVER_ADDRESS, text=flood)
 

@@ -65,7 +65,7 @@ class Session:
     def exchange(self) -> None:
         """Carry datagrams across until both are silent."""
         for sender, receiver in self._turns():
-            for path, datagrams in sender.datagrams_to_send(self.now):
+            for path, datagrams, _ in sender.datagrams_to_send(self.now):
                 self.captured += [Captured(path, datagram) for datagram in datagrams]
                 receiver.receive_datagrams(datagrams, Path(path.remote, path.local), self.now)
 

@@ -84,7 +84,7 @@ def test_a_flood_of_requests_leaves_room_for_an_honest_peer() -> None:
         source = UdpAddress(f"10.{number >> 8}.{number & 255}.1", IKE_PORT)
         tunnel.receive_datagrams([request], Path(UdpAddress(SERVER_IP, IKE_PORT), source), now)
         received += len(request)
-        sent += sum(len(d) for _, train in tunnel.datagrams_to_send(now) for d in train)
+        sent += sum(len(d) for _, train, _ in tunnel.datagrams_to_send(now) for d in train)
     hub = tunnel._ike._hub
     limits = terms.limits
     assert len(hub.states) == hub.admission.half_open == limits.cookie_threshold

@@ -155,7 +155,7 @@ class Host:
 
     def _drain(self) -> None:
         now = self.world.now
-        for path, payloads in self.tunnel.datagrams_to_send(now):
+        for path, payloads, _ in self.tunnel.datagrams_to_send(now):
             for payload in payloads:
                 datagram = Datagram(path.local, path.remote, payload)
                 for seen in self.on_send:

@@ -9,13 +9,14 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
-# cli -> host -> tunnel (+ manual) -> { ike, esp } -> { crypto, wire, timing } -> errors
+# cli -> host -> tunnel (+ manual) -> { ike, esp } -> { offload, crypto, wire, timing } -> errors
 BELOW: dict[str, set[str]] = {
     "errors": set(),
     "wire": {"errors"},
     "crypto": {"errors"},
     "timing": set(),
-    "esp": {"crypto", "wire", "timing", "errors"},
+    "offload": {"wire", "errors"},
+    "esp": {"offload", "crypto", "wire", "timing", "errors"},
     "ike": {"crypto", "wire", "timing", "errors"},
     "manual": {"ike", "esp", "crypto", "wire", "errors"},
     "tunnel": {"manual", "ike", "esp", "crypto", "wire", "errors"},

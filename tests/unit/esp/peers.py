@@ -10,6 +10,7 @@ from espudp.esp.sa import ChildKeys, Lifetime
 from espudp.wire import ip
 from espudp.wire.address import Path, UdpAddress
 from espudp.wire.selectors import TrafficSelector
+from espudp.wire.train import Train
 from tests.unit.crypto.seeded import keys_for, seeded_rng
 
 GCM = parse_esp_suite("aes128gcm16")
@@ -102,8 +103,8 @@ def both(suite: EspSuite = GCM, **changes: Any) -> tuple[DataPath, DataPath]:
     return left, right
 
 
-def datagrams(trains: list[tuple[Path, list[bytes]]]) -> list[bytes]:
-    return [datagram for _, train in trains for datagram in train]
+def datagrams(trains: list[Train]) -> list[bytes]:
+    return [datagram for _, train, _ in trains for datagram in train]
 
 
 def events(path: DataPath) -> list[Event]:

@@ -278,7 +278,7 @@ class TestPeerAddress:
         right.install(mirrored(other), 0.0)
         right.open(datagrams(left.seal([udp()], 0.0)), ELSEWHERE, 0.0)
         packets = [udp(src=RIGHT, dst=LEFT), udp(src=RIGHT, dst=ip_address("10.3.0.1").packed)]
-        assert [path for path, _ in right.seal(packets, 0.0)] == [ELSEWHERE]
+        assert [path for path, _, _ in right.seal(packets, 0.0)] == [ELSEWHERE]
 
     def test_only_where_it_may(self) -> None:
         left = left_path()

@@ -50,7 +50,7 @@ class TestRouting:
     def test_packets_of_one_sa_are_one_train_in_order(self) -> None:
         left, right = both()
         packets = [udp(size) for size in range(40, 60)]
-        ((path, train),) = left.seal(packets, 0.0)
+        ((path, train, _),) = left.seal(packets, 0.0)
         assert path == TO_RIGHT
         assert right.open(train, TO_LEFT, 0.0) == packets
 
@@ -65,20 +65,20 @@ class TestRouting:
         )
         here, there = udp(50), udp(50, dst=ip_address("10.3.0.1").packed)
         trains = left.seal([here, here, there, here, there, there], 0.0)
-        assert [(path, len(train)) for path, train in trains] == [
+        assert [(path, len(train)) for path, train, _ in trains] == [
             (TO_RIGHT, 2),
             (other, 1),
             (TO_RIGHT, 1),
             (other, 2),
         ]
-        spis = [int.from_bytes(datagram[:4], "big") for _, train in trains for datagram in train]
+        spis = [int.from_bytes(datagram[:4], "big") for _, train, _ in trains for datagram in train]
         assert [spi == 0x4000 for spi in spis] == [False, False, True, False, True, True]
 
     def test_two_sas_over_one_path_are_one_train(self) -> None:
         left = left_path()
         left.install(left_keys(spi_in=0x3000, spi_out=0x4000, remote=selectors("10.3.0.0/16")), 0.0)
         trains = left.seal([udp(50), udp(50, dst=ip_address("10.3.0.1").packed)], 0.0)
-        assert [len(train) for _, train in trains] == [2]
+        assert [len(train) for _, train, _ in trains] == [2]
 
     @pytest.mark.parametrize(
         "packet",
