@@ -38,3 +38,5 @@ class Drop(Enum):
     """The inner packet is not of the IP version announced, or does not fit into what was sealed."""
     SELECTORS = "selectors"
     """The inner packet is not one that the SA may carry (RFC 4301 section 5.2)."""
+    CONGESTION = "congestion"
+    """A router had no room for it, and its sender knows no other way to be told (RFC 6040 section 4.2)."""
