@@ -73,6 +73,7 @@ def connect(
     dev: options.Dev = options.DEVICE,
     mtu: options.Mtu = None,
     mark: options.Mark = None,
+    dscp: options.Dscp = options.DSCP,
     control_name: options.ControlName = None,
     verbose: options.Verbose = False,
     quiet: options.Quiet = False,
@@ -81,7 +82,7 @@ def connect(
 
     --subnet, --local-subnet and the proposals may be given several times.
     """
-    here = OnThisHost(bind, dev, mtu, mark, control_name)
+    here = OnThisHost(bind, dev, mtu, mark, dscp, control_name)
     report = reporter(verbose=verbose, quiet=quiet)
     if manual is not None:
         raise typer.Exit(run_file(context, manual, here, report))

@@ -54,6 +54,7 @@ def listen(
     dev: options.Dev = options.DEVICE,
     mtu: options.Mtu = None,
     mark: options.Mark = None,
+    dscp: options.Dscp = options.DSCP,
     control_name: options.ControlName = None,
     verbose: options.Verbose = False,
     quiet: options.Quiet = False,
@@ -63,7 +64,7 @@ def listen(
     Without --psk-file a strong key is made and kept, and the command for the other host printed. Each of
     --pool, --subnet, --peer-subnet, --dns and the proposals may be given several times.
     """
-    here = OnThisHost(bind, dev, mtu, mark, control_name)
+    here = OnThisHost(bind, dev, mtu, mark, dscp, control_name)
     report = reporter(verbose=verbose, quiet=quiet)
     if manual is not None:
         raise typer.Exit(run_file(context, manual, here, report, forward=forward))

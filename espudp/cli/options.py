@@ -42,6 +42,9 @@ Mark = Annotated[
     str | None,
     typer.Option(metavar="NUMBER", help="SO_MARK of outer packets, one bit.", rich_help_panel=HOST),
 ]
+Dscp = Annotated[
+    str, typer.Option(metavar="copy|0..63", help="DSCP of outer packets.", rich_help_panel=HOST)
+]
 ControlName = Annotated[
     str | None, typer.Option(metavar="NAME", help="What `espudp status` calls it.", rich_help_panel=HOST)
 ]
@@ -101,7 +104,7 @@ Dpd = Annotated[
 
 # What holds unless an option says otherwise; the same as in ike/config.py and ike/lifetimes.py.
 IKE_LIFETIME, CHILD_LIFETIME, DPD, REPLAY_WINDOW = "4h", "50m", "30s", 1024
-DEVICE = "esp%d"
+DEVICE, DSCP = "esp%d", "copy"
 
 # An SA ends this much later than new keys are asked for, relative to its age then.
 HARD_FACTOR = 1.2
@@ -190,6 +193,7 @@ class _HostOptions(TypedDict):
     device: str
     mtu: int | None
     mark: int | None
+    dscp: int | None
     name: str | None
 
 
@@ -201,6 +205,7 @@ class OnThisHost:
     dev: str
     mtu: int | None
     mark: str | None
+    dscp: str
     control_name: str | None
 
     def host_options(self) -> _HostOptions:
@@ -210,6 +215,7 @@ class OnThisHost:
             "device": self.dev,
             "mtu": self.mtu,
             "mark": self._mark(),
+            "dscp": parsing.dscp(self.dscp, "--dscp"),
             "name": parsing.control_name(self.control_name, "--control-name") if self.control_name else None,
         }
 

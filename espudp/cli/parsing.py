@@ -7,12 +7,14 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import TypeVar
 
 from espudp.errors import ConfigError
+from espudp.wire.ecn import MAX_DSCP
 from espudp.wire.selectors import TrafficSelector
 
 Network = IPv4Network | IPv6Network
 T = TypeVar("T")
 
 NONE = "none"
+COPY = "copy"
 MAX_PORT = 0xFFFF
 
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -96,6 +98,20 @@ def _number(text: str, option: str, units: dict[str, int], sample: str) -> float
     if match is None or match[2] not in units or not float(match[1]):
         raise ConfigError(f"{option}: '{text}' cannot be read", field=option, remedy=f"write {sample}")
     return float(match[1]) * units[match[2]]
+
+
+def dscp(text: str, option: str) -> int | None:
+    """Six bits as a number; None for `copy`."""
+    value = text.strip().lower()
+    if value == COPY:
+        return None
+    if not (value.isdecimal() and int(value) <= MAX_DSCP):
+        raise ConfigError(
+            f"{option}: '{text}' is no DSCP",
+            field=option,
+            remedy=f"write {COPY}, or a number from 0 to {MAX_DSCP} such as 46, expedited forwarding",
+        )
+    return int(value)
 
 
 def control_name(text: str, option: str) -> str:

@@ -61,6 +61,9 @@ class HostOptions:
     mtu: int | None = None
     """MTU of the TUN device in octets; None: worked out from the path and the suite."""
 
+    dscp: int | None = None
+    """DSCP of outer packets that carry inner ones; None: copied from them (RFC 4301 section 5.1.2)."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectOptions(HostOptions):

@@ -118,6 +118,12 @@ def test_addresses_are_asked_for_of_the_versions_of_the_subnets(
     assert program.connected.config.request_addresses == requested
 
 
+@pytest.mark.parametrize(("given", "dscp"), [([], None), (["copy"], None), (["0"], 0), (["46"], 46)])
+def test_the_dscp_of_outer_packets(program: Program, given: list[str], dscp: int | None) -> None:
+    program("connect", "h", "--psk", PSK, *(word for value in given for word in ("--dscp", value)))
+    assert program.connected.dscp == dscp
+
+
 def test_no_virtual_address(program: Program) -> None:
     program("connect", "h", "--psk", PSK, "--vip", "none", "--local-subnet", "10.3.0.0/16")
     config = program.connected.config
@@ -157,6 +163,7 @@ def test_our_identity_is_stable_and_hides_the_machine_id(program: Program) -> No
         (["h", "--psk", PSK, "--id", "a b"], "a b"),
         (["h", "--psk", PSK, "--dpd", "soon"], "--dpd: 'soon' cannot be read"),
         (["h", "--psk", PSK, "--mark", "x"], "--mark: 'x' is not a mark"),
+        (["h", "--psk", PSK, "--dscp", "64"], "--dscp: '64' is no DSCP"),
         (["h", "--psk", PSK, "--replay-window", "31"], "--replay-window: 31 packets"),
         (["h", "--psk", PSK, "--bind", "eth0"], "--bind: 'eth0' is not an IP address"),
         (["h", "--manual", "f.toml"], "HOST contradicts --manual"),
@@ -203,10 +210,10 @@ def test_reports_go_where_they_belong(program: Program) -> None:
 
 def test_manual_keys(program: Program) -> None:
     assert program("keygen", "--manual", "--server", "203.0.113.7").code == 0
-    outcome = program("connect", "--manual", "client.toml", "--dev", "byhand")
+    outcome = program("connect", "--manual", "client.toml", "--dev", "byhand", "--dscp", "8")
     assert (outcome.code, outcome.err) == (0, "")
     options = program.carried
-    assert (options.device, options.forward) == ("byhand", False)
+    assert (options.device, options.forward, options.dscp) == ("byhand", False, 8)
     assert options.config.suite == parse_esp_suite("aes256-sha256")
     assert str(options.config.peer) == "203.0.113.7:4500"
 

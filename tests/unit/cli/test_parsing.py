@@ -24,6 +24,11 @@ def test_sizes(text: str, octets: int) -> None:
     assert parsing.size(text, "--child-bytes") == octets
 
 
+@pytest.mark.parametrize(("text", "dscp"), [("copy", None), (" Copy ", None), ("0", 0), ("63", 63)])
+def test_dscp(text: str, dscp: int | None) -> None:
+    assert parsing.dscp(text, "--dscp") == dscp
+
+
 def test_networks_and_selectors() -> None:
     assert [str(n) for n in parsing.networks(["10.1.2.3/16", "fd00::1/64"], "--subnet")] == [
         "10.1.0.0/16",
@@ -49,6 +54,10 @@ MISTAKES: list[tuple[Callable[[str, str], object], str]] = [
     (parsing.port, "0"),
     (parsing.port, "65536"),
     (parsing.port, "ipsec"),
+    (parsing.dscp, "64"),
+    (parsing.dscp, "-1"),
+    (parsing.dscp, "0x2e"),
+    (parsing.dscp, "ef"),
 ]
 
 
