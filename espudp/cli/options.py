@@ -42,9 +42,7 @@ Mark = Annotated[
     str | None,
     typer.Option(metavar="NUMBER", help="SO_MARK of outer packets, one bit.", rich_help_panel=HOST),
 ]
-Dscp = Annotated[
-    str, typer.Option(metavar="copy|0..63", help="DSCP of outer packets.", rich_help_panel=HOST)
-]
+Dscp = Annotated[str, typer.Option(metavar="copy|0..63", help="DSCP of outer packets.", rich_help_panel=HOST)]
 ControlName = Annotated[
     str | None, typer.Option(metavar="NAME", help="What `espudp status` calls it.", rich_help_panel=HOST)
 ]
