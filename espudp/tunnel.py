@@ -221,8 +221,8 @@ class Tunnel:
 
     # What came in
 
-    def receive_datagrams(self, datagrams: Sequence[Buffer], path: Path, now: float) -> None:
-        """UDP payloads that arrived over one path, in order. None of them is trusted."""
+    def receive_datagrams(self, datagrams: Sequence[Buffer], path: Path, now: float, tos: int = 0) -> None:
+        """UDP payloads that arrived over one path with one TOS octet, in order. None of them is trusted."""
         if path.local.port in self._ike_ports:
             for datagram in datagrams:
                 self._ike.receive_datagram(datagram, path, now)

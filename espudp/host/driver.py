@@ -15,12 +15,15 @@ from espudp.errors import HostError
 from espudp.host.tun import TunDevice
 from espudp.host.udp import SocketSet, UdpSocket
 from espudp.tunnel import Event, Tunnel
-from espudp.wire.train import Train
+from espudp.wire.train import Burst, Train
 
 T = TypeVar("T")
 
-# Packets or datagrams a wake-up takes at most, so that no source starves the others.
+# Single packets or datagrams taken at a time: as many as leave in one burst.
 BATCH = 64
+
+# Batches, super-packets or trains of one source that a wake-up takes, so that no source starves the others.
+TURN = 8
 
 # Trains that wait for room in a socket's buffer: past it they are dropped, as in any queue.
 BACKLOG_TRAINS = 256
@@ -86,23 +89,31 @@ class Driver:
     # Wake-ups
 
     def _packets_wait(self) -> None:
-        try:
-            packets = self._tun.read_batch(BATCH)
-        except HostError as error:
-            self._loop.remove_reader(self._tun.fileno())
-            self._on_failure(error)
-            return
-        if packets:
+        for _ in range(TURN):
+            if self._backlog:
+                return
+            try:
+                packets = self._tun.read_batch(BATCH)
+            except HostError as error:
+                self._loop.remove_reader(self._tun.fileno())
+                self._on_failure(error)
+                return
+            if not packets:
+                return
             self._tunnel.receive_packets(packets, time.monotonic())
             self._transmit()
 
     def _datagrams_wait(self, udp: UdpSocket) -> None:
-        now = time.monotonic()
-        try:
-            for path, datagrams, _ in udp.receive_batch(BATCH):
-                self._tunnel.receive_datagrams(datagrams, path, now)
-        finally:  # a mistake of ours over one train must not hold back what came of the others
-            self._transmit()
+        for _ in range(TURN):
+            trains = udp.receive(BATCH)
+            if not trains:
+                return
+            now = time.monotonic()
+            try:
+                for path, datagrams, tos in trains:
+                    self._tunnel.receive_datagrams(datagrams, path, now, tos)
+            finally:  # a mistake of ours over one train must not hold back what came of the others
+                self._transmit()
 
     def _time_is_up(self) -> None:
         self._timer = self._deadline = None
@@ -153,7 +164,7 @@ class Driver:
         backlog = self._backlog.get(udp)
         if backlog is not None:
             if len(backlog) < BACKLOG_TRAINS:
-                backlog.append(train)
+                backlog.append(_owned(train))
             else:
                 self.drops[Drop.BACKLOG] += len(train[1])
             return
@@ -180,6 +191,14 @@ class Driver:
 
 
 def _send(udp: UdpSocket, train: Train) -> Train | None:
-    """What is left of the train when the socket takes no more."""
+    """What is left of the train when the socket takes no more; it is ours to keep."""
     done = udp.send(train)
-    return None if done == len(train.datagrams) else train._replace(datagrams=train.datagrams[done:])
+    if done == len(train.datagrams):
+        return None
+    return _owned(train if done == 0 else train._replace(datagrams=train.datagrams[done:]))
+
+
+def _owned(train: Train) -> Train:
+    """With datagrams that do not change when the tunnel is next given something to do."""
+    burst = train.datagrams
+    return train._replace(datagrams=burst.copy()) if isinstance(burst, Burst) else train

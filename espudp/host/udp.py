@@ -1,7 +1,10 @@
-"""UDP sockets for IKE and ESP: in batches, and always from the address that the peer knows.
+"""UDP sockets for IKE and ESP: in trains, and always from the address that the peer knows.
 
 A wildcard socket learns with IP_PKTINFO which of our addresses a datagram came to, and says in the same way
 from which one to send; so `Path.local` is a true address, and a host with several answers from the right one.
+
+With UDP_GRO one call receives a whole train of equal-sized datagrams, with UDP_SEGMENT one call sends one.
+Where the host lacks either, datagrams go one by one.
 """
 
 import contextlib
@@ -9,22 +12,31 @@ import errno
 import ipaddress
 import socket
 import struct
+import sys
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from espudp.errors import HostError
 from espudp.wire.address import Path, UdpAddress
-from espudp.wire.train import Train
+from espudp.wire.buffer import Buffer
+from espudp.wire.train import Burst, Train
 
 MAX_DATAGRAM_OCTETS = 65535
 
 # linux/in.h, in6.h, udp.h, asm-generic/socket.h; names that Python's socket module lacks before 3.14.
-IP_PKTINFO, IP_MTU_DISCOVER, IP_MTU = 8, 10, 14
+IP_TOS, IP_PKTINFO, IP_MTU_DISCOVER, IP_RECVTOS, IP_MTU = 1, 8, 10, 13, 14
 IPV6_MTU_DISCOVER, IPV6_MTU = 23, 24
 PMTUDISC_WANT = 1
 SO_SNDBUFFORCE, SO_RCVBUFFORCE = 32, 33
-UDP_NO_CHECK6_RX = 102
+UDP_NO_CHECK6_RX, UDP_SEGMENT, UDP_GRO = 102, 103, 104
+
+# UDP_MAX_SEGMENTS of Linux 4.18; later ones take more.
+GSO_SEGMENTS = 64
+# The largest packet that passes an interface uncut is GSO_LEGACY_MAX_SIZE, 65,536 octets, with its UDP, IPv6
+# and Ethernet headers and perhaps a VLAN tag or two.
+GSO_OCTETS = 65_450
 
 # One path's worth of bursts: 64 KB trains arrive faster than a busy interpreter comes round.
 BUFFER_OCTETS = 4 << 20
@@ -32,30 +44,62 @@ BUFFER_OCTETS = 4 << 20
 # struct in_pktinfo: interface, our address, the header's destination; struct in6_pktinfo: address, interface
 _PKTINFO = struct.Struct("=i4s4s")
 _PKTINFO6 = struct.Struct("=16si")
-_ANCILLARY_OCTETS = socket.CMSG_SPACE(_PKTINFO6.size)
+_INT = struct.Struct("=i")
+_SEGMENT_SIZE = struct.Struct("=H")
+# The packet's addresses, its traffic class and the size of a train's datagrams.
+_ANCILLARY_OCTETS = socket.CMSG_SPACE(_PKTINFO6.size) + 2 * socket.CMSG_SPACE(_INT.size)
 
 # Remembered addresses, so that a path is one object however often it is met.
 PATHS_MAX = 1 << 14
 
+NO_GRO = "The kernel has no UDP_GRO: datagrams are received one by one, which is slower."
+NO_GSO = "The kernel does not take UDP_SEGMENT: datagrams are sent one by one, which is slower."
+
+# RFC 791, RFC 8200, RFC 768: what is around a datagram.
+_HEADER_OCTETS = {4: 20 + 8, 6: 40 + 8}
+_TRAFFIC_CLASS = {4: (socket.IPPROTO_IP, IP_TOS), 6: (socket.IPPROTO_IPV6, socket.IPV6_TCLASS)}
+
+OnLimit = Callable[[str], None]
+
 _SocketAddress = tuple[str, int] | tuple[str, int, int, int]
 _Ancillary = list[tuple[int, int, bytes]]
+_Route = tuple[_Ancillary, _SocketAddress]
+
+
+class _Origin(NamedTuple):
+    """What the kernel says about what it hands over."""
+
+    path: Path
+    tos: int
+    size: int
+    """Of each datagram of a train; 0: it is a single one."""
+
+
+def _ignore(_: str) -> None:
+    pass
 
 
 class UdpSocket:
     """One UDP socket of one IP version, non-blocking."""
 
-    def __init__(self, ip: str, port: int, *, mark: int = 0) -> None:
+    def __init__(self, ip: str, port: int, *, mark: int = 0, on_limit: OnLimit = _ignore) -> None:
         """Bind to an address (0.0.0.0 or :: for all of that version) and a port, 0 for any.
 
-        Raises OSError; `open_socket` turns that into a HostError.
+        `on_limit` gets a line for a person about what this host turns out not to be able to do.
+        Raises OSError; `open_listening` and `open_calling` turn that into a HostError.
         """
         self.version = ipaddress.ip_address(ip).version
         family = socket.AF_INET if self.version == 4 else socket.AF_INET6
         self._socket = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         self.errors: Counter[int] = Counter()
         """Datagrams that could not be sent, by errno."""
+        self._buffer = memoryview(bytearray(MAX_DATAGRAM_OCTETS))
+        self._into = (self._buffer,)
+        self._mark = mark
+        self._on_limit = on_limit
+        self._origins: dict[tuple[object, ...], _Origin] = {}
         self._paths: dict[tuple[_SocketAddress, bytes], Path] = {}
-        self._routes: dict[Path, tuple[_Ancillary, _SocketAddress]] = {}
+        self._routes: dict[tuple[Path, int], _Route] = {}
         try:
             self._configure(mark)
             self._socket.bind((ip, port))
@@ -73,20 +117,33 @@ class UdpSocket:
                 s.setsockopt(socket.SOL_SOCKET, asked, BUFFER_OCTETS)
         if mark:
             s.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
+        self._gso = self._offers(UDP_SEGMENT, 0, NO_GSO)
+        self._offers(UDP_GRO, 1, NO_GRO)
         # WANT: packets carry DF, so that the path's MTU is discovered and ESP is sized to fit; but what is
         # larger, such as an IKE message with certificates, goes out in fragments instead of being refused.
         # Not RECVERR, which would tell at once when the MTU changes: a socket with an error pending makes
         # libuv, and so uvloop, stop watching it. The driver asks now and then instead (`outlook`).
         if self.version == 4:
             s.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
+            s.setsockopt(socket.IPPROTO_IP, IP_RECVTOS, 1)
             s.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, PMTUDISC_WANT)
             return
         s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+        s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVTCLASS, 1)
         s.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, PMTUDISC_WANT)
         # RFC 3948 section 2.1 has senders leave the checksum zero; IPv6 drops such datagrams unless told
         # otherwise (RFC 6935 section 5). The ICV covers what the checksum would. IPv4 takes them anyhow.
         s.setsockopt(socket.IPPROTO_UDP, UDP_NO_CHECK6_RX, 1)
+
+    def _offers(self, option: int, value: int, otherwise: str) -> bool:
+        """Set an option of UDP's. Asked now, since a kernel without UDP_SEGMENT ignores its cmsg."""
+        try:
+            self._socket.setsockopt(socket.IPPROTO_UDP, option, value)
+        except OSError:
+            self._on_limit(otherwise)
+            return False
+        return True
 
     def fileno(self) -> int:
         """For the event loop."""
@@ -96,48 +153,57 @@ class UdpSocket:
         """Close the socket."""
         self._socket.close()
 
-    def receive_batch(self, limit: int) -> list[Train]:
-        """Up to `limit` datagrams that are waiting; consecutive ones of one path together, in order."""
+    # In
+
+    def receive(self, limit: int) -> list[Train]:
+        """What waits, in order: up to `limit` single datagrams, and the first burst behind them.
+
+        Consecutive ones of one path and traffic class are together. The burst is borrowed: it holds until
+        the next call.
+        """
         trains: list[Train] = []
         run: list[bytes] = []
-        last: Path | None = None
+        last: _Origin | None = None
         for _ in range(limit):
             try:
-                data, ancillary, _, sender = self._socket.recvmsg(MAX_DATAGRAM_OCTETS, _ANCILLARY_OCTETS)
+                octets, ancillary, _, sender = self._socket.recvmsg_into(self._into, _ANCILLARY_OCTETS)
             except BlockingIOError:
                 break
-            except OSError:
+            except OSError:  # what became of an earlier datagram
                 continue
-            path = self._path(sender, ancillary)
-            if path is None:
+            origin = self._origins.get((sender, *ancillary)) or self._origin(sender, ancillary)
+            if origin is None:
                 continue
-            if path == last:
-                run.append(data)
+            data = self._buffer[:octets]
+            if origin.size:
+                trains.append(Train(origin.path, Burst(data, origin.size), origin.tos))
+                break
+            if origin is last:
+                run.append(bytes(data))
             else:
-                run, last = [data], path
-                trains.append(Train(path, run))
+                run, last = [bytes(data)], origin
+                trains.append(Train(origin.path, run, origin.tos))
         return trains
 
-    def send(self, train: Train) -> int:
-        """Send datagrams in order; how many are done with. Fewer than all: the buffer is full, wait.
-
-        What the kernel refuses (no route, too big, a filter) is counted, and done with.
-        """
-        path, datagrams, _ = train
-        ancillary, destination = self._route(path)
-        for count, datagram in enumerate(datagrams):
-            try:
-                self._socket.sendmsg([datagram], ancillary, 0, destination)
-            except BlockingIOError:
-                return count
-            except OSError as error:
-                self.errors[error.errno or 0] += 1
-        return len(datagrams)
-
-    def _path(self, sender: _SocketAddress, ancillary: _Ancillary) -> Path | None:
-        if len(ancillary) != 1:
+    def _origin(self, sender: _SocketAddress, ancillary: _Ancillary) -> _Origin | None:
+        """What the kernel says about a datagram, read once for all that come alike."""
+        size = tos = 0
+        packet_info = b""
+        for _, kind, value in ancillary:
+            if kind == UDP_GRO:
+                size = _INT.unpack(value)[0]
+            elif kind in (IP_PKTINFO, socket.IPV6_PKTINFO):
+                packet_info = value
+            else:  # IP_TOS, one octet; IPV6_TCLASS, an int
+                tos = int.from_bytes(value, sys.byteorder)
+        if not packet_info:
             return None
-        packet_info = ancillary[0][2]
+        if len(self._origins) >= PATHS_MAX:
+            self._origins.clear()
+        origin = self._origins[sender, *ancillary] = _Origin(self._path(sender, packet_info), tos, size)
+        return origin
+
+    def _path(self, sender: _SocketAddress, packet_info: bytes) -> Path:
         path = self._paths.get((sender, packet_info))
         if path is None:
             if len(self._paths) >= PATHS_MAX:
@@ -147,13 +213,88 @@ class UdpSocket:
             self._paths[sender, packet_info] = path
         return path
 
-    def _route(self, path: Path) -> tuple[_Ancillary, _SocketAddress]:
-        route = self._routes.get(path)
-        if route is None:
-            if len(self._routes) >= PATHS_MAX:
-                self._routes.clear()
-            route = _packet_info(self.version, path.local.ip), (path.remote.ip, path.remote.port)
-            self._routes[path] = route
+    # Out
+
+    def send(self, train: Train) -> int:
+        """Send datagrams in order; how many are done with. Fewer than all: the buffer is full, wait.
+
+        What the kernel refuses (no route, too big, a filter) is counted, and done with.
+        """
+        path, datagrams, tos = train
+        route = self._routes.get((path, tos)) or self._route(path, tos)
+        if self._gso and len(datagrams) > 1:
+            size = datagrams.size if isinstance(datagrams, Burst) else _common_size(datagrams)
+            if 0 < 2 * size <= GSO_OCTETS:
+                return self._send_segmented(datagrams, size, route)
+        return self._send_singly(datagrams, route)
+
+    def _send_singly(self, datagrams: Iterable[bytes], route: _Route) -> int:
+        ancillary, destination = route
+        count = 0
+        for datagram in datagrams:
+            try:
+                self._socket.sendmsg((datagram,), ancillary, 0, destination)
+            except BlockingIOError:
+                break
+            except OSError as error:
+                self.errors[error.errno or 0] += 1
+            count += 1
+        return count
+
+    def _send_segmented(self, datagrams: Sequence[bytes], size: int, route: _Route) -> int:
+        """Datagrams of one size but for the last, as many at a time as one call takes."""
+        ancillary, destination = route
+        ancillary = [*ancillary, (socket.IPPROTO_UDP, UDP_SEGMENT, _SEGMENT_SIZE.pack(size))]
+        count = len(datagrams)
+        step = min(GSO_SEGMENTS, GSO_OCTETS // size)
+        for start in range(0, count, step):
+            end = min(start + step, count)
+            try:
+                if isinstance(datagrams, Burst):
+                    piece: Sequence[Buffer] = (datagrams.data[start * size : end * size],)
+                else:
+                    piece = datagrams[start:end]
+                self._socket.sendmsg(piece, ancillary, 0, destination)
+            except BlockingIOError:
+                return start
+            except OSError as error:
+                done = start + self._send_refused(datagrams[start:end], error.errno or 0, route)
+                if done < end:
+                    return done
+        return count
+
+    def _send_refused(self, datagrams: Sequence[bytes], code: int, route: _Route) -> int:
+        """What the kernel did not take at once: by itself each may go, whole or in fragments.
+
+        EMSGSIZE, and EINVAL on older kernels: one is larger than the path's MTU. EIO: something on the way
+        out, such as a device without checksums, has to see each; it will want to again.
+        """
+        if code not in (errno.EIO, errno.EINVAL, errno.EMSGSIZE):
+            self.errors[code] += len(datagrams)
+            return len(datagrams)
+        refused = self.errors.total()
+        done = self._send_singly(datagrams, route)
+        went = done and self.errors.total() == refused
+        if went and (code == errno.EIO or (code == errno.EINVAL and self._fits(len(datagrams[0]), route))):
+            self._gso = False
+            self._on_limit(NO_GSO)
+        return done
+
+    def _fits(self, octets: int, route: _Route) -> bool:
+        """Whether a datagram needs no fragmentation."""
+        try:
+            mtu = outlook(route[1][0], mark=self._mark).mtu
+        except HostError:
+            return False
+        return octets + _HEADER_OCTETS[self.version] <= mtu
+
+    def _route(self, path: Path, tos: int) -> _Route:
+        if len(self._routes) >= PATHS_MAX:
+            self._routes.clear()
+        ancillary = _packet_info(self.version, path.local.ip)
+        if tos:
+            ancillary.append((*_TRAFFIC_CLASS[self.version], _INT.pack(tos)))
+        route = self._routes[path, tos] = ancillary, (path.remote.ip, path.remote.port)
         return route
 
 
@@ -179,7 +320,9 @@ class SocketSet:
             s.close()
 
 
-def open_listening(bind: str | None, ports: Iterable[int], *, mark: int) -> SocketSet:
+def open_listening(
+    bind: str | None, ports: Iterable[int], *, mark: int, on_limit: OnLimit = _ignore
+) -> SocketSet:
     """Sockets on each port; `bind` None: on every address, IPv6 as well where the host has it.
 
     Raises HostError: port in use, address not ours, permission.
@@ -188,7 +331,7 @@ def open_listening(bind: str | None, ports: Iterable[int], *, mark: int) -> Sock
     try:
         for port in ports:
             for ip in ("0.0.0.0", "::") if bind is None else (bind,):
-                opened = _open(ip, port, mark, optional=bind is None and ip == "::")
+                opened = _open(ip, port, mark, on_limit, optional=bind is None and ip == "::")
                 if opened is not None:
                     sockets.append(opened)
     except HostError:
@@ -211,7 +354,9 @@ class CallingSockets:
         return SocketSet([*self.natt.values(), *self.plain.values()])
 
 
-def open_calling(bind: str | None, port: int, plain_port: int | None, *, mark: int) -> CallingSockets:
+def open_calling(
+    bind: str | None, port: int, plain_port: int | None, *, mark: int, on_limit: OnLimit = _ignore
+) -> CallingSockets:
     """Sockets on these ports where they are free, else on any; IPv6 as well where the host has it.
 
     Raises HostError.
@@ -223,7 +368,7 @@ def open_calling(bind: str | None, port: int, plain_port: int | None, *, mark: i
                 if wanted is None:
                     continue
                 others = {s.port for s in sockets.all.sockets if s not in found.values()}
-                opened = _open_any(ip, wanted, mark, others, optional=bind is None and ip == "::")
+                opened = _open_any(ip, wanted, mark, on_limit, others, optional=bind is None and ip == "::")
                 if opened is not None:
                     found[opened.version] = opened
     except HostError:
@@ -232,20 +377,22 @@ def open_calling(bind: str | None, port: int, plain_port: int | None, *, mark: i
     return sockets
 
 
-def _open_any(ip: str, port: int, mark: int, others: set[int], *, optional: bool) -> UdpSocket | None:
+def _open_any(
+    ip: str, port: int, mark: int, on_limit: OnLimit, others: set[int], *, optional: bool
+) -> UdpSocket | None:
     """On `port` if it is free, else on one that is none of `others`: the port tells the kinds apart."""
     with contextlib.suppress(OSError):
-        return UdpSocket(ip, port, mark=mark)
-    opened = _open(ip, 0, mark, optional=optional)
+        return UdpSocket(ip, port, mark=mark, on_limit=on_limit)
+    opened = _open(ip, 0, mark, on_limit, optional=optional)
     while opened is not None and opened.port in others:
         opened.close()
-        opened = _open(ip, 0, mark, optional=optional)
+        opened = _open(ip, 0, mark, on_limit, optional=optional)
     return opened
 
 
-def _open(ip: str, port: int, mark: int, *, optional: bool) -> UdpSocket | None:
+def _open(ip: str, port: int, mark: int, on_limit: OnLimit, *, optional: bool) -> UdpSocket | None:
     try:
-        return UdpSocket(ip, port, mark=mark)
+        return UdpSocket(ip, port, mark=mark, on_limit=on_limit)
     except OSError as error:
         if optional and error.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
             return None
@@ -281,6 +428,14 @@ def outlook(remote_ip: str, *, mark: int = 0, bind: str | None = None) -> Outloo
             f"There is no way to {remote_ip} from here: {error.strerror}.",
             remedy="Check the network connection, the routes, and that both ends speak the same IP version.",
         ) from None
+
+
+def _common_size(datagrams: Sequence[bytes]) -> int:
+    """What all have but the last, which may be shorter; else 0."""
+    size = len(datagrams[0])
+    if len(datagrams[-1]) > size or any(len(datagram) != size for datagram in datagrams[1:-1]):
+        return 0
+    return size
 
 
 def _local_ip(version: int, packet_info: bytes) -> str:

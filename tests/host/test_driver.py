@@ -36,7 +36,7 @@ class FakeTunnel:
         self.received.append(("packets", list(packets)))
         self.on_packets()
 
-    def receive_datagrams(self, datagrams: Sequence[bytes], path: Path, now: float) -> None:
+    def receive_datagrams(self, datagrams: Sequence[bytes], path: Path, now: float, tos: int) -> None:
         self.received.append(("datagrams", list(datagrams)))
         if datagrams == [b"boom"]:
             raise ZeroDivisionError

@@ -33,7 +33,7 @@ def pair() -> Iterator[SocketSet]:
 
 def _receive(udp: UdpSocket, limit: int = 64) -> list[Train]:
     assert select.select([udp], [], [], 2)[0]
-    return udp.receive_batch(limit)
+    return udp.receive(limit)
 
 
 @pytest.mark.parametrize("local", ["127.0.0.1", "127.0.0.2", "127.1.2.3"])
@@ -80,7 +80,7 @@ def test_consecutive_datagrams_of_a_path_come_as_one_train() -> None:
     assert [train.datagrams for train in trains] == [[b"1", b"2"], [b"3", b""], [b"5"]]
     assert trains[0][0] is trains[2][0]
     assert [train.datagrams for train in _receive(udp)] == [[b"6"]]
-    assert udp.receive_batch(5) == []
+    assert udp.receive(5) == []
     for caller in callers:
         caller.close()
     udp.close()
@@ -127,7 +127,7 @@ def test_a_closed_port_at_the_peer_does_not_disturb(pair: SocketSet) -> None:
     nobody = Path(UdpAddress("127.0.0.1", udp.port), UdpAddress("127.0.0.1", 1))
     for _ in range(5):
         assert udp.send(Train(nobody, [b"anybody?"])) == 1
-    assert udp.receive_batch(5) == []
+    assert udp.receive(5) == []
     assert not udp.errors
 
 
