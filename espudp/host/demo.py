@@ -132,7 +132,7 @@ def run_demo(options: DemoOptions, progress: Progress) -> DemoResult:
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="espudp-demo-")))
         progress("making three network namespaces: client, router with NAT, server")
-        lab = stack.enter_context(_laboratory())
+        lab = stack.enter_context(laboratory())
         # What may never be seen outside: the stream, and the inner addresses one beside the other.
         inner = [socket.inet_aton(ip) for ip in ("10.99.0.1", "10.99.0.2")]
         tap = Tap(lab.router, OUTSIDE_LINK, (MARKER, inner[0] + inner[1], inner[1] + inner[0]))
@@ -151,14 +151,17 @@ def check_requirements() -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Laboratory:
+class Laboratory:
+    """The network that the drawing above shows, without any tunnel yet."""
+
     client: Namespace
     router: Namespace
     server: Namespace
 
 
 @contextmanager
-def _laboratory() -> Iterator[_Laboratory]:
+def laboratory() -> Iterator[Laboratory]:
+    """Made, and gone at the end of the block. Raises HostError."""
     with Namespace() as client, Namespace() as router, Namespace() as server:
         for namespace in (router, server):  # no neighbour discovery on the link that is watched
             with suppress(OSError):
@@ -168,7 +171,7 @@ def _laboratory() -> Iterator[_Laboratory]:
         client.add_default_route(LAN_IP)
         router.set_sysctl("net/ipv4/ip_forward", "1")
         router.masquerade(OUTSIDE_LINK)
-        yield _Laboratory(client, router, server)
+        yield Laboratory(client, router, server)
 
 
 class _Process:
@@ -223,7 +226,7 @@ class _Run:
         self,
         options: DemoOptions,
         progress: Progress,
-        lab: _Laboratory,
+        lab: Laboratory,
         tap: Tap,
         directory: Path,
         result: DemoResult,
@@ -244,7 +247,7 @@ class _Run:
             server = self._start_server()
             client = self._start_client()
             if self._look_at_the_tunnel(client, server):
-                self._ping()
+                self._pings()
                 self._stream()
             self._stop(client, "connect")
             self._stop(server, "listen")
@@ -326,7 +329,7 @@ class _Run:
 
     # What goes through it
 
-    def _ping(self) -> None:
+    def _pings(self) -> None:
         result = self._result
         self._progress(f"client: {PINGS} pings to {result.server_address} through the tunnel")
         with self._lab.client.inside():
@@ -334,7 +337,7 @@ class _Run:
         times: list[float] = []
         with pinger:
             for number in range(PINGS):
-                if (seconds := _ping(pinger, result.server_address, number)) is not None:
+                if (seconds := ping(pinger, result.server_address, number)) is not None:
                     times.append(seconds)
                 self._tap.drain()
         result.pings = len(times)
@@ -405,7 +408,7 @@ def nat_word(client: Json, server: Json) -> str:
     }[client["local"], client["remote"]]
 
 
-def _ping(pinger: socket.socket, address: str, number: int) -> float | None:
+def ping(pinger: socket.socket, address: str, number: int) -> float | None:
     """The round trip of one ICMP echo in seconds; None if it does not come back."""
     identifier = os.getpid() & 0xFFFF
     payload = MARKER

@@ -125,16 +125,16 @@ def test_a_listener_that_does_not_start_is_explained(tmp_path: Path, monkeypatch
 
 def test_what_does_not_hold_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the NAT, and with a secret that is in every packet, both are noticed."""
-    with_nat = demo._laboratory
+    with_nat = demo.laboratory
 
     @contextmanager
-    def without_nat() -> Iterator[demo._Laboratory]:
+    def without_nat() -> Iterator[demo.Laboratory]:
         with with_nat() as made:
             made.server.add_default_route(demo.OUTSIDE_IP)
             yield made
 
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(demo, "_laboratory", without_nat)
+    monkeypatch.setattr(demo, "laboratory", without_nat)
     monkeypatch.setattr(Namespace, "masquerade", lambda self, interface: None)
     monkeypatch.setattr(demo, "MARKER", b"\0\0\0")
     result = run_demo(DemoOptions(suite="aes128gcm16", octets=1_000_000), lambda step: None)
