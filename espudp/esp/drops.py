@@ -14,6 +14,10 @@ class Drop(Enum):
     TOO_BIG = "too big"
     """Larger than the inner MTU, and not to be fragmented: answered with ICMP where that is allowed."""
 
+    # Either way
+    HAND_OVER = "hand-over queue full"
+    """Another worker's, which is too busy to take it."""
+
     # Inbound, before the ICV has been verified
     RUNT = "runt"
     """Too short to be an ESP packet of its SA."""
