@@ -1,0 +1,10 @@
+"""Super-packets cut into segments, segments joined into super-packets, checksums completed.
+
+Everything works on batches of packets of one size. What is handed out is borrowed.
+"""
+
+from espudp.offload.coalesce import coalesce
+from espudp.offload.rows import TRAILER_ROOM, Rows, rows_of
+from espudp.offload.segments import finish, segment
+
+__all__ = ["TRAILER_ROOM", "Rows", "coalesce", "finish", "rows_of", "segment"]
