@@ -99,7 +99,8 @@ class TunnelSnapshot:
 class Tunnel:
     """Any number of peers over any number of paths.
 
-    `ike_ports` are the local UDP ports on which IKE travels without the non-ESP marker.
+    `ike_ports` are the local UDP ports on which IKE travels without the non-ESP marker. With several
+    `workers` each child SA is for one of them, whom `ChildInstalled.resource` names.
     """
 
     def __init__(
@@ -110,8 +111,9 @@ class Tunnel:
         ike_ports: frozenset[int] = PLAIN_IKE_PORTS,
         path_mtu: int = DEFAULT_PATH_MTU,
         key_log: Callable[[KeyLogEntry], None] | None = None,
+        workers: int = 1,
     ) -> None:
-        self._ike = Endpoint(rng, listener=listener, key_log=key_log)
+        self._ike = Endpoint(rng, listener=listener, key_log=key_log, workers=workers)
         self._esp = DataPath(rng)
         self._ike_ports = ike_ports
         self._default_path_mtu = path_mtu

@@ -16,7 +16,7 @@ from dataclasses import replace
 from functools import partial
 
 from espudp.crypto.random import Rng
-from espudp.errors import CryptoError, WireError
+from espudp.errors import ConfigError, CryptoError, WireError
 from espudp.ike.config import ChildConfig, ConnectionConfig, ListenerConfig
 from espudp.ike.drop import Drop
 from espudp.ike.events import Event, Fault
@@ -46,13 +46,21 @@ class Endpoint:
     """Any number of connections that we dial, and, with a listener, that others dial.
 
     `rng` is the source of all randomness. `key_log` gets every key, and is for tests that decrypt a capture.
+    `workers`: how many there are to give child SAs to; see v2/resources.py.
     """
 
     def __init__(
-        self, rng: Rng, *, listener: ListenerConfig | None = None, key_log: KeyLog | None = None
+        self,
+        rng: Rng,
+        *,
+        listener: ListenerConfig | None = None,
+        key_log: KeyLog | None = None,
+        workers: int = 1,
     ) -> None:
-        """Raises ConfigError for a pool without room."""
-        self._hub = Hub(rng, listener, key_log)
+        """Raises ConfigError for a pool without room, and without a worker."""
+        if workers < 1:
+            raise ConfigError("no worker at all", field="workers", remedy="One is enough.")
+        self._hub = Hub(rng, listener, key_log, workers)
         self._doorkeeper = None if listener is None else Doorkeeper(self._hub, listener)
         self._answers_to_strangers = TokenBucket(REFUSALS_AT_ONCE, REFUSALS_PER_SECOND)
 

@@ -60,7 +60,9 @@ class ChildInstalled:
 
     `replaces` is the inbound SPI of the SA that this one is the rekeying of. With `standby` the peer may not
     know the new SA yet: outbound traffic stays on the old one until something arrives on the new
-    (RFC 7296 section 2.8).
+    (RFC 7296 section 2.8). `resource` is the worker that the SAs are for: `spi_in` modulo their number, None
+    where there is only one. A peer may have several for the same traffic (RFC 9611), and more than one of
+    them at the same worker.
     """
 
     connection: int
@@ -76,6 +78,7 @@ class ChildInstalled:
     replaces: int | None = None
     standby: bool = False
     replay_window: int = 1024
+    resource: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,6 +97,14 @@ class EspProposal:
         """The groups for PFS, best first."""
         return tuple(group for group in self.dh if group is not None)
 
+    def only(self, suite: EspSuite) -> "EspProposal | None":
+        """What is left when it has to come to `suite`; None: nothing."""
+        integ = () if suite.integ is None else (suite.integ,)
+        has_integ = suite.integ in self.integ if self.integ else not integ
+        if suite.encr not in self.encr or suite.esn not in self.esn or not has_integ:
+            return None
+        return EspProposal((suite.encr,), integ, self.dh, (suite.esn,))
+
     def _kinds(self, pfs: bool) -> _Kinds:
         kinds: _Kinds = {
             TransformType.ENCR: _transforms(TransformType.ENCR, self.encr),

@@ -32,6 +32,8 @@ class ChildSnapshot:
     remote: tuple[str, ...]
     rekeying: bool
     deleting: bool
+    resource: int | None = None
+    """The worker that has it; None where there is only one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +102,7 @@ def _connection(connection: "Connection", now: float) -> ConnectionSnapshot:
                 tuple(map(str, c.remote)),
                 c.rekeying,
                 c.deleting,
+                connection.hub.resource_of(c.spi_in),
             )
             for c in connection.children.values()
         ),

@@ -80,7 +80,7 @@ class AuthSent:
         self._reconsider = reconsider
         self._others: deque[Datagram] = deque(maxlen=_MAX_OTHERS)
         local, remote = self._selectors()
-        self._offer = ChildOffer(hub, config.child, local, remote)
+        self._offer = ChildOffer(hub, config.child, local, remote, shared=hub.workers > 1)
         sa.request(ExchangeType.IKE_AUTH, self._payloads(), path, now)
 
     @property
@@ -216,6 +216,7 @@ class AuthSent:
             return established.close(self._no_child(refusal), now)
         self._announce(connection, dns)
         connection.install(new)
+        established.share()
         return established.advance(now)
 
     def _first_child(self, message: Message, addresses: tuple[str, ...]) -> NewChild:

@@ -17,6 +17,7 @@ from espudp.ike.offers import describe_mismatch
 from espudp.ike.proposals import EspChoice, offer_esp, select_esp, verify_esp
 from espudp.ike.v2.groups import refusal_of_group
 from espudp.ike.v2.hub import Hub
+from espudp.ike.v2.resources import info, is_one_of_several
 from espudp.ike.v2.sa import IkeSa
 from espudp.wire.ikev2.constants import NotifyType
 from espudp.wire.ikev2.message import Message
@@ -58,6 +59,8 @@ class Child:
     """Until then the peer may not have got the answer that tells it of this child SA."""
     retired: bool = False
     """Redundant after simultaneous rekeys; its removal has been told."""
+    shared: bool = False
+    """Both sides know it as one of several for the same traffic (RFC 9611)."""
 
     @property
     def is_going(self) -> bool:
@@ -96,20 +99,34 @@ class ChildOffer:
     """The initiator's half of a negotiation. `accept` or `withdraw` ends it."""
 
     def __init__(
-        self, hub: Hub, config: ChildConfig, local: Selectors, remote: Selectors, *, group: Dh | None = None
+        self,
+        hub: Hub,
+        config: ChildConfig,
+        local: Selectors,
+        remote: Selectors,
+        *,
+        shared: bool,
+        group: Dh | None = None,
+        worker: int | None = None,
     ) -> None:
-        """`group` is the one for perfect forward secrecy, None in IKE_AUTH and where none is asked for."""
+        """`group` is the one for perfect forward secrecy, None in IKE_AUTH and where none is asked for.
+
+        `shared`: it may be one of several; `worker`: whom it is for, None: who has the fewest.
+        """
         self._hub = hub
         self._config = config
         self._local, self._remote = local, remote
         self._pair: KeyPair | None = None if group is None else generate(group, hub.rng)
-        self.spi_in = hub.new_child_spi()
+        self._several = shared
+        self.spi_in = hub.child_spis.draw(worker)
 
     def payloads(self, nonce: bytes | None) -> list[Payload]:
-        """SA, Ni, KEi, TSi, TSr; without nonce, and without groups, in IKE_AUTH."""
+        """SA, Ni, KEi, TSi, TSr; without nonce, and without groups, in IKE_AUTH. Before them, perhaps,
+        SA_RESOURCE_INFO.
+        """
         spi = self.spi_in.to_bytes(4)
         proposals = offer_esp(self._config.proposals, spi, pfs=nonce is not None)
-        payloads: list[Payload] = [SecurityAssociation(proposals)]
+        payloads = [*info(self._several), SecurityAssociation(proposals)]
         if nonce is not None:
             payloads.append(Nonce(nonce))
         if self._pair is not None:
@@ -145,11 +162,12 @@ class ChildOffer:
         )
         spi_out = int.from_bytes(choice.peer_spi)
         child = Child(self.spi_in, spi_out, choice.suite, local, remote, self._config)
+        child.shared = self._several and is_one_of_several(answer)
         return NewChild(child, keys_in, keys_out)
 
     def withdraw(self) -> None:
         """Nothing came of it."""
-        self._hub.free_child_spi(self.spi_in)
+        self._hub.child_spis.free(self.spi_in)
 
     def _shared(self, choice: EspChoice, ke: KeyExchange | None) -> bytes:
         if choice.dh is None:
@@ -172,31 +190,37 @@ class Allowed:
     config: ChildConfig
     local: Selectors
     remote: Selectors
+    shared: bool
+    """The peer may have several for the same traffic, if it asks for that (RFC 9611)."""
+    worker: int | None = None
+    """Whom the child SA is for; None: who has the fewest."""
 
 
 def answer_child(
     hub: Hub, sa: IkeSa, request: Message, allowed: Allowed, *, nonces: Nonces, pfs: bool
 ) -> tuple[NewChild, list[Payload]]:
     """The responder's half: the child SA, and SA, Nr, KEr, TSi, TSr for the answer (Nr and KEr not in
-    IKE_AUTH).
+    IKE_AUTH), before them SA_RESOURCE_INFO if both sides want it.
 
     `request` has been checked against its rule. Raises PeerError, and then nothing is left of it.
     """
-    local, remote = _narrowed(request, allowed)
+    local, remote = narrowed(request, allowed)
     choice = _choose(request, allowed.config, pfs=pfs)
     shared, ke = _exchanged(hub, choice, request.get(KeyExchange))
     keys_in, keys_out = derive_child_keys(
         sa.suite.prf, sa.sk_d, choice.suite, nonces.initiator, nonces.responder, shared
     )
-    spi_in = hub.new_child_spi()
+    spi_in = hub.child_spis.draw(allowed.worker)
     child = Child(spi_in, int.from_bytes(choice.peer_spi), choice.suite, local, remote, allowed.config)
-    payloads: list[Payload] = [SecurityAssociation((choice.to_wire(child.spi_in_octets),))]
+    child.shared = allowed.shared and is_one_of_several(request)
+    payloads = [*info(child.shared), SecurityAssociation((choice.to_wire(child.spi_in_octets),))]
     if pfs:
         payloads += [Nonce(nonces.responder), *ke]
     return NewChild(child, keys_in, keys_out), [*payloads, TsInitiator(remote), TsResponder(local)]
 
 
-def _narrowed(request: Message, allowed: Allowed) -> tuple[Selectors, Selectors]:
+def narrowed(request: Message, allowed: Allowed) -> tuple[Selectors, Selectors]:
+    """Ours and the peer's, of what it asks for. Raises PeerError if that is nothing."""
     theirs, ours = _selectors(request.get(TsInitiator)), _selectors(request.get(TsResponder))
     remote, local = narrow(theirs, allowed.remote), narrow(ours, allowed.local)
     if remote is None or local is None:

@@ -30,11 +30,13 @@ from espudp.ike.v2.child import (
     Nonces,
     Selectors,
     answer_child,
+    narrowed,
 )
 from espudp.ike.v2.connection import Connection, Farewell
 from espudp.ike.v2.groups import Groups
 from espudp.ike.v2.hub import State
 from espudp.ike.v2.informational import DeleteUnknown
+from espudp.ike.v2.resources import config_like, is_one_of_several, most_alike
 from espudp.ike.v2.tasks import Answer
 from espudp.wire.ikev2.constants import ExchangeType, NotifyType, ProtocolId, name_of_notify
 from espudp.wire.ikev2.message import Message
@@ -44,6 +46,9 @@ if TYPE_CHECKING:
     from espudp.ike.v2.established import Established
 
 _ESP_SPI_OCTETS = 4
+
+# Our choice: how often the peer may put off a child SA that the tunnel can do without.
+_TRIES = 8
 
 
 class _Negotiation:
@@ -59,14 +64,17 @@ class _Negotiation:
         self._offer: ChildOffer | None = None
         self._nonce = b""
 
-    def _propose(self, ike: "Established", local: Selectors, remote: Selectors) -> list[Payload]:
+    def _propose(
+        self, ike: "Established", local: Selectors, remote: Selectors, *, shared: bool, worker: int | None
+    ) -> list[Payload]:
+        """See `ChildOffer`."""
         hub = ike.connection.hub
         self._nonce = hub.nonce(NONCE_OCTETS)
         group: Dh | None = None
         if self._groups is not None:
             self._groups.prefer(ike.sa.suite.dh)
             group = self._groups.current
-        self._offer = ChildOffer(hub, self._config, local, remote, group=group)
+        self._offer = ChildOffer(hub, self._config, local, remote, shared=shared, group=group, worker=worker)
         return self._offer.payloads(self._nonce)
 
     def _accept(self, ike: "Established", answer: Message) -> tuple[NewChild, Nonces]:
@@ -76,11 +84,16 @@ class _Negotiation:
             raise PeerError("the peer answers without a nonce", notify=NotifyType.INVALID_SYNTAX)
         nonces = Nonces(self._nonce, nonce.data)
         try:
-            return offer.accept(answer, ike.sa, nonces, pfs=True), nonces
+            new = offer.accept(answer, ike.sa, nonces, pfs=True)
+            self._check(new.child)
         except PeerError:
             offer.withdraw()
             ike.enqueue(DeleteUnknown(offer.spi_in), first=True)
             raise
+        return new, nonces
+
+    def _check(self, child: Child) -> None:
+        """Raises PeerError for a child SA that is of no use, though we had offered it."""
 
     def abandon(self) -> None:
         if self._offer is not None:
@@ -95,7 +108,7 @@ class CreateChild(_Negotiation):
         connection = ike.connection
         local = resolve(self._config.local, connection.addresses or (connection.path.local.ip,))
         remote = resolve(self._config.remote, connection.peer.addresses or (connection.path.remote.ip,))
-        return self._propose(ike, local, remote)
+        return self._propose(ike, local, remote, shared=connection.hub.workers > 1, worker=None)
 
     def answered(self, ike: "Established", answer: Message, now: float) -> State | None:
         error = error_of(answer)
@@ -104,11 +117,15 @@ class CreateChild(_Negotiation):
         try:
             new, _ = self._accept(ike, answer)
         except PeerError as refusal:
-            ike.connection.note(f"no child SA: {refusal}")
+            self._useless(ike, refusal)
             return ike
         ike.succeeded()
         ike.connection.install(new)
+        ike.share()
         return ike
+
+    def _useless(self, ike: "Established", refusal: PeerError) -> None:
+        ike.connection.note(f"no child SA: {refusal}")
 
     def _failed(self, ike: "Established", error: Notify, now: float) -> State | None:
         self.abandon()
@@ -140,9 +157,52 @@ class ReplaceChild(CreateChild):
 
     def request(self, ike: "Established", now: float) -> Sequence[Payload] | None:
         lost = self._lost
-        if ike.connection.carries(lost.local, lost.remote):
+        worker = ike.connection.hub.child_spis.worker_of(lost.spi_in)
+        if worker in ike.connection.served(lost.local, lost.remote):
             return None
-        return self._propose(ike, lost.local, lost.remote)
+        return self._propose(ike, lost.local, lost.remote, shared=lost.shared, worker=worker)
+
+
+class CreateForWorker(CreateChild):
+    """One more child SA for the same traffic, for a worker that has none; unless it has one by then.
+
+    Whatever the peer has against it, the tunnel stands, and the peer is not asked again.
+    """
+
+    def __init__(self, like: Child, worker: int) -> None:
+        super().__init__(config_like(like))
+        self._like = like
+        self._worker = worker
+        self._tries = _TRIES
+
+    def request(self, ike: "Established", now: float) -> Sequence[Payload] | None:
+        like, served = self._like, ike.connection.served(self._like.local, self._like.remote)
+        if not served or self._worker in served:
+            return None
+        return self._propose(ike, like.local, like.remote, shared=True, worker=self._worker)
+
+    def _check(self, child: Child) -> None:
+        # RFC 9611 section 3
+        if (set(child.local), set(child.remote)) != (set(self._like.local), set(self._like.remote)):
+            raise PeerError("the peer narrows its subnets", notify=NotifyType.TS_UNACCEPTABLE)
+
+    def _useless(self, ike: "Established", refusal: PeerError) -> None:
+        self._give_up(ike, str(refusal))
+
+    def _failed(self, ike: "Established", error: Notify, now: float) -> State | None:
+        self.abandon()
+        if self._groups is not None and self._groups.change(error):
+            ike.enqueue(self, first=True)
+        elif error.type == NotifyType.TEMPORARY_FAILURE and self._tries:
+            self._tries -= 1
+            ike.wait_for_peer(self, now)
+        else:
+            self._give_up(ike, name_of_notify(error.type))
+        return ike
+
+    def _give_up(self, ike: "Established", reason: str) -> None:
+        ike.connection.has_all = True
+        ike.connection.note(f"no further child SA for worker {self._worker}: {reason}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +235,8 @@ class RekeyChild(_Negotiation):
             ike.wait_for_peer(self, now)
             return None
         # RFC 7296 section 2.9.2: the same selectors, so that no traffic is left out.
-        payloads = self._propose(ike, old.local, old.remote)
+        worker = ike.connection.hub.child_spis.worker_of(old.spi_in)
+        payloads = self._propose(ike, old.local, old.remote, shared=old.shared, worker=worker)
         return [Notify.of(NotifyType.REKEY_SA, b"", ProtocolId.ESP, old.spi_in_octets), *payloads]
 
     def answered(self, ike: "Established", answer: Message, now: float) -> State | None:
@@ -188,6 +249,8 @@ class RekeyChild(_Negotiation):
             ike.connection.note(f"the child SA was not rekeyed: {refusal}")
             return ike.refused(self, now)
         ike.succeeded()
+        # RFC 9611 section 3: whatever the peer says of it now.
+        new.child.shared = self.old.shared
         self.old.rekeying = False
         if self.rival is not None and self.rival.wins_over(nonces, ike.connection):
             self._lose(ike, new)
@@ -242,21 +305,46 @@ def answer_create_child(ike: "Established", request: Message, now: float) -> Ans
     nonce = request.get(Nonce)
     if nonce is None:
         raise PeerError("no nonce", notify=NotifyType.INVALID_SYNTAX)
-    if not connection.has_room(rekey=old is not None):
-        raise PeerError("no more child SAs for this peer", notify=NotifyType.NO_ADDITIONAL_SAS)
-    allowed = connection.allowed() if old is None else Allowed(old.config, old.local, old.remote)
+    allowed = _allowed(connection, request) if old is None else _instead_of(connection, old)
     nonces = Nonces(nonce.data, connection.hub.nonce(NONCE_OCTETS))
     new, payloads = answer_child(connection.hub, ike.sa, request, allowed, nonces=nonces, pfs=True)
     # RFC 7296 section 2.8: ready to receive on it before the answer leaves.
     connection.install(new, replaces=old, standby=old is not None)
     connection.may_be_unknown(new.child, now + 2 * patience(ike.sa.timers))
     if old is not None:
-        old.successor = new.child
+        old.successor, new.child.shared = new.child, old.shared
         ike.delete_if_overdue(old, now)
         if isinstance(ike.task, RekeyChild) and ike.task.old is old:
             ike.task.rival = RivalChild(nonces, new.child)
     ike.succeeded()
     return Answer(payloads, ike)
+
+
+def _allowed(connection: Connection, request: Message) -> Allowed:
+    """What the peer may have when it asks for one more child SA. Raises PeerError."""
+    several, allowed = is_one_of_several(request), connection.allowed()
+    if not connection.has_room(rekey=False):
+        # RFC 9611 section 6
+        full = NotifyType.TS_MAX_QUEUE if several else NotifyType.NO_ADDITIONAL_SAS
+        raise PeerError("no more child SAs for this peer", notify=full)
+    if not several:
+        return allowed
+    alike = connection.alike(*narrowed(request, allowed))
+    if not alike:
+        return allowed
+    if len(alike) >= most_alike(connection.hub.workers):
+        raise PeerError("the peer has enough for this traffic", notify=NotifyType.TS_MAX_QUEUE)
+    first = alike[0]
+    worker = connection.hub.child_spis.least_loaded(child.spi_in for child in alike)
+    return Allowed(config_like(first), first.local, first.remote, allowed.shared, worker)
+
+
+def _instead_of(connection: Connection, old: Child) -> Allowed:
+    """What the peer may have when it rekeys a child SA: the same, for the same worker. Raises PeerError."""
+    if not connection.has_room(rekey=True):
+        raise PeerError("no more child SAs for this peer", notify=NotifyType.NO_ADDITIONAL_SAS)
+    worker = connection.hub.child_spis.worker_of(old.spi_in)
+    return Allowed(old.config, old.local, old.remote, old.shared, worker)
 
 
 def _rekeyed(ike: "Established", request: Message) -> Child | None:

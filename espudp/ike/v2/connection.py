@@ -28,6 +28,11 @@ if TYPE_CHECKING:
 # Our choice: as long as a peer may take to notice that it should not send on a redundant SA.
 RETIRED_LINGER = 60.0
 
+# Our choice: a peer may find the child SA of one worker idle and delete it. It gets another one, and then
+# later and later, so that this never is a loop (RFC 9611 section 6).
+FIRST_PAUSE = 60.0
+LONGEST_PAUSE = 3600.0
+
 # Our choice: far more than simultaneous rekeys on a bad line need.
 MAX_IKE_SAS = 16
 
@@ -76,6 +81,10 @@ class Connection:
         self.path = path
         self.addresses = addresses
         self.children: dict[int, Child] = {}  # by inbound SPI
+        self.has_all = False
+        """The peer has said that it will not have more child SAs for the same traffic."""
+        self.pause = FIRST_PAUSE
+        """Before a child SA that one worker has lost is made anew."""
         self._unknown: list[Child] = []
         self.current: Established | None = None
         self.sas: set[bytes] = set()
@@ -116,7 +125,7 @@ class Connection:
         config = self.policy.child
         local = resolve(config.local, self.addresses or (self.path.local.ip,))
         remote = resolve(config.remote, self.peer.addresses or (self.peer.outer,))
-        return Allowed(config, local, remote)
+        return Allowed(config, local, remote, shared=self.hub.workers > 1)
 
     def has_room(self, *, rekey: bool) -> bool:
         """Whether the peer may have one more child SA; while it rekeys them it has some of them twice."""
@@ -147,9 +156,26 @@ class Connection:
         child.unknown_until = until
         self._unknown.append(child)
 
-    def carries(self, local: Selectors, remote: Selectors) -> bool:
-        """Whether there is a child SA for exactly this traffic, which is here to stay."""
-        return any((c.local, c.remote) == (local, remote) and not c.is_going for c in self.children.values())
+    def alike(self, local: Selectors, remote: Selectors) -> list[Child]:
+        """The child SAs for exactly this traffic, which are here to stay."""
+        wanted = set(local), set(remote)
+        here = (c for c in self.children.values() if not c.is_going)
+        return [c for c in here if (set(c.local), set(c.remote)) == wanted]
+
+    def served(self, local: Selectors, remote: Selectors) -> set[int]:
+        """The workers that have a child SA for exactly this traffic."""
+        return {self.hub.child_spis.worker_of(c.spi_in) for c in self.alike(local, remote)}
+
+    def gap(self) -> tuple[Child, int] | None:
+        """A child SA that is one of several, and a worker without one for the same traffic; unless the peer
+        has had enough.
+        """
+        for child in self.children.values():
+            if child.shared and not (child.is_going or self.has_all):
+                missing = set(range(self.hub.workers)) - self.served(child.local, child.remote)
+                if missing:
+                    return child, min(missing)
+        return None
 
     def child_of_peer(self, spi: bytes) -> Child | None:
         """The child SA that the peer names by the SPI it receives on."""
@@ -180,6 +206,7 @@ class Connection:
                 replaces=None if replaces is None else replaces.spi_in,
                 standby=standby and replaces is not None,
                 replay_window=child.config.replay_window,
+                resource=self.hub.resource_of(child.spi_in),
             )
         )
 
@@ -192,7 +219,7 @@ class Connection:
         """The child SA is over; if another has replaced it, what is still on the way gets through."""
         if self.children.pop(child.spi_in, None) is None:
             return
-        self.hub.free_child_spi(child.spi_in)
+        self.hub.child_spis.free(child.spi_in)
         if not child.retired:
             linger = 0.0 if child.successor is None else self.policy.timers.rekey_linger
             self.hub.emit(ChildRemoved(self.number, child.spi_in, child.spi_out, linger))

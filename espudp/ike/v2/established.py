@@ -16,8 +16,14 @@ from espudp.ike.exchange import MAX_MESSAGE_ID, patience
 from espudp.ike.lifetimes import jittered
 from espudp.ike.rules import REQUESTS, RESPONSES, Shape, breach, critical, shape_of
 from espudp.ike.v2.child import Child, Nonces
-from espudp.ike.v2.child_exchange import ChildNotFound, RekeyChild, RestoreChild, answer_create_child
-from espudp.ike.v2.connection import Connection, Farewell
+from espudp.ike.v2.child_exchange import (
+    ChildNotFound,
+    CreateForWorker,
+    RekeyChild,
+    RestoreChild,
+    answer_create_child,
+)
+from espudp.ike.v2.connection import LONGEST_PAUSE, Connection, Farewell
 from espudp.ike.v2.ending import CLOSE_SECONDS, Answered, Deleting
 from espudp.ike.v2.hub import Datagram, State
 from espudp.ike.v2.ike_rekey import RekeyIke, adopt, answer_rekey_ike
@@ -386,14 +392,29 @@ class Established:
         self.enqueue(task)
         return self.advance(now)
 
+    def share(self) -> None:
+        """Asks, if who dialled are we, for a child SA for a worker that has none (RFC 9611)."""
+        gap = self.connection.gap() if self.connection.dialled else None
+        if gap is not None:
+            self.enqueue(CreateForWorker(*gap))
+
     def restore(self, now: float) -> None:
-        """Who dialled keeps the tunnel up: when the last child SA is gone there will be another one."""
+        """Who dialled keeps the tunnel up: when the last child SA is gone there will be another one, and when
+        it is that of one worker, later.
+        """
         connection = self.connection
-        lost = connection.dialled and not connection.children and self.farewell is None
-        if lost and not self.has(RestoreChild):
-            at = now + self._spread(connection.policy.timers.rekey_retry)
-            self.enqueue_later(RestoreChild(connection.policy.child), at)
-            connection.hub.reschedule(self)
+        if not connection.dialled or self.farewell is not None:
+            return
+        if not connection.children and not self.has(RestoreChild):
+            task: Task = RestoreChild(connection.policy.child)
+            pause = connection.policy.timers.rekey_retry
+        elif (gap := connection.gap()) is not None and not self.has(CreateForWorker):
+            task, pause = CreateForWorker(*gap), connection.pause
+            connection.pause = min(2 * pause, LONGEST_PAUSE)
+        else:
+            return
+        self.enqueue_later(task, now + self._spread(pause))
+        connection.hub.reschedule(self)
 
 
 def _notify(error: PeerError) -> Notify:

@@ -17,6 +17,7 @@ from espudp.ike.identity import Identity
 from espudp.ike.keylog import KeyLog, KeyLogEntry
 from espudp.ike.pool import AddressPool
 from espudp.ike.v2.admission import REFUSALS_AT_ONCE, REFUSALS_PER_SECOND, Admission
+from espudp.ike.v2.child_spis import ChildSpis
 from espudp.timing import Timers, TokenBucket
 from espudp.wire.address import Path
 from espudp.wire.ikev2.header import SPI_OCTETS, Header
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
     from espudp.ike.v2.connection import Connection, Farewell
 
 NO_SPI = bytes(SPI_OCTETS)
-
-# RFC 4303 section 2.1: the SPIs below are reserved.
-MIN_CHILD_SPI = 256
 
 # A generator that repeats itself must not hang us.
 _DRAWS = 64
@@ -61,8 +59,13 @@ class State(Protocol):
 class Hub:
     """Shared by all states of one endpoint."""
 
-    def __init__(self, rng: Rng, listener: ListenerConfig | None, key_log: KeyLog | None) -> None:
+    def __init__(
+        self, rng: Rng, listener: ListenerConfig | None, key_log: KeyLog | None, workers: int = 1
+    ) -> None:
+        """`workers`: how many there are that child SAs can be given to."""
         self.rng = rng
+        self.workers = workers
+        self.child_spis = ChildSpis(rng, workers)
         self.listener = listener
         self.pool = AddressPool(listener.pool) if listener is not None and listener.pool else None
         self.events: deque[Event] = deque()
@@ -79,7 +82,6 @@ class Hub:
         self._key_log = key_log
         self._refusals = TokenBucket(REFUSALS_AT_ONCE, REFUSALS_PER_SECOND)
         self._numbers = count(1)
-        self._child_spis: set[int] = set()
 
     # The way out
 
@@ -123,17 +125,9 @@ class Hub:
                 return spi
         raise CryptoError("the random generator repeats itself")
 
-    def new_child_spi(self) -> int:
-        """An SPI for ESP: random, not reserved, not in use until `free_child_spi`."""
-        for _ in range(_DRAWS):
-            spi = int.from_bytes(draw(self.rng, 4))
-            if spi >= MIN_CHILD_SPI and spi not in self._child_spis:
-                self._child_spis.add(spi)
-                return spi
-        raise CryptoError("the random generator repeats itself")
-
-    def free_child_spi(self, spi: int) -> None:
-        self._child_spis.discard(spi)
+    def resource_of(self, spi: int) -> int | None:
+        """The worker that an SPI of ESP leads to; None where there is no choice."""
+        return self.child_spis.worker_of(spi) if self.workers > 1 else None
 
     # The registry
 

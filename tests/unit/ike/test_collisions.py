@@ -42,7 +42,7 @@ def _settle(pair: Pair, seconds: float = 200.0) -> None:
     assert len(pair.client.connection.children) == len(pair.server.connection.children) == 1
     assert len(pair.client.states) == len(pair.server.states) == 1
     for side in (pair.client, pair.server):
-        assert len(side.endpoint._hub._child_spis) == 1
+        assert len(side.endpoint._hub.child_spis) == 1
         assert len(side.connection.sas) == 1
         assert not side.ike.tasks
 
@@ -292,4 +292,4 @@ def test_any_order(seed: int) -> None:
     for side in (pair.client, pair.server):
         assert side.state_names == ["Established"]
         assert not side.ike.tasks
-        assert len(side.endpoint._hub._child_spis) == len(here)
+        assert len(side.endpoint._hub.child_spis) == len(here)

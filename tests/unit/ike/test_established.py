@@ -436,7 +436,7 @@ def test_a_child_sa_that_the_peer_refuses_leaves_the_rest() -> None:
     pair.client.endpoint.create_child(1, client_child(remote="172.30.0.0/16"), pair.now)
     pair.flush()
     assert "TS_UNACCEPTABLE" in pair.client.told(Diagnostic)[-1].text
-    assert len(pair.client.endpoint._hub._child_spis) == 1
+    assert len(pair.client.endpoint._hub.child_spis) == 1
     pair.agree()
 
 

@@ -333,7 +333,7 @@ def test_a_forged_answer_does_not_keep_the_good_one_out() -> None:
     assert pair.client.state_names == ["AuthSent"]
     pair.wait(5.0)
     pair.agree()
-    assert len(pair.client.endpoint._hub._child_spis) == 1
+    assert len(pair.client.endpoint._hub.child_spis) == 1
 
 
 def test_answers_of_nonsense_are_not_taken() -> None:
@@ -551,4 +551,4 @@ def test_close_while_dialling() -> None:
     pair.client.endpoint.close(number, pair.now)
     assert len(pair.client.told(ConnectionDown)) == 2
     assert pair.client.states == []
-    assert pair.client.endpoint._hub._child_spis == set()
+    assert len(pair.client.endpoint._hub.child_spis) == 0

@@ -97,7 +97,7 @@ def test_the_new_child_sa_is_found_by_its_own_spi() -> None:
         pair.flush()
     assert len({c.spi_in for c in pair.client.told(ChildInstalled)}) == 11
     assert len(pair.client.children) == len(pair.server.children) == 1
-    assert len(pair.client.endpoint._hub._child_spis) == 1
+    assert len(pair.client.endpoint._hub.child_spis) == 1
     pair.agree()
 
 
