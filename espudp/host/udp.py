@@ -82,15 +82,27 @@ def _ignore(_: str) -> None:
 class UdpSocket:
     """One UDP socket of one IP version, non-blocking."""
 
-    def __init__(self, ip: str, port: int, *, mark: int = 0, on_limit: OnLimit = _ignore) -> None:
+    def __init__(
+        self,
+        ip: str,
+        port: int,
+        *,
+        mark: int = 0,
+        on_limit: OnLimit = _ignore,
+        shared: bool = False,
+        inherited: int | None = None,
+    ) -> None:
         """Bind to an address (0.0.0.0 or :: for all of that version) and a port, 0 for any.
 
-        `on_limit` gets a line for a person about what this host turns out not to be able to do.
+        `on_limit` gets a line for a person about what this host turns out not to be able to do. With `shared`
+        the port may be in use by sockets of ours that are shared as well; `inherited` is the descriptor of a
+        socket that is bound there already, and belongs to this object from now on.
         Raises OSError; `open_listening` and `open_calling` turn that into a HostError.
         """
+        self.ip = ip
         self.version = ipaddress.ip_address(ip).version
         family = socket.AF_INET if self.version == 4 else socket.AF_INET6
-        self._socket = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        self._socket = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK, fileno=inherited)
         self.errors: Counter[int] = Counter()
         """Datagrams that could not be sent, by errno."""
         self._buffer = memoryview(bytearray(MAX_DATAGRAM_OCTETS))
@@ -102,11 +114,20 @@ class UdpSocket:
         self._routes: dict[tuple[Path, int], _Route] = {}
         try:
             self._configure(mark)
-            self._socket.bind((ip, port))
+            if shared:
+                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            if inherited is None:
+                self._socket.bind((ip, port))
         except OSError:
             self._socket.close()
             raise
         self.port: int = self._socket.getsockname()[1]
+
+    def sibling(self) -> "UdpSocket":
+        """One more socket on the same address and port. Raises OSError."""
+        # Only now, so that a port which another process has, shared or not, has been refused.
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        return UdpSocket(self.ip, self.port, mark=self._mark, on_limit=self._on_limit, shared=True)
 
     def _configure(self, mark: int) -> None:
         s = self._socket
