@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from espudp.crypto.random import Rng
 from espudp.esp.children import Children
 from espudp.esp.drops import Drop
+from espudp.esp.elsewhere import Elsewhere, HandOver
 from espudp.esp.events import Event, EventQueue, HardExpired, PeerMoved, SoftExpired, UnknownSpi
 from espudp.esp.padding import NEXT_HEADER_IPV4, NEXT_HEADER_IPV6, NEXT_HEADER_NONE, payload_octets
 from espudp.esp.sa import Child, ChildKeys, InboundSa, OutboundSa, State
@@ -54,6 +55,13 @@ class DataPath:
         self._replies: deque[bytes] = deque(maxlen=REPLY_BURST)
         self._reply_rate = TokenBucket(REPLY_BURST, REPLIES_PER_SECOND)
         self._heard: dict[int, float] = {}
+        self.elsewhere: Elsewhere | None = None
+        """Who has the SAs that are not here; None: nobody."""
+
+    def share(self, worker: int, workers: int, hand_over: HandOver) -> Elsewhere:
+        """From now on this is one of several data paths, each of which has some of the SAs."""
+        self.elsewhere = Elsewhere(worker, workers, self._children.spd, self.drops, hand_over)
+        return self.elsewhere
 
     # Commands
 
@@ -120,7 +128,7 @@ class DataPath:
             self.drops[Drop.NOT_IP] += 1
             return None
         sa = self._find_outbound(ip.addresses_of(packet), packet)
-        if sa is None:
+        if sa is None and not (self.elsewhere is not None and self.elsewhere.take_packet(packet)):
             self.drops[Drop.NO_POLICY] += 1
         return sa
 
@@ -174,8 +182,11 @@ class DataPath:
 
     # In: datagrams -> SPI -> replay window -> ICV -> padding -> selectors -> TUN
 
-    def open(self, datagrams: Sequence[Buffer], path: Path, now: float) -> list[bytes]:
-        """The packets for the TUN device out of ESP datagrams, from the SPI on, that came over `path`."""
+    def open(self, datagrams: Sequence[Buffer], path: Path, now: float, tos: int = 0) -> list[bytes]:
+        """The packets for the TUN device out of ESP datagrams, from the SPI on, that came over `path`.
+
+        `tos` is the outer header's traffic class octet.
+        """
         packets: list[bytes] = []
         start, count = 0, len(datagrams)
         while start < count:
@@ -185,13 +196,16 @@ class DataPath:
                 end += 1
             sa = self._find_inbound(spi)
             if sa is None:
-                self._unknown(spi, end - start, path, now)
+                self._unknown(datagrams[start:end], path, now, tos)
             else:
                 self._open_run(sa, datagrams[start:end], path, now, packets)
             start = end
         return packets
 
-    def _unknown(self, octets: bytes, count: int, path: Path, now: float) -> None:
+    def _unknown(self, run: Sequence[Buffer], path: Path, now: float, tos: int) -> None:
+        if self.elsewhere is not None and self.elsewhere.take_datagrams(run, path, tos):
+            return
+        octets, count = bytes(run[0][:4]), len(run)
         spi = int.from_bytes(octets, "big")
         if len(octets) < 4:
             self.drops[Drop.RUNT] += count
