@@ -1,77 +1,130 @@
-"""`python -m benchmarks`: a table of what espudp does on this machine. One run, so that rows compare."""
+"""`python -m benchmarks`: espudp beside other tunnels and the I/O ceiling, in one run on one machine."""
 
 import argparse
-from collections.abc import Callable, Iterable, Sequence
-from typing import TypeVar
+import json
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NoReturn
 
 from rich.console import Console
-from rich.progress import Progress
-from rich.table import Table
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmarks import demo, esp, handshakes
-from espudp import ESP_SUITES
-
-DEMO_SUITES = ["aes128gcm16", "chacha20poly1305", "aes128-sha256"]
-
-_In = TypeVar("_In")
-_Out = TypeVar("_Out")
+from benchmarks import table
+from benchmarks.figures import GROUPS, Results
+from benchmarks.lab import lab
+from benchmarks.machine import describe
+from benchmarks.measure import FULL, QUICK
+from benchmarks.run import Plan, run
+from benchmarks.targets import Ratio, ratios
+from benchmarks.tunnels.base import Tunnel, absent
+from benchmarks.tunnels.registry import choose
+from espudp.errors import EspudpError
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=1.0, help="for each figure (default: 1)")
-    parser.add_argument("--no-demo", action="store_true", help="leave out the real tunnel, which needs root")
-    options = parser.parse_args(arguments)
+    """Raises SystemExit with one line where something is missing without which nothing can be measured."""
+    options = _parser().parse_args(arguments)
     console = Console()
-    with Progress(console=console, transient=True) as progress:
+    chosen, missing = _available(options.peers)
+    for tunnel, packages in missing:
+        console.print(f"{tunnel.title} is not installed: apt-get install {packages}")
+    effort = QUICK if options.quick else FULL
+    if options.rounds:
+        effort = replace(effort, rounds=options.rounds, slow_rounds=min(options.rounds, effort.slow_rounds))
+    plan = Plan(chosen, options.only or GROUPS, effort)
+    signal.signal(signal.SIGTERM, _terminated)
+    try:
+        results = _measure(plan, console)
+    except EspudpError as error:
+        sys.exit(f"{error} {error.remedy}")
+    except KeyboardInterrupt:
+        sys.exit("Interrupted.")
+    compared = ratios(results)
+    _show(console, results, compared)
+    if options.json:
+        options.json.write_text(json.dumps(_report(plan, results, compared), indent=1) + "\n")
+    if options.plot:
+        from benchmarks.plot import draw
 
-        def each(what: str, items: Iterable[_In], measure: Callable[[_In], _Out]) -> list[_Out]:
-            todo = list(items)
-            return [measure(item) for item in progress.track(todo, description=what)]
-
-        plain = [suite for suite in ESP_SUITES if not suite.esn]
-        suites = each("ESP", plain, lambda suite: esp.measure(suite, options.seconds))
-        greetings = each(
-            "IKE", handshakes.proposals(), lambda text: handshakes.measure(text, options.seconds)
-        )
-        tunnels = [] if options.no_demo else each("demo", DEMO_SUITES, demo.measure)
-    console.print(_esp_table(suites))
-    console.print(_handshake_table(greetings))
-    if tunnels:
-        console.print(_demo_table(tunnels))
-
-
-def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left")
-    table.add_column(columns[0])
-    for column in columns[1:]:
-        table.add_column(column, justify="right")
-    return table
+        draw(results, options.plot)
 
 
-def _esp_table(rows: list[esp.EspFigures]) -> Table:
-    table = _table(
-        f"ESP, {esp.PACKET_OCTETS} octets, batches of {esp.BATCH}, one core: Gbit/s",
-        *("suite", "seal", "open", "cipher alone", "seal / cipher"),
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="shorter trials: some minutes in all")
+    parser.add_argument(
+        "--peers",
+        default="all",
+        metavar="all|none|LIST",
+        help="what to run beside espudp: names with commas between them (default: all that are installed)",
     )
-    for row in rows:
-        figures = (row.seal, row.open, row.cipher, row.seal / row.cipher)
-        table.add_row(row.suite, *(f"{figure:.2f}" for figure in figures))
-    return table
+    parser.add_argument(
+        "--only",
+        type=_groups,
+        metavar="LIST",
+        help=f"measure only some of {', '.join(GROUPS)}",
+    )
+    parser.add_argument("--rounds", type=int, help="trials of each figure (default: 3)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything, each trial as well")
+    parser.add_argument("--plot", type=Path, metavar="FILE.svg", help="draw it")
+    return parser
 
 
-def _handshake_table(rows: list[handshakes.HandshakeFigures]) -> Table:
-    table = _table("IKEv2 handshakes, both ends on one core", "proposal", "per second", "ms each")
-    for row in rows:
-        table.add_row(row.proposal, f"{row.per_second:.0f}", f"{1000 / row.per_second:.2f}")
-    return table
+def _groups(text: str) -> list[str]:
+    groups = text.split(",")
+    if unknown := set(groups) - set(GROUPS):
+        raise argparse.ArgumentTypeError(f"no such figures: {', '.join(sorted(unknown))}")
+    return groups
 
 
-def _demo_table(rows: list[dict[str, object]]) -> Table:
-    table = _table("TCP through a real tunnel, both ends on this machine", "suite", "Gbit/s", "RTT, ms")
-    for row in rows:
-        table.add_row(str(row["suite"]), f"{row['throughput_gbps']:.2f}", f"{row['rtt_ms']:.2f}")
-    return table
+def _available(peers: str) -> tuple[list[Tunnel], list[tuple[Tunnel, str]]]:
+    """The tunnels to measure; and those that would be, were their packages installed."""
+    if absent("iperf3", "iperf3"):
+        sys.exit("The load is iperf3's: apt-get install iperf3")
+    try:
+        wanted = choose(peers)
+    except KeyError as error:
+        sys.exit(f"There is no tunnel called {error}.")
+    missing = [(tunnel, packages) for tunnel in wanted if (packages := tunnel.missing())]
+    without = {tunnel.name for tunnel, _ in missing}
+    return [tunnel for tunnel in wanted if tunnel.name not in without], missing
+
+
+def _measure(plan: Plan, console: Console) -> list[Results]:
+    columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
+    with Progress(*columns, console=console, transient=True) as progress, lab() as place:
+        task = progress.add_task("making the namespaces", total=plan.total())
+
+        def tell(what: str) -> None:
+            progress.update(task, description=what, advance=1)
+
+        return run(plan, place, tell)
+
+
+def _show(console: Console, results: list[Results], compared: list[Ratio]) -> None:
+    facts = describe()
+    title = f"{facts['cpu']}, {facts['cores']} cores, Linux {facts['kernel']}; medians"
+    console.print(table.rich_table(title, table.rows(results), left=2))
+    if compared:
+        console.print(table.rich_table("", table.ratio_rows(compared), left=1))
+    for note in table.footnotes(results):
+        console.print(note, style="dim")
+
+
+def _report(plan: Plan, results: list[Results], compared: list[Ratio]) -> dict[str, Any]:
+    return {
+        "machine": describe(),
+        "effort": vars(plan.effort),
+        "tunnels": [found.to_json() for found in results],
+        "ratios": [one.to_json() for one in compared],
+    }
+
+
+def _terminated(*_: object) -> NoReturn:
+    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

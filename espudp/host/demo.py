@@ -408,15 +408,15 @@ def nat_word(client: Json, server: Json) -> str:
     }[client["local"], client["remote"]]
 
 
-def ping(pinger: socket.socket, address: str, number: int) -> float | None:
-    """The round trip of one ICMP echo in seconds; None if it does not come back."""
+def ping(pinger: socket.socket, address: str, number: int, patience: float = PING_SECONDS) -> float | None:
+    """The round trip of one ICMP echo in seconds; None if it does not come back while patience lasts."""
     identifier = os.getpid() & 0xFFFF
     payload = MARKER
     header = _ECHO.pack(ICMP_ECHO_REQUEST, 0, 0, identifier, number)
     header = _ECHO.pack(ICMP_ECHO_REQUEST, 0, checksum(header + payload), identifier, number)
     started = time.monotonic()
     pinger.sendto(header + payload, (address, 0))
-    while (left := started + PING_SECONDS - time.monotonic()) > 0:
+    while (left := started + patience - time.monotonic()) > 0:
         pinger.settimeout(left)
         with suppress(TimeoutError):
             packet = pinger.recv(2048)

@@ -107,6 +107,11 @@ class Namespace:
             netlink.addr("add", index=_index(netlink, name), address=address)
         self.link_up(name)
 
+    def set_mtu(self, name: str, octets: int) -> None:
+        """Of an interface."""
+        with self._netlink() as netlink:
+            netlink.link("set", index=_index(netlink, name), mtu=octets)
+
     def add_default_route(self, gateway: str) -> None:
         """Send everything to a gateway."""
         with self._netlink() as netlink:

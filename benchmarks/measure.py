@@ -1,0 +1,259 @@
+"""One trial of each figure, through a tunnel that is up."""
+
+import json
+import socket
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks import procfs
+from benchmarks.figures import (
+    CPU_CLIENT,
+    CPU_SERVER,
+    MEMORY_CLIENT,
+    MEMORY_SERVER,
+    RTT_IDLE,
+    RTT_LOADED,
+    TCP_DOWN,
+    TCP_FOUR,
+    TCP_UP,
+    UDP_LARGE,
+    UDP_SMALL,
+    Figure,
+)
+from benchmarks.lab import ROOT, Lab, Program, TunnelError, until
+from benchmarks.search import highest_rate
+from espudp.host.demo import ping
+from espudp.host.netns import Namespace
+
+FLOWS = 4
+FLOOD_PORT = 5301
+LOSS_MAX = 0.001
+# A rate counts as carried if one of so many trials carried it: a lapse of the machine is not the tunnel's.
+ATTEMPTS = 2
+IPERF_PORT = 5201
+
+PING_PAUSE_SECONDS = 0.005
+FIRST_PING_SECONDS = 0.02
+START_SECONDS_MAX = 30.0
+# When nothing more has come for so long, what was on the way has arrived or is lost.
+SETTLED_SECONDS = 0.05
+
+Note = Callable[[Figure, float], None]
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is spent on each figure."""
+
+    rounds: int
+    slow_rounds: int
+    """In so many of the rounds, the figures that take longest are measured as well."""
+    tcp_seconds: int
+    udp_seconds: float
+    udp_steps: int
+    pings: int
+    handshake_seconds: float
+
+
+FULL = Effort(3, 3, tcp_seconds=4, udp_seconds=1.0, udp_steps=7, pings=200, handshake_seconds=5.0)
+QUICK = Effort(3, 1, tcp_seconds=1, udp_seconds=0.3, udp_steps=5, pings=60, handshake_seconds=2.0)
+
+
+@dataclass(frozen=True)
+class Ends:
+    """The processes of a tunnel that is up."""
+
+    client: Sequence[int]
+    server: Sequence[int]
+
+    @classmethod
+    def of(cls, client: Sequence[Program], server: Sequence[Program]) -> "Ends":
+        """Programs, and what descends from them."""
+        return cls(procfs.family(p.pid for p in client), procfs.family(p.pid for p in server))
+
+
+class Probe:
+    """Measures the tunnel whose server has an inner address."""
+
+    def __init__(self, lab: Lab, inner_ip: str, ends: Ends, effort: Effort, note: Note) -> None:
+        self._lab = lab
+        self._inner_ip = inner_ip
+        self._ends = ends
+        self._effort = effort
+        self._note = note
+
+    def tcp(self) -> None:
+        """A single flow, one way and the other, and what it costs both ends."""
+        before = [procfs.cpu_seconds(pids) for pids in (self._ends.client, self._ends.server)]
+        gigabits, octets = self._iperf()
+        after = [procfs.cpu_seconds(pids) for pids in (self._ends.client, self._ends.server)]
+        self._note(TCP_UP, gigabits)
+        if self._ends.client:
+            self._note(CPU_CLIENT, (after[0] - before[0]) / octets * 1e9)
+            self._note(CPU_SERVER, (after[1] - before[1]) / octets * 1e9)
+        self._note(TCP_DOWN, self._iperf("--reverse")[0])
+
+    def four(self) -> None:
+        """Four flows at once."""
+        self._note(TCP_FOUR, self._iperf("--parallel", str(FLOWS))[0])
+
+    def rtt(self) -> None:
+        """Idle, and beside a flow."""
+        self._note(RTT_IDLE, self._round_trip())
+
+    def rtt_loaded(self) -> None:
+        """Beside a TCP flow in the direction of the requests."""
+        with self._lab_iperf("--time", "30"):
+            time.sleep(0.5)
+            self._note(RTT_LOADED, self._round_trip())
+
+    def memory(self) -> None:
+        """After whatever was done before."""
+        if self._ends.client:
+            self._note(MEMORY_CLIENT, procfs.resident_megabytes(self._ends.client))
+            self._note(MEMORY_SERVER, procfs.resident_megabytes(self._ends.server))
+
+    def udp(self) -> None:
+        """The highest rate that loses next to nothing, with small datagrams and large ones."""
+        with ExitStack() as stack:
+            receiver, sender = (
+                stack.enter_context(_Agent(self._lab, namespace, role, self._inner_ip))
+                for namespace, role in ((self._lab.server, "receive"), (self._lab.client, "send"))
+            )
+            receiver.answer()
+            flood = _Flood(sender, receiver, self._effort.udp_seconds)
+            for octets, figure in ((64, UDP_SMALL), (1300, UDP_LARGE)):
+                self._note(figure, flood.highest_rate(octets, self._effort.udp_steps) / 1000)
+
+    def _lab_iperf(self, *options: str) -> Program:
+        argv = ["iperf3", "--client", self._inner_ip, "--json", *options]
+        return Program(self._lab.client, argv, self._lab.folder("iperf3") / "log")
+
+    def _iperf(self, *options: str) -> tuple[float, int]:
+        """Gbit/s, and octets, as the receiver counts them."""
+        seconds = self._effort.tcp_seconds
+        with self._lab_iperf("--time", str(seconds), *options) as client:
+            if not until(lambda: not client.running, seconds + 15):
+                raise TunnelError(f"TCP does not end: {client.last_words()}")
+            said = _object(client.output)
+        if "error" in said or "sum_received" not in said.get("end", {}):
+            raise TunnelError(f"iperf3: {said.get('error') or client.last_words()}")
+        total = said["end"]["sum_received"]
+        return total["bits_per_second"] / 1e9, total["bytes"]
+
+    def _round_trip(self) -> float:
+        """Median, in milliseconds."""
+        with self._lab.client.inside():
+            pinger = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+        times: list[float] = []
+        with pinger:
+            for number in range(self._effort.pings):
+                if (seconds := ping(pinger, self._inner_ip, number)) is not None:
+                    times.append(seconds)
+                time.sleep(PING_PAUSE_SECONDS)
+        if not times:
+            raise TunnelError("no ping is answered")
+        return statistics.median(times) * 1000
+
+
+def first_answer(lab: Lab, inner_ip: str, alive: Callable[[], None]) -> float:
+    """Wait until the tunnel carries its first packet and the answer; when that was, by the monotonic clock.
+
+    `alive` raises TunnelError when there is no sense in waiting on.
+    """
+    with lab.client.inside():
+        pinger = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+    deadline = time.monotonic() + START_SECONDS_MAX
+    with pinger:
+        for number in range(1 << 16):
+            if _answered(pinger, inner_ip, number):
+                return time.monotonic()
+            alive()
+            if time.monotonic() > deadline:
+                break
+    raise TunnelError(f"no packet came through in {START_SECONDS_MAX:g} s")
+
+
+def _answered(pinger: socket.socket, address: str, number: int) -> bool:
+    try:
+        return ping(pinger, address, number, FIRST_PING_SECONDS) is not None
+    except OSError:  # no route before the tunnel is up
+        time.sleep(FIRST_PING_SECONDS)
+        return False
+
+
+class _Flood:
+    """A sender and a receiver of UDP."""
+
+    def __init__(self, sender: "_Agent", receiver: "_Agent", seconds: float) -> None:
+        self._sender = sender
+        self._receiver = receiver
+        self._seconds = seconds
+
+    def highest_rate(self, octets: int, steps: int) -> float:
+        """Packets per second of so many octets of payload, that lose less than `LOSS_MAX`."""
+        _, delivered = self._trial(octets, 0.0)
+        rate = highest_rate(lambda rate: self._carried(octets, rate), delivered / self._seconds, steps)
+        return rate
+
+    def _carried(self, octets: int, rate: float) -> bool:
+        for _ in range(ATTEMPTS):
+            sent, received = self._trial(octets, rate)
+            # A sender that cannot keep up has not shown that the rate is carried.
+            if received >= sent * (1 - LOSS_MAX) and sent >= rate * self._seconds * 0.98:
+                return True
+        return False
+
+    def _trial(self, octets: int, rate: float) -> tuple[int, int]:
+        """How many were sent, and how many came."""
+        self._receiver.ask("")
+        sent = self._sender.ask(f"{octets} {rate} {self._seconds}")["sent"]
+        received = 0
+        while True:
+            time.sleep(SETTLED_SECONDS)
+            more = self._receiver.ask("")["received"]
+            received += more
+            if not more:
+                return sent, received
+
+
+class _Agent(Program):
+    """One end of `benchmarks.flood`."""
+
+    def __init__(self, lab: Lab, namespace: Namespace, role: str, address: str) -> None:
+        argv = [sys.executable, "-m", "benchmarks.flood", role, address, str(FLOOD_PORT)]
+        log = lab.folder("flood") / "log"
+        super().__init__(namespace, argv, log, env={"PYTHONPATH": str(ROOT)}, piped=True)
+
+    def ask(self, order: str) -> dict[str, Any]:
+        """Give an order, and wait for the answer."""
+        if self.process.stdin is None:
+            raise TunnelError(f"{self.name} takes no orders")
+        self.process.stdin.write(order.encode() + b"\n")
+        self.process.stdin.flush()
+        return self.answer()
+
+    def answer(self) -> dict[str, Any]:
+        """Raises TunnelError if none comes."""
+        line = self.process.stdout.readline() if self.process.stdout else b""
+        if not line:
+            raise TunnelError(f"UDP load: {self.last_words()}")
+        return _object(line.decode())
+
+
+def iperf_server(lab: Lab) -> Program:
+    """The other end of TCP."""
+    return Program(lab.server, ["iperf3", "--server"], lab.folder("iperf3") / "log")
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,119 @@
+"""Rounds of measurements: in each, every tunnel has its turn with every figure.
+
+So that whatever changes the pace of the machine falls on all of them, and a median over the rounds means
+something. Each turn starts both ends of the tunnel anew.
+"""
+
+import time
+from collections.abc import Callable, Collection, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from benchmarks.figures import HANDSHAKES, START, Results
+from benchmarks.lab import Lab, Program, TunnelError
+from benchmarks.measure import Effort, Ends, Probe, first_answer, iperf_server
+from benchmarks.tunnels.base import Tunnel
+
+Progress = Callable[[str], None]
+"""Told before each step, so that it can be counted."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One thing to measure in a turn."""
+
+    group: str
+    title: str
+    slow: bool
+    measure: Callable[[Probe], None]
+
+
+STEPS = (
+    Step("tcp", "TCP, both ways", False, Probe.tcp),
+    Step("four", "four TCP flows", False, Probe.four),
+    Step("rtt", "round trip, idle", False, Probe.rtt),
+    Step("rtt", "round trip, loaded", True, Probe.rtt_loaded),
+    Step("udp", "UDP rates", True, Probe.udp),
+    Step("memory", "memory", False, Probe.memory),
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to do."""
+
+    tunnels: Sequence[Tunnel]
+    groups: Collection[str]
+    effort: Effort
+
+    def steps(self, number: int) -> list[Step]:
+        """Of one turn in round `number`, counted from 0."""
+        slow = number < self.effort.slow_rounds
+        return [step for step in STEPS if step.group in self.groups and (slow or not step.slow)]
+
+    def total(self) -> int:
+        """How many times `progress` is told something; starting a tunnel counts as well."""
+        return sum((len(self.steps(number)) + 1) * len(self.tunnels) for number in range(self.effort.rounds))
+
+
+def run(plan: Plan, lab: Lab, progress: Progress) -> list[Results]:
+    """All rounds. What fails with one tunnel is noted there, and the others go on."""
+    results = {tunnel.name: Results(tunnel.name, tunnel.title, tunnel.version()) for tunnel in plan.tunnels}
+    for number in range(plan.effort.rounds):
+        for tunnel in plan.tunnels:
+            _Turn(plan, lab, tunnel, results[tunnel.name], progress).take(number)
+    for tunnel in plan.tunnels:
+        if tunnel.no_handshakes:
+            results[tunnel.name].notes[HANDSHAKES.key] = tunnel.no_handshakes
+    return list(results.values())
+
+
+class _Turn:
+    """One tunnel in one round."""
+
+    def __init__(self, plan: Plan, lab: Lab, tunnel: Tunnel, results: Results, progress: Progress) -> None:
+        self._plan = plan
+        self._lab = lab
+        self._tunnel = tunnel
+        self._results = results
+        self._progress = progress
+
+    def take(self, number: int) -> None:
+        """Start it, measure, end it."""
+        stem = f"round {number + 1} of {self._plan.effort.rounds}: {self._tunnel.title}"
+        steps = self._plan.steps(number)
+        self._progress(f"{stem}: starting")
+        with ExitStack() as stack:
+            try:
+                ends = self._start(stack)
+            except TunnelError as error:
+                self._problem("start", error)
+                for step in steps:
+                    self._progress(f"{stem}: {step.title} left out")
+                return
+            probe = Probe(self._lab, self._tunnel.inner_ip, ends, self._plan.effort, self._results.add)
+            for step in steps:
+                self._progress(f"{stem}: {step.title}")
+                try:
+                    step.measure(probe)
+                except TunnelError as error:
+                    self._problem(step.title, error)
+
+    def _start(self, stack: ExitStack) -> Ends:
+        server = stack.enter_context(self._tunnel.server(self._lab))
+        stack.enter_context(iperf_server(self._lab))
+        started = time.monotonic()
+        client = stack.enter_context(self._tunnel.client(self._lab))
+        answered = first_answer(self._lab, self._tunnel.inner_ip, lambda: _check([*client, *server]))
+        if client:
+            self._results.add(START, answered - started)
+        return Ends.of(client, server)
+
+    def _problem(self, what: str, error: TunnelError) -> None:
+        self._results.problems.append(f"{what}: {error}")
+
+
+def _check(programs: Sequence[Program]) -> None:
+    for program in programs:
+        if not program.running:
+            raise TunnelError(f"{program.name} ended: {program.last_words()}")

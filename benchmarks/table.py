@@ -1,0 +1,72 @@
+"""The results as tables: on a terminal, and in Markdown."""
+
+from collections.abc import Sequence
+
+from rich.table import Table
+
+from benchmarks.figures import FIGURES, Figure, Results
+from benchmarks.targets import Ratio
+
+DASH = "-"
+
+
+def cell(results: Results, figure: Figure) -> str:
+    """The median, or a dash."""
+    value = results.median(figure)
+    return DASH if value is None else f"{value:.{figure.digits}f}"
+
+
+def measured(results: Sequence[Results]) -> list[Figure]:
+    """The figures that at least one tunnel has."""
+    return [figure for figure in FIGURES if any(figure.key in found.trials for found in results)]
+
+
+def rows(results: Sequence[Results]) -> list[list[str]]:
+    """What is measured, its unit, and the value of each tunnel; headings first."""
+    head = ["", "", *(found.title for found in results)]
+    return [head] + [
+        [figure.title, figure.unit, *(cell(found, figure) for found in results)]
+        for figure in measured(results)
+    ]
+
+
+def ratio_rows(ratios: Sequence[Ratio]) -> list[list[str]]:
+    """What is compared, the target, what was found, and whether it holds; headings first."""
+    verdicts = {True: "yes", False: "NO", None: DASH}
+    return [["ratio", "target", "found", "holds"]] + [
+        [
+            compared.what,
+            f"{'<=' if compared.at_most else '>='} {compared.target:g}",
+            DASH if compared.found is None else f"{compared.found:.2f}",
+            verdicts[compared.holds],
+        ]
+        for compared in ratios
+    ]
+
+
+def rich_table(title: str, lines: Sequence[Sequence[str]], *, left: int) -> Table:
+    """The first `left` columns are text, the others figures."""
+    table = Table(title=title, title_justify="left")
+    for number, heading in enumerate(lines[0]):
+        table.add_column(heading, justify="left" if number < left else "right")
+    for line in lines[1:]:
+        table.add_row(*line)
+    return table
+
+
+def markdown(lines: Sequence[Sequence[str]], *, left: int) -> str:
+    """The same as a Markdown table."""
+    alignment = ["---" if number < left else "---:" for number in range(len(lines[0]))]
+    return "\n".join(f"| {' | '.join(line)} |" for line in (lines[0], alignment, *lines[1:]))
+
+
+def footnotes(results: Sequence[Results]) -> list[str]:
+    """Why there are dashes, and what went wrong."""
+    notes = [
+        f"{found.title}: no {figure.title}: {found.notes[figure.key]}"
+        for figure in measured(results)
+        for found in results
+        if figure.key in found.notes
+    ]
+    problems = [f"{found.title}: {problem}" for found in results for problem in found.problems]
+    return notes + problems

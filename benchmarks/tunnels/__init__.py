@@ -1,0 +1,1 @@
+"""The tunnels that are measured, a module for each program that makes them."""

@@ -1,0 +1,36 @@
+"""All tunnels, in the order in which they are measured and shown."""
+
+from benchmarks.tunnels.base import Tunnel
+from benchmarks.tunnels.ceiling import Ceiling
+from benchmarks.tunnels.direct import Direct
+from benchmarks.tunnels.espudp import Espudp
+from benchmarks.tunnels.openvpn import OpenVpn
+from benchmarks.tunnels.strongswan import StrongSwan
+from benchmarks.tunnels.wireguard import WireGuardGo
+
+GCM, CBC = "aes128gcm16", "aes128-sha256"
+
+
+def tunnels() -> list[Tunnel]:
+    """Ours first."""
+    return [
+        Espudp("espudp", "espudp", GCM),
+        StrongSwan("strongswan", "strongSwan", GCM),
+        OpenVpn(),
+        WireGuardGo(),
+        Espudp("espudp-cbc", "espudp, CBC", CBC),
+        StrongSwan("strongswan-cbc", "strongSwan, CBC", CBC),
+        Ceiling(),
+        Direct(),
+    ]
+
+
+def choose(peers: str) -> list[Tunnel]:
+    """`all`; `none`: only ours; else espudp and those named. Raises KeyError for an unknown name."""
+    known = {tunnel.name: tunnel for tunnel in tunnels()}
+    if peers == "all":
+        return list(known.values())
+    if peers == "none":
+        return [tunnel for tunnel in known.values() if isinstance(tunnel, Espudp)]
+    named = {known[name].name for name in peers.split(",")} | {"espudp"}
+    return [tunnel for tunnel in known.values() if tunnel.name in named]
