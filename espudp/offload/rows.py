@@ -9,15 +9,27 @@ from numpy.typing import NDArray
 from espudp.errors import WireError
 from espudp.wire.buffer import Buffer
 
-Octets = NDArray[np.uint8]
-
 TRAILER_ROOM = 64
 """Octets free behind each packet in rows made here: an ESP trailer and an ICV may be put there."""
 
 _SHEET_ROWS = 64
 _SHEETS = 32
-"""Matrices kept, of as many widths. Widths are rounded up, so that traffic of any sizes needs few."""
+# Widths are rounded up to this, so that traffic of all sizes shares few sheets.
 _WIDTH_STEP = 64
+_SLICINGS = 32
+
+
+class _Sheet:
+    """Memory of rows, with what has been cut out of it once."""
+
+    __slots__ = ("matrix", "slicings", "words")
+
+    def __init__(self, matrix: NDArray[np.uint8]) -> None:
+        if matrix.shape[1] % 4:
+            matrix = np.pad(matrix, ((0, 0), (0, -matrix.shape[1] % 4)))
+        self.matrix = matrix
+        self.words: NDArray[np.uint32] = matrix.view("<u4")
+        self.slicings: dict[tuple[int, int], list[memoryview]] = {}
 
 
 class Rows:
@@ -27,48 +39,62 @@ class Rows:
     next ones. Iterating hands out copies.
     """
 
-    __slots__ = ("_slices", "last", "matrix", "size")
+    __slots__ = ("_count", "_sheet", "last", "size")
 
-    def __init__(self, matrix: Octets, size: int, last: int = 0) -> None:
-        """`matrix`: one row for each packet, its octets in a row adjacent, rows a multiple of 4 apart.
+    def __init__(self, matrix: NDArray[np.uint8], size: int, last: int = 0) -> None:
+        """`matrix`: one row for each packet, the octets of a row adjacent, a multiple of 4 of them.
 
         `last` is `size` unless given.
         """
-        self.matrix = matrix
+        self._sheet = _Sheet(matrix)
+        self._count = len(matrix)
         self.size = size
         self.last = last or size
-        self._slices: dict[tuple[int, int], list[memoryview]] = {}
 
     def __len__(self) -> int:
-        return len(self.matrix)
+        return self._count
 
     def __iter__(self) -> Iterator[bytes]:
         return map(bytes, self.packets())
 
+    @property
+    def matrix(self) -> NDArray[np.uint8]:
+        """The octets."""
+        return self._sheet.matrix[: self._count]
+
+    @property
+    def words(self) -> NDArray[np.uint32]:
+        """The same memory as little-endian 32-bit words."""
+        return self._sheet.words[: self._count]
+
     def head(self, count: int, size: int, last: int = 0) -> "Rows":
-        """The first `count` rows as packets of `size` octets. The memory is shared, and slices of it kept."""
-        rows = Rows(self.matrix[:count], size, last)
-        rows._slices = self._slices
+        """The first `count` rows, as packets of `size` octets. It is the same memory."""
+        rows = Rows.__new__(Rows)
+        rows._sheet = self._sheet
+        rows._count = count
+        rows.size = size
+        rows.last = last or size
         return rows
 
     def slices(self, start: int, stop: int) -> list[memoryview]:
-        """Of each row the octets from `start` up to `stop`. Made once for this memory: not to be changed.
+        """Of each row the octets from `start` up to `stop`.
 
-        There may be more of them than there are rows here.
+        Made once for the whole memory, of which there may be more rows than here. Not to be changed.
         """
-        key = start, stop
-        kept = self._slices.get(key)
-        if kept is None or len(kept) < len(self.matrix):
-            if len(self._slices) >= _SHEETS:
-                self._slices.clear()
-            kept = self._slices[key] = [memoryview(row)[start:stop] for row in self.matrix]
+        slicings = self._sheet.slicings
+        kept = slicings.get((start, stop))
+        if kept is None:
+            if len(slicings) >= _SLICINGS:
+                slicings.clear()
+            kept = [memoryview(row)[start:stop] for row in self._sheet.matrix]
+            slicings[start, stop] = kept
         return kept
 
-    def packets(self) -> list[memoryview]:
-        """All of them, in place."""
-        found = self.slices(0, self.size)[: len(self.matrix)]
-        if found and self.last < self.size:
-            found[-1] = found[-1][: self.last]
+    def packets(self, start: int = 0) -> list[memoryview]:
+        """All of them, in place, without their first `start` octets."""
+        found = self.slices(start, self.size)[: self._count]
+        if self.last < self.size:
+            found[-1] = found[-1][: self.last - start]
         return found
 
 
@@ -88,9 +114,12 @@ def _sheet(width: int) -> Rows:
 def rows_of(packets: Sequence[Buffer]) -> Rows:
     """Packets, at least one and all of one length, copied into rows."""
     size = len(packets[0])
-    joined = np.frombuffer(b"".join(packets), np.uint8)
-    if joined.size != size * len(packets) or not size:
-        raise WireError("packets of different lengths in one batch")
     rows = blank(len(packets), size)
+    if len(packets) == 1:
+        rows.slices(0, size)[0][:] = packets[0]
+        return rows
+    joined = np.frombuffer(b"".join(packets), np.uint8)
+    if joined.size != size * len(packets):
+        raise WireError("packets of different lengths in one batch")
     rows.matrix[:, :size] = joined.reshape(-1, size)
     return rows

@@ -16,13 +16,15 @@ from espudp.offload.rows import Rows, blank, rows_of
 from espudp.offload.shape import (
     CWR,
     FIN,
+    IPV4_CHECKSUM,
     PSH,
-    TCP_FLAGS,
-    TCP_SEQUENCE,
+    UDP_CHECKSUM,
     Shape,
+    counts_straight,
     pseudo_sum,
     set_lengths,
     shape_of,
+    steps,
 )
 from espudp.wire import ip
 from espudp.wire.buffer import Buffer
@@ -37,19 +39,21 @@ from espudp.wire.vnet import (
     VnetHeader,
 )
 
-_KINDS = {
-    GSO_TCPV4: (ip.IPV4, ip.TCP),
-    GSO_TCPV6: (ip.IPV6, ip.TCP),
+_TYPES = {
+    (ip.IPV4, ip.TCP): (GSO_TCPV4, GSO_TCPV4 | GSO_ECN),
+    (ip.IPV6, ip.TCP): (GSO_TCPV6, GSO_TCPV6 | GSO_ECN),
+    (ip.IPV4, ip.UDP): (GSO_UDP_L4,),
+    (ip.IPV6, ip.UDP): (GSO_UDP_L4,),
 }
+_MAX_PACKET_OCTETS = 0xFFFF
+
+_MODULUS = np.uint64(0xFFFF)
 # A multiple of 0xFFFF beyond any sum of a packet's 32-bit words
 _CEILING = np.uint64(0xFFFF << 40)
-_MODULUS = np.uint64(0xFFFF)
-
-# Where the UDP checksum lies in its header; there a sum of 0 is written as 0xFFFF (RFC 768).
-_UDP_CHECKSUM_OFFSET = 6
-
-_STEPS_KEPT = 32
-_MAX_PACKET_OCTETS = 0xFFFF
+_U64 = np.dtype(np.uint64)
+_U32 = np.dtype(np.uint32)
+_GEOMETRIES = 128
+_MAX_KEPT_SEGMENTS = 64
 
 
 def segment(frame: Frame) -> Rows:
@@ -57,155 +61,175 @@ def segment(frame: Frame) -> Rows:
 
     Raises WireError for a frame that no kernel hands out.
     """
-    header = frame.header
-    packet = frame.parts[0] if len(frame.parts) == 1 else frame.packet
+    header, parts = frame
+    packet = parts[0] if len(parts) == 1 else b"".join(parts)
     shape = _checked_shape(header, packet)
-    gso_size = header.gso_size
-    size = shape.header + gso_size
-    full, rest = divmod(len(packet) - shape.header, gso_size)
-    count = full + (rest > 0)
+    if header.flags & NEEDS_CSUM:
+        # Of the kernel's making. With a Routing header the address that counts is not the one in the IP
+        # header (RFC 8200 section 8.1).
+        seed = (packet[shape.checksum] << 8 | packet[shape.checksum + 1]) - (len(packet) - shape.l4)
+    else:
+        seed = pseudo_sum(packet, shape, 0)
+    count = -(-(len(packet) - shape.header) // header.gso_size)
     if count < 2:
-        return _uncut(header, packet, shape)
-    rows = blank(count, size)
-    rows.last = shape.header + (rest or gso_size)
-    _fill_headers(rows, packet, shape, gso_size, _seed(header, packet, shape))
-    payload = np.frombuffer(packet, np.uint8)[shape.header :]
-    matrix = rows.matrix
-    matrix[:full, shape.header : size] = payload[: full * gso_size].reshape(full, gso_size)
-    if rest:
-        matrix[full, shape.header : rows.last] = payload[full * gso_size :]
-    _complete(rows, shape.l4, shape.checksum, zero=0xFFFF if shape.protocol == ip.UDP else 0)
-    return rows
+        return _uncut(packet, shape, seed)
+    geometry = _geometry if count <= _MAX_KEPT_SEGMENTS else _Geometry
+    return geometry(shape, header.gso_size, count).cut(packet, seed)
 
 
 def _checked_shape(header: VnetHeader, packet: Buffer) -> Shape:
+    shape = shape_of(packet)
+    if shape is None:
+        raise WireError("a super-packet that is neither whole TCP nor whole UDP")
+    if header.gso_type not in _TYPES[shape[:2]]:
+        raise WireError(f"a super-packet of type {header.gso_type} in IPv{shape.version}")
     if not header.gso_size:
         raise WireError("a super-packet of segments without octets")
     if len(packet) > _MAX_PACKET_OCTETS:
         raise WireError(f"a super-packet of {len(packet)} octets")
-    shape = shape_of(packet)
-    if shape is None:
-        raise WireError("a super-packet that is neither whole TCP nor whole UDP")
-    kind = header.gso_type & ~GSO_ECN
-    wanted = _KINDS.get(kind, (shape.version, ip.UDP) if header.gso_type == GSO_UDP_L4 else None)
-    if wanted != (shape.version, shape.protocol):
-        raise WireError(f"a super-packet of IPv{shape.version} protocol {shape.protocol} as type {kind}")
-    if header.flags & NEEDS_CSUM and (header.csum_start, header.csum_start + header.csum_offset) != (
-        shape.l4,
-        shape.checksum,
+    if header.flags & NEEDS_CSUM and (
+        header.csum_start != shape.l4 or header.csum_start + header.csum_offset != shape.checksum
     ):
-        raise WireError(f"a super-packet whose checksum is to start at octet {header.csum_start}")
+        raise WireError(f"a super-packet whose checksum starts at octet {header.csum_start}")
     return shape
 
 
-def _seed(header: VnetHeader, packet: Buffer, shape: Shape) -> int:
-    """The pseudo-header's sum without the length.
-
-    Taken from the checksum field when the kernel left it there: with a routing header it is not made of the
-    addresses in the IP header (RFC 8200 section 8.1).
-    """
-    if header.flags & NEEDS_CSUM:
-        (seed,) = struct.unpack_from("!H", packet, shape.checksum)
-        return (int(seed) - (len(packet) - shape.l4)) % 0xFFFF
-    return pseudo_sum(packet, shape, 0)
-
-
-def _uncut(header: VnetHeader, packet: Buffer, shape: Shape) -> Rows:
-    """A super-packet of one segment or none, which the kernel takes for a plain packet."""
+def _uncut(packet: Buffer, shape: Shape, seed: int) -> Rows:
+    """A super-packet of one segment or none is a packet that lacks its checksum."""
     whole = bytearray(packet)
-    seed = (_seed(header, packet, shape) + len(packet) - shape.l4) % 0xFFFF
-    struct.pack_into("!H", whole, shape.checksum, seed)
+    struct.pack_into("!H", whole, shape.checksum, (seed + len(packet) - shape.l4) % 0xFFFF)
     return rows_of([_completed(whole, shape.l4, shape.checksum - shape.l4)])
 
 
-def _fill_headers(rows: Rows, packet: Buffer, shape: Shape, gso_size: int, seed: int) -> None:
-    """Writes all headers, with what each row's TCP or UDP checksum starts from in its field."""
-    matrix, size, count = rows.matrix, rows.size, len(rows)
-    head = bytearray(packet[: shape.header])
-    flags = head[shape.l4 + TCP_FLAGS] if shape.protocol == ip.TCP else 0
-    if flags & (FIN | PSH | CWR):
-        head[shape.l4 + TCP_FLAGS] = flags & ~(FIN | PSH | CWR)
-    last = head[:]
-    for header, octets in ((head, size), (last, rows.last)):
-        set_lengths(header, shape, octets)
-        struct.pack_into("!H", header, shape.checksum, (seed + octets - shape.l4) % 0xFFFF)
-    template: NDArray[np.uint32] = np.frombuffer(head, ">u4") + steps(shape, gso_size, count)
-    template[-1] += np.frombuffer(last, ">u4") - np.frombuffer(head, ">u4")
-    if shape.version == ip.IPV4:
-        identification = head[4] << 8 | head[5]
-        template[:, 2] = _ttl_and_checksum(template, count, identification, shape)
-    matrix[:, : shape.header].view(">u4")[:] = template
-    if flags & CWR:
-        matrix[0, shape.l4 + TCP_FLAGS] |= CWR
-    if flags & (FIN | PSH):
-        matrix[-1, shape.l4 + TCP_FLAGS] |= flags & (FIN | PSH)
+class _Geometry:
+    """Segments of one shape, size and number: views of the memory that they are put into."""
+
+    def __init__(self, shape: Shape, gso_size: int, count: int) -> None:
+        self.shape = shape
+        self.gso_size = gso_size
+        self.size = size = shape.header + gso_size
+        self.rows = rows = blank(count, size)
+        matrix = rows.matrix
+        self.heads: NDArray[np.uint32] = matrix[:, : shape.header].view(">u4")
+        self.bodies = matrix[:-1, shape.header : size]
+        self.ends = rows.slices(0, len(matrix[0]))
+        self.steps = steps(shape, gso_size, count)
+        self.checksums = _Checksums(rows, shape.l4, shape.checksum, udp=shape.protocol == ip.UDP)
+
+    def cut(self, packet: Buffer, seed: int) -> Rows:
+        """`seed`: the pseudo-header's sum without the length."""
+        shape, bodies = self.shape, self.bodies
+        body = len(packet) - shape.header - bodies.size
+        last = shape.header + body
+        rows = self.rows.head(len(self.rows), self.size, last)
+        self._fill_headers(packet, last, seed)
+        octets = np.frombuffer(packet, np.uint8, bodies.size, shape.header)
+        bodies[:] = octets.reshape(bodies.shape)
+        self.ends[len(rows) - 1][shape.header : last] = packet[-body:]
+        self.checksums.complete(last)
+        return rows
+
+    def _fill_headers(self, packet: Buffer, last: int, seed: int) -> None:
+        """Writes all headers, with what a TCP or UDP checksum starts from in its place."""
+        shape, count = self.shape, len(self.rows)
+        head = bytearray(packet[: shape.header])
+        flags = head[shape.flags] if shape.flags else 0
+        if flags & (FIN | PSH | CWR):
+            head[shape.flags] = flags & ~(FIN | PSH | CWR)
+        set_lengths(head, shape, self.size)
+        struct.pack_into("!H", head, shape.checksum, (seed + self.size - shape.l4) % 0xFFFF)
+        if shape.version == ip.IPV6 or counts_straight(head, count):
+            self.heads[:] = np.frombuffer(head, ">u4").astype(_U32) + self.steps
+        else:
+            self.heads[:] = _around_the_corner(head, self.steps, shape)
+        final = self.ends[count - 1]
+        if last < self.size:
+            header = bytearray(final[: shape.header])
+            set_lengths(header, shape, last)
+            struct.pack_into("!H", header, shape.checksum, (seed + last - shape.l4) % 0xFFFF)
+            final[: shape.header] = header
+        if flags & (FIN | PSH):
+            final[shape.flags] |= flags & (FIN | PSH)
+        if flags & CWR:
+            self.ends[0][shape.flags] |= CWR
 
 
-def _ttl_and_checksum(
-    template: NDArray[np.uint32], count: int, identification: int, shape: Shape
-) -> NDArray[np.uint32]:
-    header: NDArray[np.uint64] = template[:, : shape.l4 // 4].astype(np.uint64)
-    header[:, 2] &= np.uint64(0xFFFF0000)
-    sums = (_CEILING - header.sum(axis=1)) % _MODULUS
-    words: NDArray[np.uint32] = (header[:, 2] | sums).astype(np.uint32)
-    return words
+_geometry = lru_cache(_GEOMETRIES)(_Geometry)
 
 
-@lru_cache(_STEPS_KEPT)
-def steps(shape: Shape, gso_size: int, count: int) -> NDArray[np.uint32]:
-    """What each 32-bit word of a segment's header has more than that of the first: the IPv4 identification
-    counts up by one, the TCP sequence number by the payload."""
-    table = np.zeros((count, shape.header // 4), np.uint32)
-    number = np.arange(count, dtype=np.uint32)
-    if shape.version == ip.IPV4:
-        table[:, 1] = number << np.uint32(16)
-    if shape.protocol == ip.TCP:
-        table[:, (shape.l4 + TCP_SEQUENCE) // 4] = number * np.uint32(gso_size)
-    return table
+def _around_the_corner(head: bytearray, table: NDArray[np.uint32], shape: Shape) -> NDArray[np.uint32]:
+    """Headers whose IPv4 identification or checksum passes through 0 on the way."""
+    heads: NDArray[np.uint32] = np.frombuffer(head, ">u4").astype(_U32) + table
+    heads[:, IPV4_CHECKSUM // 4] = int.from_bytes(head[8:10], "big") << 16
+    sums = np.add.reduce(heads[:, : shape.l4 // 4], axis=1, dtype=_U64)
+    heads[:, IPV4_CHECKSUM // 4] |= ((_CEILING - sums) % _MODULUS).astype(_U32)
+    return heads
 
 
-def _complete(rows: Rows, start: int, field: int, *, zero: int) -> None:
-    """Sums each row from `start` (a multiple of 4) and writes the checksum at `field`; 0 becomes `zero`."""
-    matrix, end = rows.matrix, -(-rows.size // 4) * 4
-    matrix[:, rows.size : end] = 0
-    matrix[-1, rows.last : end] = 0
-    sums = np.add.reduce(matrix[:, start:end].view("<u4"), axis=1, dtype=np.uint64)
-    checksums = _MODULUS - sums % _MODULUS if zero else (_CEILING - sums) % _MODULUS
-    matrix[:, field : field + 2].view("<u2")[:, 0] = checksums
+class _Checksums:
+    """Completes rows: sums each from `start`, a multiple of 4, and writes the checksum at `field`."""
+
+    def __init__(self, rows: Rows, start: int, field: int, *, udp: bool) -> None:
+        self.size = rows.size
+        end = -(-rows.size // 4) * 4
+        matrix = rows.matrix
+        self.words: NDArray[np.uint32] = matrix[:, start:end].view("<u4")
+        self.fields: NDArray[np.uint16] = matrix[:, field : field + 2].view("<u2")[:, 0]
+        self.padding = matrix[:, rows.size : end]
+        self.final = matrix[-1, :end]
+        self.udp = udp
+
+    def complete(self, last: int) -> None:
+        """`last`: the length of the last row."""
+        if self.padding.size:
+            self.padding[:] = 0
+        if last < self.size:
+            self.final[last:] = 0
+        # A sum with end-around carry is the remainder modulo 0xFFFF, in either order of octets (RFC 1071).
+        sums = np.add.reduce(self.words, 1, _U64)
+        # RFC 768: a computed 0 is sent as 0xFFFF
+        self.fields[:] = _MODULUS - sums % _MODULUS if self.udp else (_CEILING - sums) % _MODULUS
+
+
+def finished(frame: Frame) -> bytearray:
+    """The packet of one frame that lacks its checksum.
+
+    Raises WireError where the checksum would lie outside of the packet.
+    """
+    header, parts = frame
+    packet = bytearray(parts[0]) if len(parts) == 1 else bytearray().join(parts)
+    if header.gso_type != GSO_NONE:
+        raise WireError("a super-packet where a packet is expected")
+    if not header.flags & NEEDS_CSUM:
+        return packet
+    return _completed(packet, header.csum_start, header.csum_offset)
+
+
+def _completed(packet: bytearray, start: int, offset: int) -> bytearray:
+    field = start + offset
+    if field + 2 > len(packet):
+        raise WireError(f"a checksum at octet {field} of {len(packet)}")
+    total = int.from_bytes(packet[start:], "big") << ((len(packet) - start) % 2 * 8)
+    checksum = -total % 0xFFFF
+    if not checksum and offset == UDP_CHECKSUM:
+        checksum = 0xFFFF
+    packet[field] = checksum >> 8
+    packet[field + 1] = checksum & 0xFF
+    return packet
 
 
 def finish(frames: Sequence[Frame]) -> Rows:
     """The packets of frames that lack their checksum, all of one length and with one header.
 
-    Borrowed: they hold until the next call in this module. Raises WireError where the checksum would lie
-    outside of the packet.
+    Borrowed: they hold until the next call in this module. Raises WireError as `finished` does.
     """
     header = frames[0].header
-    if header.gso_type != GSO_NONE:
-        raise WireError("a super-packet where a packet is expected")
-    packets = [frame.parts[0] if len(frame.parts) == 1 else frame.packet for frame in frames]
-    if not header.flags & NEEDS_CSUM:
-        return rows_of(packets)
-    start, offset = header.csum_start, header.csum_offset
-    field = start + offset
-    if start % 4 or field % 2 or len(packets) == 1:
-        return rows_of([_completed(bytearray(packet), start, offset) for packet in packets])
-    rows = rows_of(packets)
+    start, field = header.csum_start, header.csum_start + header.csum_offset
+    by_column = header.flags & NEEDS_CSUM and header.gso_type == GSO_NONE and not start % 4 and not field % 2
+    if len(frames) == 1 or not by_column:
+        return rows_of([finished(frame) for frame in frames])
+    rows = rows_of([frame.parts[0] if len(frame.parts) == 1 else frame.packet for frame in frames])
     if field + 2 > rows.size:
         raise WireError(f"a checksum at octet {field} of {rows.size}")
-    _complete(rows, start, field, zero=0xFFFF if offset == _UDP_CHECKSUM_OFFSET else 0)
+    _Checksums(rows, start, field, udp=header.csum_offset == UDP_CHECKSUM).complete(rows.last)
     return rows
-
-
-def _completed(packet: bytearray, start: int, offset: int) -> bytearray:
-    """One packet, its checksum filled in."""
-    field = start + offset
-    if field + 2 > len(packet):
-        raise WireError(f"a checksum at octet {field} of {len(packet)}")
-    octets = len(packet) - start
-    total = int.from_bytes(packet[start:], "big") << (octets % 2 * 8)
-    checksum = -total % 0xFFFF
-    if not checksum and offset == _UDP_CHECKSUM_OFFSET:
-        checksum = 0xFFFF
-    struct.pack_into("!H", packet, field, checksum)
-    return packet

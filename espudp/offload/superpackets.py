@@ -1,0 +1,258 @@
+"""Packets of one flow, one behind the other, become the super-packet whose segments they are.
+
+Only what `segment` would give back octet for octet is joined, by the rules of the kernel's tcp_gro_receive;
+a packet whose checksums do not verify stays as it is.
+"""
+
+import struct
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from espudp.offload.rows import Rows
+from espudp.offload.shape import (
+    CWR,
+    FIN,
+    IPV4_CHECKSUM,
+    IPV4_LENGTH,
+    IPV6_LENGTH,
+    PSH,
+    RST,
+    SYN,
+    UDP_LENGTH,
+    URG,
+    Shape,
+    counts_straight,
+    pseudo_sum,
+    set_lengths,
+    shape_of,
+    steps,
+)
+from espudp.wire import ip
+from espudp.wire.buffer import Buffer
+from espudp.wire.vnet import (
+    GSO_ECN,
+    GSO_TCPV4,
+    GSO_TCPV6,
+    GSO_UDP_L4,
+    NEEDS_CSUM,
+    Frame,
+    Offload,
+    VnetHeader,
+)
+
+MAX_SUPER_PACKET_OCTETS = 65535
+# linux/udp.h UDP_MAX_SEGMENTS before Linux 6.9, and linux/skbuff.h MAX_GSO_SEGS is far beyond it
+MAX_UDP_SEGMENTS = 64
+
+_GSO_TYPES = {
+    (ip.IPV4, ip.TCP): GSO_TCPV4,
+    (ip.IPV6, ip.TCP): GSO_TCPV6,
+    (ip.IPV4, ip.UDP): GSO_UDP_L4,
+    (ip.IPV6, ip.UDP): GSO_UDP_L4,
+}
+_OFFLOADS = {
+    (ip.IPV4, ip.TCP): Offload.TSO4,
+    (ip.IPV6, ip.TCP): Offload.TSO6,
+    (ip.IPV4, ip.UDP): Offload.USO4,
+    (ip.IPV6, ip.UDP): Offload.USO6,
+}
+_NEVER_JOINED = SYN | RST | URG
+_MODULUS = np.uint64(0xFFFF)
+_U64 = np.dtype(np.uint64)
+_U32 = np.dtype(np.uint32)
+_KEPT = 128
+
+
+def coalesce(rows: Rows, takes: Offload) -> list[Buffer | Frame]:
+    """The packets in order, those that a super-packet stands for as one frame.
+
+    All of it borrows the memory of `rows`. `takes`: the kinds of super-packet that are wanted.
+    """
+    packets = rows.packets()
+    found: list[Buffer | Frame] = []
+    known: dict[Shape, bytes] = {}
+    kinds = _kinds(takes)
+    at, count = 0, len(packets)
+    while at < count:
+        shape = _joinable(packets[at], kinds) if at + 1 < count else None
+        if shape is None or not _same_flow(packets[at], packets[at + 1], shape):
+            found.append(packets[at])
+            at += 1
+            continue
+        if shape not in known:
+            whole = not at and count <= _most(shape, rows.size) and _is_one(rows, packets, shape)
+            known[shape] = b"\1" * count if whole else _continuing(rows, packets, shape)
+        limit = min(count, at + _most(shape, rows.size))
+        end = known[shape].find(0, at + 1, limit)
+        end = limit if end < 0 else end
+        found.append(packets[at] if end == at + 1 else _super_packet(rows, at, end, shape))
+        at = end
+    return found
+
+
+@lru_cache(_KEPT)
+def _kinds(takes: Offload) -> frozenset[tuple[int, int]]:
+    """IP versions and protocols of super-packets."""
+    return frozenset(kind for kind, offload in _OFFLOADS.items() if offload in takes)
+
+
+def _joinable(packet: memoryview, kinds: frozenset[tuple[int, int]]) -> Shape | None:
+    """The shape of a packet that may start a super-packet, as far as its headers tell."""
+    shape = shape_of(packet)
+    if shape is None or shape[:2] not in kinds:
+        return None
+    if shape.version == ip.IPV4:
+        # The kernel's inet_gro_receive joins no packets with options.
+        octets = packet[2] << 8 | packet[3]
+        plain = shape.l4 == ip.IPV4_HEADER_OCTETS
+    else:
+        octets, plain = ip.IPV6_HEADER_OCTETS + (packet[4] << 8 | packet[5]), True
+    if not plain or not shape.header < octets == len(packet):
+        return None
+    return None if shape.flags and packet[shape.flags] & (_NEVER_JOINED | PSH | FIN) else shape
+
+
+def _same_flow(first: memoryview, second: memoryview, shape: Shape) -> bool:
+    """A quick look at addresses and ports, so that flows that alternate cost little."""
+    start, end = (12 if shape.version == ip.IPV4 else 8), shape.l4 + 4
+    return first[start:end] == second[start:end]
+
+
+def _most(shape: Shape, size: int) -> int:
+    """How many packets of `size` octets a super-packet holds."""
+    most = (MAX_SUPER_PACKET_OCTETS - shape.header) // (size - shape.header)
+    return min(most, MAX_UDP_SEGMENTS) if shape.protocol == ip.UDP else most
+
+
+class _Pattern:
+    """What the headers of packets that continue one another have in common.
+
+    As 32-bit words: `mask` takes out the checksum of TCP or UDP.
+    """
+
+    def __init__(self, shape: Shape, size: int) -> None:
+        self.words = shape.header // 4
+        self.field = shape.checksum // 4
+        self.mask = np.uint32(0x0000FFFF if shape.protocol == ip.TCP else 0xFFFF0000)
+        self.never = b"\xff\xff" if shape.protocol == ip.TCP else b"\0\0"
+        """TCP: a sum that `segment` writes as 0. UDP: no checksum at all."""
+        self.flags = shape.flags // 4
+        # The sum is made of little-endian words, where the halves of 16 bits are swapped.
+        octets = shape.protocol + size - shape.l4
+        self.pseudo = np.uint64((octets & 0xFF) << 8 | octets >> 8)
+        self.start = (12 if shape.version == ip.IPV4 else 8) // 4
+        self.tail = np.uint32((1 << size % 4 * 8) - 1)
+
+
+_pattern = lru_cache(_KEPT)(_Pattern)
+
+
+def _heads(rows: Rows, shape: Shape, pattern: _Pattern, less: int) -> NDArray[np.uint32]:
+    """The headers as 32-bit words, without the checksum of TCP or UDP, and all with the lengths that packets
+    of `size` octets have: the last is `less` octets shorter."""
+    heads: NDArray[np.uint32] = rows.words[:, : pattern.words].view(">u4").astype(_U32)
+    column = heads[:, pattern.field]
+    np.bitwise_and(column, pattern.mask, column)
+    if less:
+        version4 = shape.version == ip.IPV4
+        heads[-1, (IPV4_LENGTH if version4 else IPV6_LENGTH) // 4] += np.uint32(less << 16 * (not version4))
+        if shape.protocol == ip.UDP:
+            heads[-1, (shape.l4 + UDP_LENGTH) // 4] += np.uint32(less << 16)
+    return heads
+
+
+def _sums_hold(rows: Rows, packets: list[memoryview], shape: Shape, pattern: _Pattern) -> NDArray[np.bool_]:
+    """Of each row whether the checksum of TCP or UDP is right."""
+    size, words = rows.size, rows.words
+    sums: NDArray[np.uint64] = np.add.reduce(words[:, pattern.start : size // 4], 1, _U64)
+    if size % 4:
+        sums += words[:, size // 4] & pattern.tail
+    if shape.version == ip.IPV6 and shape.l4 > ip.IPV6_HEADER_OCTETS:
+        sums -= np.add.reduce(words[:, ip.IPV6_HEADER_OCTETS // 4 : shape.l4 // 4], 1, _U64)
+    sums += pattern.pseudo
+    hold: NDArray[np.bool_] = sums % _MODULUS == 0
+    if rows.last < size:
+        hold[-1] = _sum_holds(packets[-1], shape)
+    return hold
+
+
+def _sum_holds(packet: memoryview, shape: Shape) -> bool:
+    octets = len(packet) - shape.l4
+    total = int.from_bytes(packet[shape.l4 :], "big") << (octets % 2 * 8)
+    return (total + pseudo_sum(packet, shape, octets)) % 0xFFFF == 0
+
+
+def _is_one(rows: Rows, packets: list[memoryview], shape: Shape) -> bool:
+    """Whether all rows are one super-packet; it may be no although they are, but not yes if they are not."""
+    size, count = rows.size, len(packets)
+    first, last = packets[0], packets[-1]
+    less = size - rows.last
+    pattern = _pattern(shape, size)
+    if rows.last <= shape.header:
+        return False
+    heads = _heads(rows, shape, pattern, less)
+    if shape.flags:
+        heads[0, pattern.flags] &= np.uint32(0xFFFFFFFF ^ CWR << 16)
+        heads[-1, pattern.flags] &= np.uint32(0xFFFFFFFF ^ (PSH | FIN) << 16)
+    if shape.version == ip.IPV4:
+        if int.from_bytes(first[: shape.l4], "big") % 0xFFFF or not counts_straight(first, count):
+            return False
+        if less:
+            if not less < (last[IPV4_CHECKSUM] << 8 | last[IPV4_CHECKSUM + 1]) < 0xFFFF:
+                return False
+            heads[-1, IPV4_CHECKSUM // 4] -= np.uint32(less)
+    octets = (heads - steps(shape, size - shape.header, count)).tobytes()
+    if octets != octets[: shape.header] * count:
+        return False
+    fields = rows.matrix[:, shape.checksum : shape.checksum + 2].tobytes()
+    return pattern.never not in fields and bool(_sums_hold(rows, packets, shape, pattern).all())
+
+
+def _continuing(rows: Rows, packets: list[memoryview], shape: Shape) -> bytes:
+    """For each row 1 if it goes on where the row before ends, provided that that one is of `shape`."""
+    size = rows.size
+    pattern = _pattern(shape, size)
+    valid = _sums_hold(rows, packets, shape, pattern)
+    fields = rows.matrix[:, shape.checksum : shape.checksum + 2].view("<u2")[:, 0]
+    valid &= fields != int.from_bytes(pattern.never, "big")
+    if rows.last <= shape.header:
+        valid[-1] = False
+    heads = _heads(rows, shape, pattern, size - rows.last)
+    if shape.version == ip.IPV4:
+        header = rows.words[:, : ip.IPV4_HEADER_OCTETS // 4]
+        valid &= np.add.reduce(header, 1, _U64) % _MODULUS == 0
+        checksums = heads[:, IPV4_CHECKSUM // 4]
+        valid &= checksums & np.uint32(0xFFFF) != 0xFFFF
+        checksums &= np.uint32(0xFFFF0000)
+    joined = valid.copy()
+    joined[1:] &= valid[:-1]
+    if shape.flags:
+        flags = rows.matrix[:, shape.flags]
+        joined[1:] &= (flags[1:] & CWR == 0) & (flags[:-1] & (PSH | FIN) == 0)
+        heads[:, pattern.flags] &= np.uint32(0xFFFFFFFF ^ (CWR | PSH | FIN) << 16)
+    step = steps(shape, size - shape.header, 2)[1].copy()
+    if shape.version == ip.IPV4:
+        step[IPV4_CHECKSUM // 4] = 0
+    joined[1:] &= (heads[1:] - heads[:-1] == step).all(axis=1)
+    return joined.tobytes()
+
+
+def _super_packet(rows: Rows, start: int, end: int, shape: Shape) -> Frame:
+    """Of the rows from `start` up to `end`."""
+    version, protocol, l4, head, checksum, flags = shape
+    gso_size = rows.size - head
+    payloads: list[Buffer] = [*rows.packets(head)[start:end]]
+    size = head + gso_size * (end - start - 1) + len(payloads[-1])
+    packets = rows.slices(0, rows.size)
+    header = bytearray(packets[start][:head])
+    set_lengths(header, shape, size)
+    gso_type = _GSO_TYPES[version, protocol]
+    if flags:
+        header[flags] |= packets[end - 1][flags] & (PSH | FIN)
+        if header[flags] & CWR:
+            gso_type |= GSO_ECN
+    struct.pack_into("!H", header, checksum, pseudo_sum(header, shape, size - l4))
+    payloads.insert(0, header)
+    return Frame(VnetHeader(NEEDS_CSUM, gso_type, head, gso_size, l4, checksum - l4), payloads)
