@@ -119,7 +119,6 @@ def set_lengths(header: bytearray, shape: Shape, size: int) -> None:
         struct.pack_into("!H", header, shape.l4 + UDP_LENGTH, size - shape.l4)
 
 
-@lru_cache(_KEPT)
 def steps(shape: Shape, gso_size: int, count: int) -> NDArray[np.uint32]:
     """What each 32-bit word of a segment's header has more than that of the first.
 

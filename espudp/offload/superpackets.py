@@ -63,6 +63,7 @@ _MODULUS = np.uint64(0xFFFF)
 _U64 = np.dtype(np.uint64)
 _U32 = np.dtype(np.uint32)
 _KEPT = 128
+_MAX_KEPT_ROWS = 64
 
 
 def coalesce(rows: Rows, takes: Offload) -> list[Buffer | Frame]:
@@ -132,7 +133,8 @@ class _Pattern:
     As 32-bit words: `mask` takes out the checksum of TCP or UDP.
     """
 
-    def __init__(self, shape: Shape, size: int) -> None:
+    def __init__(self, shape: Shape, size: int, count: int) -> None:
+        self.steps = steps(shape, size - shape.header, count)
         self.words = shape.header // 4
         self.field = shape.checksum // 4
         self.mask = np.uint32(0x0000FFFF if shape.protocol == ip.TCP else 0xFFFF0000)
@@ -146,7 +148,12 @@ class _Pattern:
         self.tail = np.uint32((1 << size % 4 * 8) - 1)
 
 
-_pattern = lru_cache(_KEPT)(_Pattern)
+_kept_pattern = lru_cache(_KEPT)(_Pattern)
+
+
+def _pattern(rows: Rows, shape: Shape) -> _Pattern:
+    make = _kept_pattern if len(rows) <= _MAX_KEPT_ROWS else _Pattern
+    return make(shape, rows.size, len(rows))
 
 
 def _heads(rows: Rows, shape: Shape, pattern: _Pattern, less: int) -> NDArray[np.uint32]:
@@ -157,14 +164,14 @@ def _heads(rows: Rows, shape: Shape, pattern: _Pattern, less: int) -> NDArray[np
     np.bitwise_and(column, pattern.mask, column)
     if less:
         version4 = shape.version == ip.IPV4
-        heads[-1, (IPV4_LENGTH if version4 else IPV6_LENGTH) // 4] += np.uint32(less << 16 * (not version4))
+        heads[-1:, (IPV4_LENGTH if version4 else IPV6_LENGTH) // 4] += np.uint32(less << 16 * (not version4))
         if shape.protocol == ip.UDP:
-            heads[-1, (shape.l4 + UDP_LENGTH) // 4] += np.uint32(less << 16)
+            heads[-1:, (shape.l4 + UDP_LENGTH) // 4] += np.uint32(less << 16)
     return heads
 
 
-def _sums_hold(rows: Rows, packets: list[memoryview], shape: Shape, pattern: _Pattern) -> NDArray[np.bool_]:
-    """Of each row whether the checksum of TCP or UDP is right."""
+def _residues(rows: Rows, packets: list[memoryview], shape: Shape, pattern: _Pattern) -> NDArray[np.uint64]:
+    """Of each row what the checksum of TCP or UDP comes to: 0 where it is right."""
     size, words = rows.size, rows.words
     sums: NDArray[np.uint64] = np.add.reduce(words[:, pattern.start : size // 4], 1, _U64)
     if size % 4:
@@ -172,16 +179,16 @@ def _sums_hold(rows: Rows, packets: list[memoryview], shape: Shape, pattern: _Pa
     if shape.version == ip.IPV6 and shape.l4 > ip.IPV6_HEADER_OCTETS:
         sums -= np.add.reduce(words[:, ip.IPV6_HEADER_OCTETS // 4 : shape.l4 // 4], 1, _U64)
     sums += pattern.pseudo
-    hold: NDArray[np.bool_] = sums % _MODULUS == 0
+    sums %= _MODULUS
     if rows.last < size:
-        hold[-1] = _sum_holds(packets[-1], shape)
-    return hold
+        sums[-1] = _residue(packets[-1], shape)
+    return sums
 
 
-def _sum_holds(packet: memoryview, shape: Shape) -> bool:
+def _residue(packet: memoryview, shape: Shape) -> int:
     octets = len(packet) - shape.l4
     total = int.from_bytes(packet[shape.l4 :], "big") << (octets % 2 * 8)
-    return (total + pseudo_sum(packet, shape, octets)) % 0xFFFF == 0
+    return (total + pseudo_sum(packet, shape, octets)) % 0xFFFF
 
 
 def _is_one(rows: Rows, packets: list[memoryview], shape: Shape) -> bool:
@@ -189,32 +196,36 @@ def _is_one(rows: Rows, packets: list[memoryview], shape: Shape) -> bool:
     size, count = rows.size, len(packets)
     first, last = packets[0], packets[-1]
     less = size - rows.last
-    pattern = _pattern(shape, size)
+    pattern = _pattern(rows, shape)
     if rows.last <= shape.header:
         return False
     heads = _heads(rows, shape, pattern, less)
     if shape.flags:
-        heads[0, pattern.flags] &= np.uint32(0xFFFFFFFF ^ CWR << 16)
-        heads[-1, pattern.flags] &= np.uint32(0xFFFFFFFF ^ (PSH | FIN) << 16)
+        if first[shape.flags] & CWR:
+            heads[0, pattern.flags] ^= CWR << 16
+        if ends := last[shape.flags] & (PSH | FIN):
+            heads[-1, pattern.flags] ^= ends << 16
     if shape.version == ip.IPV4:
         if int.from_bytes(first[: shape.l4], "big") % 0xFFFF or not counts_straight(first, count):
             return False
         if less:
             if not less < (last[IPV4_CHECKSUM] << 8 | last[IPV4_CHECKSUM + 1]) < 0xFFFF:
                 return False
-            heads[-1, IPV4_CHECKSUM // 4] -= np.uint32(less)
-    octets = (heads - steps(shape, size - shape.header, count)).tobytes()
+            heads[-1:, IPV4_CHECKSUM // 4] -= np.uint32(less)
+    octets = (heads - pattern.steps).tobytes()
     if octets != octets[: shape.header] * count:
         return False
     fields = rows.matrix[:, shape.checksum : shape.checksum + 2].tobytes()
-    return pattern.never not in fields and bool(_sums_hold(rows, packets, shape, pattern).all())
+    if pattern.never in fields:
+        return False
+    return bytes(8 * count) == _residues(rows, packets, shape, pattern).tobytes()
 
 
 def _continuing(rows: Rows, packets: list[memoryview], shape: Shape) -> bytes:
     """For each row 1 if it goes on where the row before ends, provided that that one is of `shape`."""
     size = rows.size
-    pattern = _pattern(shape, size)
-    valid = _sums_hold(rows, packets, shape, pattern)
+    pattern = _pattern(rows, shape)
+    valid = _residues(rows, packets, shape, pattern) == 0
     fields = rows.matrix[:, shape.checksum : shape.checksum + 2].view("<u2")[:, 0]
     valid &= fields != int.from_bytes(pattern.never, "big")
     if rows.last <= shape.header:
@@ -232,7 +243,7 @@ def _continuing(rows: Rows, packets: list[memoryview], shape: Shape) -> bytes:
         flags = rows.matrix[:, shape.flags]
         joined[1:] &= (flags[1:] & CWR == 0) & (flags[:-1] & (PSH | FIN) == 0)
         heads[:, pattern.flags] &= np.uint32(0xFFFFFFFF ^ (CWR | PSH | FIN) << 16)
-    step = steps(shape, size - shape.header, 2)[1].copy()
+    step = pattern.steps[1].copy()
     if shape.version == ip.IPV4:
         step[IPV4_CHECKSUM // 4] = 0
     joined[1:] &= (heads[1:] - heads[:-1] == step).all(axis=1)
