@@ -32,7 +32,9 @@ def owner_of(spi: int, workers: int) -> int:
 class Elsewhere:
     """What one worker knows of the others."""
 
-    def __init__(self, worker: int, workers: int, spd: Spd, drops: Counter[Drop], hand_over: HandOver) -> None:
+    def __init__(
+        self, worker: int, workers: int, spd: Spd, drops: Counter[Drop], hand_over: HandOver
+    ) -> None:
         self.worker = worker
         self.workers = workers
         self._spd = spd
@@ -57,7 +59,7 @@ class Elsewhere:
 
     @contextmanager
     def closed(self) -> Iterator[None]:
-        """What was handed over to us is not handed on: two workers may each believe that the other one owns it."""
+        """What was handed over to us is not handed on: two workers may each take the other for the owner."""
         self._closed = True
         try:
             yield
@@ -78,7 +80,7 @@ class Elsewhere:
     def take_datagrams(self, datagrams: Sequence[Buffer], path: Path, tos: int) -> bool:
         """Datagrams of one SPI that is not known here; whether they are another worker's.
 
-        GRO joins datagrams of one UDP flow before the socket is chosen, so those of several SAs come together.
+        GRO joins datagrams of one UDP flow before a socket is chosen: those of several SAs come together.
         """
         first = datagrams[0]
         if self._closed or len(first) < natt.MIN_ESP_OCTETS:

@@ -1,8 +1,8 @@
 """What the workers of one data path tell each other.
 
-`Command`s go from the front to the others, `Report`s come back, and whoever meets traffic that belongs to another
-hands it over as an `Astray`. All are plain values that a host may pickle; that shows keys to nobody, since
-they hide them from their `repr`.
+`Command`s go from the front to the others, `Report`s come back, and whoever meets traffic that belongs to
+another hands it over as an `Astray`. All are plain values, for a host to move from process to process, and
+none shows a key in its `repr`.
 """
 
 from collections import Counter

@@ -7,17 +7,19 @@ datagrams, delivers the packets, hands the events on, and re-arms the one timer.
 import asyncio
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum
-from typing import TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from espudp.errors import HostError
 from espudp.host.tun import TunDevice
 from espudp.host.udp import SocketSet, UdpSocket
-from espudp.tunnel import Event, Tunnel
+from espudp.wire.address import Path
+from espudp.wire.buffer import Buffer
 from espudp.wire.train import Burst, Train
 
 T = TypeVar("T")
+M = TypeVar("M", bound="Machine")
 
 # Single packets or datagrams taken at a time: as many as leave in one burst.
 BATCH = 64
@@ -39,16 +41,30 @@ class Drop(Enum):
     NO_SOCKET = "no socket for its path"
 
 
-class Driver:
+class Machine(Protocol):
+    """What is driven: a `Tunnel`, or the part of one that a worker process has."""
+
+    def receive_packets(self, packets: Sequence[Any], now: float) -> None: ...
+    def receive_datagrams(
+        self, datagrams: Sequence[Buffer], path: Path, now: float, tos: int = 0
+    ) -> None: ...
+    def handle_timer(self, now: float) -> None: ...
+    def poll_timer(self) -> float | None: ...
+    def datagrams_to_send(self, now: float) -> Sequence[Train]: ...
+    def packets_to_deliver(self) -> Sequence[Any]: ...
+    def next_event(self) -> Any: ...
+
+
+class Driver(Generic[M]):
     """Moves packets and datagrams between a tunnel and the operating system, on the running event loop."""
 
     def __init__(
         self,
-        tunnel: Tunnel,
+        tunnel: M,
         sockets: SocketSet,
         tun: TunDevice,
         *,
-        on_event: Callable[[Event], None],
+        on_event: Callable[[Any], None],
         on_failure: Callable[[HostError], None],
     ) -> None:
         """`on_event` gets the tunnel's events, `on_failure` what makes it useless to go on."""
@@ -80,7 +96,7 @@ class Driver:
         if self._timer is not None:
             self._timer.cancel()
 
-    def command(self, act: Callable[[Tunnel, float], T]) -> T:
+    def command(self, act: Callable[[M, float], T]) -> T:
         """Give the tunnel a command, and send what follows from it."""
         result = act(self._tunnel, time.monotonic())
         self._transmit()

@@ -1,13 +1,13 @@
 """Packets and datagrams from one worker to another, each through the kernel in one copy.
 
-Every worker reads from an inbox of its own, a pair of Unix datagram sockets whose other end all the others write
-to. The socket's buffer bounds what waits.
+Every worker reads from an inbox of its own: a pair of Unix datagram sockets, whose other end all the others
+write to. The socket's buffer bounds what waits.
 """
 
 import contextlib
 import pickle
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from espudp.esp.messages import Astray, Incoming, Outgoing
 from espudp.host.udp import BUFFER_OCTETS, MAX_DATAGRAM_OCTETS, SO_SNDBUFFORCE
@@ -39,8 +39,8 @@ def open_inboxes(count: int) -> list[tuple[socket.socket, socket.socket]]:
 class Outboxes:
     """The way to the other workers."""
 
-    def __init__(self, sockets: Sequence[socket.socket]) -> None:
-        """By number; one's own is not used."""
+    def __init__(self, sockets: Mapping[int, socket.socket]) -> None:
+        """By worker."""
         self._sockets = sockets
 
     def hand_over(self, worker: int, astray: Astray) -> bool:
@@ -55,21 +55,24 @@ class Outboxes:
 
 
 def _messages(astray: Astray) -> Iterator[Sequence[Buffer]]:
-    match astray:
-        case Outgoing(Frame(header, parts)):
-            yield _FRAME, header.pack(), *parts
-        case Outgoing(packet):
+    if isinstance(astray, Outgoing):
+        packet = astray.packet
+        if isinstance(packet, Frame):
+            yield _FRAME, packet.header.pack(), *packet.parts
+        else:
             yield _PACKET, packet
-        case Incoming(Burst() as burst, path, tos):
-            yield *_about(path, tos, burst.size), burst.data
-        case Incoming(datagrams, path, tos):
-            about = _about(path, tos, 0)
-            for datagram in datagrams:
-                yield *about, datagram
+        return
+    datagrams = astray.datagrams
+    if isinstance(datagrams, Burst):
+        yield *_about(astray, datagrams.size), datagrams.data
+        return
+    about = _about(astray, 0)
+    for datagram in datagrams:
+        yield *about, datagram
 
 
-def _about(*about: object) -> tuple[bytes, bytes, bytes]:
-    octets = pickle.dumps(about)
+def _about(astray: Incoming, size: int) -> tuple[bytes, bytes, bytes]:
+    octets = pickle.dumps((astray.path, astray.tos, size))
     return _DATAGRAMS, len(octets).to_bytes(2), octets
 
 

@@ -16,10 +16,10 @@ _PROGRAM = struct.Struct("@HP")
 
 
 def steer(group: socket.socket, count: int) -> None:
-    """Let the first four octets of a datagram, modulo `count`, be the number of the socket that receives it.
+    """Let the first four octets of a datagram, modulo `count`, be the number of the socket that gets it.
 
-    `group` is any of the `count` sockets that share a port, which are numbered in the order in which they were
-    bound. What is shorter goes to the first: loading from beyond the end makes the result 0. Raises OSError.
+    `group` is any of the `count` sockets that share a port; they are numbered in the order in which they
+    were bound. What is shorter goes to the first: to load from beyond the end is to return 0. Raises OSError.
     """
     instructions = b"".join(
         _INSTRUCTION.pack(code, 0, 0, operand)
