@@ -108,6 +108,22 @@ def _busy(who: str, *, ike: bool) -> Scene:
     return scene
 
 
+def _sharing(who: str) -> Scene:
+    """Child SAs for several workers are being made."""
+
+    def scene() -> tuple[Pair, Side]:
+        pair = Pair(client_config(timers=_TIMERS), server_config(timers=_TIMERS), workers=(4, 4))
+        pair.dial()
+        for _ in range(3):
+            pair.move(pair.client)
+            pair.move(pair.server)
+        side: Side = getattr(pair, who)
+        pair.take(side)
+        return pair, side
+
+    return scene
+
+
 def _contested() -> tuple[Pair, Side]:
     """Both rekey the IKE SA, and the client has answered the server's rekey."""
     pair = _fresh().connect()
@@ -143,6 +159,8 @@ _SCENES: dict[str, Scene] = {
     "Established, responder": _established("server"),
     "Established, rekeying a child SA": _busy("server", ike=False),
     "Established, rekeying the IKE SA": _busy("client", ike=True),
+    "Established, asking for more child SAs": _sharing("client"),
+    "Established, asked for more child SAs": _sharing("server"),
     "Established, contested": _contested,
     "Superseded": _superseded,
     "Deleting": _deleting,
@@ -306,6 +324,13 @@ def _chain(side: Side, chance: Random) -> Sequence[Payload]:
             [Delete(ProtocolId.ESP, (about,))],
             [
                 Notify(ProtocolId.ESP, about, NotifyType.REKEY_SA, b""),
+                SecurityAssociation((Proposal(1, ProtocolId.ESP, chance.randbytes(4), _ESP_TRANSFORMS),)),
+                Nonce(chance.randbytes(32)),
+                TsInitiator(_ANY),
+                TsResponder(_ANY),
+            ],
+            [
+                Notify.of(NotifyType.SA_RESOURCE_INFO, chance.randbytes(chance.choice((0, 4)))),
                 SecurityAssociation((Proposal(1, ProtocolId.ESP, chance.randbytes(4), _ESP_TRANSFORMS),)),
                 Nonce(chance.randbytes(32)),
                 TsInitiator(_ANY),

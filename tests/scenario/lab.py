@@ -52,6 +52,7 @@ class Terms:
     pool: tuple[str, ...] = (POOL,)
     request: tuple[str, ...] = ("any4",)
     force_encap: bool = False
+    workers: int = 1
 
     def listener(self) -> ListenerConfig:
         """The server's configuration: a pool, and a subnet behind it."""
@@ -114,7 +115,14 @@ class Lab:
         self.world = World(self.seed)
         self.net = Segment(self.world, "internet")
         terms = self.server_terms or self.terms
-        self.server = Host(self.world, self.net, self.server_ip, name="server", listener=terms.listener())
+        self.server = Host(
+            self.world,
+            self.net,
+            self.server_ip,
+            name="server",
+            listener=terms.listener(),
+            workers=terms.workers,
+        )
 
     def nat(self, ip: str = NAT_IP, **options: object) -> Nat:
         """A NAT between clients and the world."""
@@ -125,7 +133,14 @@ class Lab:
     ) -> Host:
         """A host that will connect: with an address of its own, or behind a NAT."""
         segment, network = (self.net, "198.51.100") if behind is None else (behind.inside, "192.168.1")
-        return Host(self.world, segment, ip or f"{network}.{number}", name=name, quality=self.quality)
+        return Host(
+            self.world,
+            segment,
+            ip or f"{network}.{number}",
+            name=name,
+            quality=self.quality,
+            workers=self.terms.workers,
+        )
 
     def connect(self, client: Host, *, natt_only: bool = False, within: float = 30.0) -> int:
         """Connect a client; returns its connection number once traffic may flow."""

@@ -34,6 +34,7 @@ class Host:
         quality: Quality | None = None,
         listener: ListenerConfig | None = None,
         path_mtu: int = 1500,
+        workers: int = 1,
     ) -> None:
         self.name = name or ip
         self.ip = ip
@@ -46,6 +47,7 @@ class Host:
         self.alive = True
         self._listener = listener
         self._path_mtu = path_mtu
+        self._workers = workers
         self._lives = 0
         self._timer: Timer | None = None
         self._turns = (0.0, 0)
@@ -151,7 +153,7 @@ class Host:
     def _new_tunnel(self) -> Tunnel:
         self._lives += 1
         rng = self.world.chance(f"host {self.name} {self._lives}").randbytes
-        return Tunnel(rng, listener=self._listener, path_mtu=self._path_mtu)
+        return Tunnel(rng, listener=self._listener, path_mtu=self._path_mtu, workers=self._workers)
 
     def _drain(self) -> None:
         now = self.world.now

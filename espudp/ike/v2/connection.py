@@ -216,12 +216,13 @@ class Connection:
         self.hub.emit(ChildRemoved(self.number, child.spi_in, child.spi_out, RETIRED_LINGER))
 
     def remove(self, child: Child) -> None:
-        """The child SA is over; if another has replaced it, what is still on the way gets through."""
+        """The child SA is over; if another carries its traffic, what is still on the way gets through."""
         if self.children.pop(child.spi_in, None) is None:
             return
         self.hub.child_spis.free(child.spi_in)
         if not child.retired:
-            linger = 0.0 if child.successor is None else self.policy.timers.rekey_linger
+            carried = child.successor is not None or (child.shared and self.alike(child.local, child.remote))
+            linger = self.policy.timers.rekey_linger if carried else 0.0
             self.hub.emit(ChildRemoved(self.number, child.spi_in, child.spi_out, linger))
 
     def restore(self, now: float) -> None:
@@ -238,7 +239,7 @@ class Connection:
         if self.current is not None:
             self.current.abandon()
         for child in list(self.children.values()):
-            child.successor = None
+            child.successor, child.shared = None, False
             self.remove(child)
         for spi in self.sas:
             self.hub.discard(spi)

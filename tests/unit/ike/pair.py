@@ -104,9 +104,10 @@ def mirrored(path: Path) -> Path:
 class Side:
     """One endpoint, what it has told, and whom it talks to."""
 
-    def __init__(self, seed: str, listener: ListenerConfig | None = None) -> None:
+    def __init__(self, seed: str, listener: ListenerConfig | None = None, workers: int = 1) -> None:
         self.keys: list[KeyLogEntry] = []
-        self.endpoint = Endpoint(Random(seed).randbytes, listener=listener, key_log=self.keys.append)
+        rng = Random(seed).randbytes
+        self.endpoint = Endpoint(rng, listener=listener, key_log=self.keys.append, workers=workers)
         self.events: list[Event] = []
 
     def collect(self) -> None:
@@ -154,15 +155,20 @@ class Side:
 
 
 class Pair:
-    """`client` dials `server`."""
+    """`client` dials `server`. `workers`: of each."""
 
     def __init__(
-        self, client: ConnectionConfig | None = None, server: ListenerConfig | None = None, *, seed: int = 0
+        self,
+        client: ConnectionConfig | None = None,
+        server: ListenerConfig | None = None,
+        *,
+        seed: int = 0,
+        workers: tuple[int, int] = (1, 1),
     ) -> None:
         self.now = START
         self.config = client or client_config()
-        self.client = Side(f"client {seed}")
-        self.server = Side(f"server {seed}", server or server_config())
+        self.client = Side(f"client {seed}", workers=workers[0])
+        self.server = Side(f"server {seed}", server or server_config(), workers[1])
         self.wire: list[Datagram] = []
         """All that was ever sent, seen from the sender."""
 
