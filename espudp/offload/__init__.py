@@ -3,8 +3,8 @@
 Everything works on batches of packets of one size. What is handed out is borrowed.
 """
 
-from espudp.offload.superpackets import coalesce
 from espudp.offload.rows import TRAILER_ROOM, Rows, rows_of
 from espudp.offload.segments import finish, finished, segment
+from espudp.offload.superpackets import coalesce
 
 __all__ = ["TRAILER_ROOM", "Rows", "coalesce", "finish", "finished", "rows_of", "segment"]

@@ -22,13 +22,14 @@ _SLICINGS = 32
 class _Sheet:
     """Memory of rows, with what has been cut out of it once."""
 
-    __slots__ = ("matrix", "slicings", "words")
+    __slots__ = ("matrix", "slicings", "whole", "words")
 
     def __init__(self, matrix: NDArray[np.uint8]) -> None:
         if matrix.shape[1] % 4:
             matrix = np.pad(matrix, ((0, 0), (0, -matrix.shape[1] % 4)))
         self.matrix = matrix
         self.words: NDArray[np.uint32] = matrix.view("<u4")
+        self.whole = [memoryview(row) for row in matrix]
         self.slicings: dict[tuple[int, int], list[memoryview]] = {}
 
 
@@ -79,16 +80,22 @@ class Rows:
     def slices(self, start: int, stop: int) -> list[memoryview]:
         """Of each row the octets from `start` up to `stop`.
 
-        Made once for the whole memory, of which there may be more rows than here. Not to be changed.
+        They are kept with the memory, of which there may be more rows than here. Not to be changed.
         """
-        slicings = self._sheet.slicings
-        kept = slicings.get((start, stop))
+        sheet = self._sheet
+        kept = sheet.slicings.get((start, stop))
         if kept is None:
-            if len(slicings) >= _SLICINGS:
-                slicings.clear()
-            kept = [memoryview(row)[start:stop] for row in self._sheet.matrix]
-            slicings[start, stop] = kept
+            if len(sheet.slicings) >= _SLICINGS:
+                sheet.slicings.clear()
+            kept = sheet.slicings[start, stop] = []
+        if len(kept) < self._count:
+            kept.extend([row[start:stop] for row in sheet.whole[len(kept) : self._count]])
         return kept
+
+    @property
+    def whole(self) -> list[memoryview]:
+        """Each row with all that lies behind the packet; likewise kept, and not to be changed."""
+        return self._sheet.whole
 
     def packets(self, start: int = 0) -> list[memoryview]:
         """All of them, in place, without their first `start` octets."""
@@ -116,10 +123,10 @@ def rows_of(packets: Sequence[Buffer]) -> Rows:
     size = len(packets[0])
     rows = blank(len(packets), size)
     if len(packets) == 1:
-        rows.slices(0, size)[0][:] = packets[0]
+        rows.whole[0][:size] = packets[0]
         return rows
     joined = np.frombuffer(b"".join(packets), np.uint8)
     if joined.size != size * len(packets):
         raise WireError("packets of different lengths in one batch")
-    rows.matrix[:, :size] = joined.reshape(-1, size)
+    rows.matrix[:, :size] = joined.reshape(len(packets), size)
     return rows

@@ -112,7 +112,7 @@ class _Geometry:
         matrix = rows.matrix
         self.heads: NDArray[np.uint32] = matrix[:, : shape.header].view(">u4")
         self.bodies = matrix[:-1, shape.header : size]
-        self.ends = rows.slices(0, len(matrix[0]))
+        self.ends = rows.whole
         self.steps = steps(shape, gso_size, count)
         self.checksums = _Checksums(rows, shape.l4, shape.checksum, udp=shape.protocol == ip.UDP)
 

@@ -247,7 +247,8 @@ def _continuing(rows: Rows, packets: list[memoryview], shape: Shape) -> bytes:
     if shape.version == ip.IPV4:
         step[IPV4_CHECKSUM // 4] = 0
     joined[1:] &= (heads[1:] - heads[:-1] == step).all(axis=1)
-    return joined.tobytes()
+    continuing: bytes = joined.tobytes()
+    return continuing
 
 
 def _super_packet(rows: Rows, start: int, end: int, shape: Shape) -> Frame:
