@@ -37,7 +37,7 @@ INSIDE, OUTSIDE = "10.99.0.2", "10.99.0.1"
 class Session:
     """A client and a server in memory; what they sent each other, and the keys that they logged."""
 
-    def __init__(self, ike: str, esp: str) -> None:
+    def __init__(self, ike: str, esp: str, workers: int = 1) -> None:
         rng = random.Random(f"{ike}/{esp}").randbytes
         self.captured: list[Captured] = []
         self.keys: list[KeyLogEntry] = []
@@ -57,8 +57,8 @@ class Session:
             child=ChildConfig(remote=(pool,), proposals=proposals[1]),
             ike_proposals=proposals[0],
         )
-        self.server = Tunnel(rng, listener=listener)
-        self.client = Tunnel(rng, key_log=self.keys.append)
+        self.server = Tunnel(rng, listener=listener, workers=workers)
+        self.client = Tunnel(rng, key_log=self.keys.append, workers=workers)
         self.connection = self.client.connect(wanted, PLAIN, FLOATED, self.now)
         self.exchange()
 
@@ -147,6 +147,25 @@ def test_a_whole_session_decrypts(ike: str, esp: str, tmp_path: FilePath) -> Non
     assert [named(packet, "esp.icv_good")[0].value for packet in esp_packets] == ["1"] * len(said)
     assert [named(packet, "data.data")[0].value.replace(":", "") for packet in esp_packets] == said
     assert len({named(packet, "esp.spi")[0].value for packet in esp_packets}) == len(said)
+
+
+def test_a_child_sa_for_each_of_two_workers(tmp_path: FilePath) -> None:
+    """RFC 9611 section 5.1: number 16444, protocol 0, no SPI, no identifier."""
+    session = Session(*SUITES[4], workers=2)
+    said = session.talk("for the second worker")
+    packets = session.judged(tmp_path)
+    messages = [packet for packet in packets if named(packet, "isakmp.exchangetype")]
+    exchanges = [EXCHANGES[int(named(packet, "isakmp.exchangetype")[0].value)] for packet in messages]
+    assert exchanges == ["IKE_SA_INIT"] * 2 + ["IKE_AUTH"] * 2 + ["CREATE_CHILD_SA"] * 2
+    for packet in messages[2:]:
+        (icv,) = named(packet, "isakmp.enc.icd")
+        assert "[correct]" in icv.line
+        types = [field.value for field in named(packet, "isakmp.notify.msgtype")]
+        index = types.index("16444")
+        assert named(packet, "isakmp.notify.protoid")[index].value == "0"
+        assert named(packet, "isakmp.notify.data")[index].value == ""
+    esp_packets = [packet for packet in packets if named(packet, "esp.sequence")]
+    assert [named(packet, "data.data")[0].value.replace(":", "") for packet in esp_packets] == said
 
 
 def spoilt(captured: Captured) -> Captured:
