@@ -1,4 +1,4 @@
-"""Addresses, routes and policy rules over rtnetlink (RFC 3549), with pyroute2's message classes.
+"""Links, addresses, routes and policy rules over rtnetlink (RFC 3549), with pyroute2's message classes.
 
 Only the messages are pyroute2's, not its `IPRoute`: since 0.9 that runs an event loop of its own inside
 every call, which Python refuses on a thread whose loop is running already, as ours is. A request and its
@@ -17,6 +17,7 @@ from typing import Any
 
 from pyroute2.netlink.rtnl.fibmsg import fibmsg
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
+from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from espudp.errors import HostError
@@ -25,6 +26,7 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 
 # linux/rtnetlink.h
+RTM_SETLINK = 19
 RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
 RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
 RTM_NEWRULE, RTM_DELRULE = 32, 33
@@ -102,6 +104,16 @@ class Netlink:
     def close(self) -> None:
         """Close the socket."""
         self._socket.close()
+
+    def set_link(
+        self, index: int, *, gso_max_segs: int | None = None, queue_packets: int | None = None
+    ) -> None:
+        """How many segments a device's super-packets have at most, and how many packets wait in it."""
+        message = ifinfmsg()
+        message["index"] = index
+        wanted = {"IFLA_GSO_MAX_SEGS": gso_max_segs, "IFLA_TXQLEN": queue_packets}
+        message["attrs"] = [(name, value) for name, value in wanted.items() if value is not None]
+        self._change(message, RTM_SETLINK)
 
     def add_address(self, address: DeviceAddress) -> None:
         """Give a device an address."""

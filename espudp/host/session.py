@@ -63,6 +63,8 @@ class Session(ABC):
         """Those that are up."""
         self.dns: tuple[str, ...] = ()
         """DNS servers that the peer offers; nothing is done with them."""
+        self.limits: list[str] = []
+        """What is slower here than it could be, in words."""
         self.started = time.time()
 
     # What a subclass says
@@ -109,7 +111,7 @@ class Session(ABC):
         self.sockets = self.open_sockets()
         stack.callback(self.sockets.close)
         self.tunnel = self.make_tunnel()
-        self.tun = TunDevice(options.device, options.mtu or INITIAL_MTU)
+        self.tun = TunDevice(options.device, options.mtu or INITIAL_MTU, offload=False, on_limit=self.limit)
         stack.callback(self.tun.close)
         directory = runtime_directory(create=True)
         self.netconf = NetConf(directory, options.name or self.tun.name)
@@ -181,6 +183,12 @@ class Session(ABC):
     ) -> None:
         """One line for the user, and one of what to do."""
         self._report(Report(text, severity, remedy, event))
+
+    def limit(self, text: str) -> None:
+        """What this kernel cannot do, and so goes another way: told once."""
+        if text not in self.limits:
+            self.limits.append(text)
+            self.tell(text)
 
     def inner_mtu(self, connection: int) -> int | None:
         """In octets, once it is known."""

@@ -13,6 +13,9 @@ from espudp.errors import ConfigError, HostError
 from espudp.host.netlink import DeviceAddress, Netlink
 from espudp.host.netns import Namespace
 from espudp.host.tun import TunDevice
+from espudp.offload import finished
+from espudp.wire.buffer import Buffer
+from espudp.wire.vnet import Frame
 
 pytestmark = [pytest.mark.root, pytest.mark.tun]
 
@@ -23,15 +26,20 @@ def namespace() -> Iterator[Namespace]:
         yield made
 
 
-@pytest.fixture
-def device(namespace: Namespace) -> Iterator[TunDevice]:
-    made = TunDevice("esp%d", 1400)
+@pytest.fixture(params=[True, False], ids=["offload", "plain"])
+def device(namespace: Namespace, request: pytest.FixtureRequest) -> Iterator[TunDevice]:
+    made = TunDevice("esp%d", 1400, offload=request.param)
     made.up()
     netlink = Netlink()
     netlink.add_address(DeviceAddress(socket.if_nametoindex(made.name), "10.7.0.1/24", prefix_route=True))
     netlink.close()
     yield made
     made.close()
+
+
+def whole(packet: Buffer | Frame) -> bytes:
+    """As it would leave without offloads."""
+    return bytes(finished(packet) if isinstance(packet, Frame) else packet)
 
 
 def test_a_pattern_becomes_the_first_free_number(device: TunDevice) -> None:
@@ -45,10 +53,10 @@ def test_packets_come_in_batches_and_in_order(device: TunDevice) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         for number in range(10):
             sender.sendto(bytes([number]) * 100, ("10.7.0.2", 9))
-    first = device.read_batch(4)
+    first = [whole(packet) for packet in device.read_batch(4)]
     assert [packet[-1] for packet in first] == [0, 1, 2, 3]
     assert all(packet[0] == 0x45 and len(packet) == 128 for packet in first)
-    assert [packet[-1] for packet in device.read_batch(64)] == [4, 5, 6, 7, 8, 9]
+    assert [whole(packet)[-1] for packet in device.read_batch(64)] == [4, 5, 6, 7, 8, 9]
     assert device.read_batch(64) == []
 
 
@@ -66,9 +74,9 @@ def test_what_is_written_arrives_and_what_is_not_ip_is_counted(device: TunDevice
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
             sender.bind(("10.7.0.1", 0))
             sender.sendto(b"hello", ("10.7.0.2", receiver.getsockname()[1]))
-        (packet,) = device.read_batch(1)
+        packet = whole(device.read_batch(1)[0])
         back = packet[:12] + packet[16:20] + packet[12:16] + packet[20:26] + b"\0\0" + packet[28:]
-        device.write_batch([b"\x00not IP", back, b""])
+        device.write_batch([b"\x00not IP", memoryview(back), b""])
         assert receiver.recv(100) == b"hello"
     assert sum(device.write_errors.values()) == 2
     assert device.write_errors[errno.EINVAL] == 2
@@ -107,13 +115,22 @@ def test_an_impossible_name(name: str) -> None:
         (errno.ENOENT, "/dev/net/tun is missing", "modprobe tun"),
         (errno.ENODEV, "/dev/net/tun is missing", "mknod"),
         (errno.EPERM, "not permitted", "CAP_NET_ADMIN"),
+        (errno.EINVAL, "Invalid argument", "another kind"),
     ],
 )
 def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, code: int, said: str, remedy: str) -> None:
     def refuse(**_: object) -> None:
         raise pytun.Error(code, os.strerror(code))
 
+    told: list[str] = []
     monkeypatch.setattr(pytun, "TunTapDevice", refuse)
     with pytest.raises(HostError, match=said) as caught:
-        TunDevice("esp0", 1400)
+        TunDevice("esp0", 1400, on_limit=told.append)
     assert remedy in caught.value.remedy
+    assert told == []
+
+
+def test_a_name_of_an_interface_of_another_kind(namespace: Namespace) -> None:
+    with pytest.raises(HostError, match="could not be made") as caught:
+        TunDevice("lo", 1400)
+    assert "another kind" in caught.value.remedy
