@@ -20,7 +20,7 @@ BELOW: dict[str, set[str]] = {
     "ike": {"crypto", "wire", "timing", "errors"},
     "manual": {"ike", "esp", "crypto", "wire", "errors"},
     "tunnel": {"manual", "ike", "esp", "crypto", "wire", "errors"},
-    "host": {"tunnel", "manual", "ike", "esp", "crypto", "wire", "errors"},
+    "host": {"tunnel", "manual", "ike", "esp", "offload", "crypto", "wire", "errors"},
     "cli": {"host", "tunnel", "manual", "ike", "esp", "crypto", "wire", "errors"},
     "__main__": {"cli"},
     # the public API: everything that needs no operating system
