@@ -29,7 +29,8 @@ from espudp.manual import ManualConfig
 from espudp.wire import natt
 from espudp.wire.address import Path
 from espudp.wire.buffer import Buffer
-from espudp.wire.train import Train
+from espudp.wire.train import Burst, Train
+from espudp.wire.vnet import Frame, Offload
 
 # RFC 3948 section 4: the default interval, and only when nothing else was sent.
 KEEPALIVE_SECONDS = 20.0
@@ -100,7 +101,8 @@ class Tunnel:
     """Any number of peers over any number of paths.
 
     `ike_ports` are the local UDP ports on which IKE travels without the non-ESP marker. With several
-    `workers` each child SA is for one of them, whom `ChildInstalled.resource` names.
+    `workers` each child SA is for one of them, whom `ChildInstalled.resource` names. `dscp` is that of all
+    ESP datagrams; None: that of the packets inside.
     """
 
     def __init__(
@@ -112,9 +114,11 @@ class Tunnel:
         path_mtu: int = DEFAULT_PATH_MTU,
         key_log: Callable[[KeyLogEntry], None] | None = None,
         workers: int = 1,
+        dscp: int | None = None,
     ) -> None:
+        """Raises ConfigError for a DSCP that cannot be."""
         self._ike = Endpoint(rng, listener=listener, key_log=key_log, workers=workers)
-        self._esp = DataPath(rng)
+        self._esp = DataPath(rng, dscp=dscp)
         self._ike_ports = ike_ports
         self._default_path_mtu = path_mtu
         self._path_mtu: dict[str, int] = {}
@@ -123,7 +127,7 @@ class Tunnel:
         self._keepalive_timer: float | None = None
         self._manual_count = 0
         self._trains: list[Train] = []
-        self._packets: list[bytes] = []
+        self._packets: list[Buffer | Frame] = []
         self._events: deque[Event] = deque()
         self.drops: Counter[Drop] = Counter()
 
@@ -221,18 +225,26 @@ class Tunnel:
             if state.path.remote.ip == remote_ip:
                 self._set_inner_mtu(number, state)
 
+    def set_offloads(self, offloads: Offload) -> None:
+        """The frames that `packets_to_deliver` may hand out; none at first."""
+        self._esp.set_offloads(offloads)
+
     # What came in
 
-    def receive_datagrams(self, datagrams: Sequence[Buffer], path: Path, now: float, tos: int = 0) -> None:
+    def receive_datagrams(
+        self, datagrams: Sequence[Buffer] | Burst, path: Path, now: float, tos: int = 0
+    ) -> None:
         """UDP payloads that arrived over one path with one TOS octet, in order. None of them is trusted."""
         if path.local.port in self._ike_ports:
             for datagram in datagrams:
                 self._ike.receive_datagram(datagram, path, now)
+        elif isinstance(datagrams, Burst) and natt.is_esp(datagrams):
+            self._open(datagrams, path, now, tos)
         else:
-            self._receive_natt(datagrams, path, now)
+            self._receive_natt(datagrams, path, now, tos)
         self._carry(now)
 
-    def _receive_natt(self, datagrams: Sequence[Buffer], path: Path, now: float) -> None:
+    def _receive_natt(self, datagrams: Sequence[Buffer], path: Path, now: float, tos: int) -> None:
         """RFC 3948 section 2: keepalive, IKE or ESP. Runs of ESP, nearly everything, stay together."""
         train: list[Buffer] = []
         for datagram in datagrams:
@@ -240,20 +252,24 @@ class Tunnel:
             if kind is natt.Kind.ESP:
                 train.append(datagram)
             elif kind is natt.Kind.IKE:
-                self._open(train, path, now)
+                self._open(train, path, now, tos)
                 train = []
                 self._ike.receive_datagram(memoryview(datagram)[len(natt.NON_ESP_MARKER) :], path, now)
             else:
                 self.drops[Drop.KEEPALIVE if kind is natt.Kind.KEEPALIVE else Drop.RUNT] += 1
-        self._open(train, path, now)
+        self._open(train, path, now, tos)
 
-    def _open(self, train: list[Buffer], path: Path, now: float) -> None:
+    def _open(self, train: Sequence[Buffer] | Burst, path: Path, now: float, tos: int) -> None:
         if train:
-            self._packets += self._esp.open(train, path, now)
+            if self._packets:
+                self._packets = [_kept(packet) for packet in self._packets]
+            self._packets += self._esp.open(train, path, now, tos)
             self._packets += self._esp.take_replies()
 
-    def receive_packets(self, packets: Sequence[Buffer], now: float) -> None:
+    def receive_packets(self, packets: Sequence[Buffer | Frame], now: float) -> None:
         """IP packets that the host routed into the TUN device."""
+        if self._trains:
+            self._trains = [_kept_train(train) for train in self._trains]
         for train in self._esp.seal(packets, now):
             self._trains.append(train)
             if train[0] in self._last_sent:
@@ -304,7 +320,7 @@ class Tunnel:
     # Drains
 
     def datagrams_to_send(self, now: float) -> list[Train]:
-        """Trains of UDP payloads, each for one path and in order."""
+        """Trains of UDP payloads, each for one path. Bursts hold until the next `receive_packets`."""
         trains, self._trains = self._trains, []
         for message, path in self._ike.datagrams_to_send(now):
             marked = message if path.local.port in self._ike_ports else natt.NON_ESP_MARKER + message
@@ -313,8 +329,8 @@ class Tunnel:
                 self._last_sent[path] = now
         return trains
 
-    def packets_to_deliver(self) -> list[bytes]:
-        """IP packets for the TUN device."""
+    def packets_to_deliver(self) -> list[Buffer | Frame]:
+        """IP packets for the TUN device. With offloads they hold until the next `receive_datagrams`."""
         packets, self._packets = self._packets, []
         return packets
 
@@ -473,3 +489,15 @@ class Tunnel:
             state.mtu = mtu
             self._esp.set_inner_mtu(connection, mtu)
             self._events.append(MtuChanged(connection, mtu))
+
+
+# What was not drained yet would be overwritten.
+
+
+def _kept(packet: Buffer | Frame) -> Buffer | Frame:
+    return Frame(packet.header, [packet.packet]) if isinstance(packet, Frame) else bytes(packet)
+
+
+def _kept_train(train: Train) -> Train:
+    datagrams = train.datagrams
+    return train._replace(datagrams=datagrams.copy()) if isinstance(datagrams, Burst) else train

@@ -9,6 +9,7 @@ keyed HMAC. A new object per packet would cost as much as the cipher.
 """
 
 import hmac
+from collections import deque
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
@@ -22,6 +23,7 @@ from cryptography.hazmat.primitives.hmac import HMAC
 from espudp.crypto.failures import FAILURES, failing_as
 from espudp.crypto.mac import keyed
 from espudp.crypto.random import Rng, draw
+from espudp.crypto.rows import AeadGrid, CbcGrid, Grid, Plaintexts
 from espudp.crypto.suites import Encr, Integ
 from espudp.errors import CryptoError
 
@@ -68,6 +70,13 @@ class Sealer(Protocol):
     def seal(self, counter: int, aad: Buffer, plaintext: Buffer, tail: bytes = b"") -> bytes:
         """As `seal_into`, into a new object."""
 
+    def seal_rows(self, grid: Grid, counter: int, plaintexts: Plaintexts) -> None:
+        """As `seal_into` for each of the plaintexts, with counters from `counter` on, modulo 2**64.
+
+        `grid` is for the layout of this suite and the size of the plaintexts; what is authenticated in front
+        and behind has been written into it.
+        """
+
 
 class Opener(Protocol):
     """Verifies and decrypts what one SA receives."""
@@ -81,6 +90,10 @@ class Opener(Protocol):
     def open(self, aad: Buffer, body: Buffer, tail: bytes = b"") -> bytes | None:
         """The plaintext, padding included, of IV || ciphertext || ICV; None if it is too short, not
         whole blocks, or not authentic. Nothing is decrypted before the ICV has been verified."""
+
+    def open_rows(self, grid: Grid, count: int, tail: int) -> bool:
+        """Whether `count` packets in the grid, and one behind them whose shorter plaintext has `tail`
+        octets if that is not 0, are all authentic. Then `grid.plain` has their plaintexts."""
 
 
 def make_sealer(encr: Encr, integ: Integ | None, keys: CipherKeys, rng: Rng) -> Sealer:
@@ -139,6 +152,19 @@ class _AeadSealer:
         except FAILURES as error:
             raise CryptoError("sealing failed") from error
 
+    def seal_rows(self, grid: Grid, counter: int, plaintexts: Plaintexts) -> None:
+        if not isinstance(grid, AeadGrid):
+            raise CryptoError("these packets have no room for an AEAD")
+        _, slices, count, tail = plaintexts
+        encrypt = self._cipher.encrypt_into
+        grid.set_ivs(self._salt, counter, count + bool(tail))
+        try:
+            deque(map(encrypt, grid.nonces[:count], slices, grid.aads, grid.bodies), maxlen=0)
+            if tail:
+                encrypt(grid.nonces[count], tail, grid.aads[count], grid.part(count, len(tail)))
+        except FAILURES as error:
+            raise CryptoError("sealing failed") from error
+
 
 class _AeadOpener:
     iv_octets = _AEAD_IV
@@ -160,6 +186,22 @@ class _AeadOpener:
         except FAILURES as error:
             raise CryptoError("opening failed") from error
 
+    def open_rows(self, grid: Grid, count: int, tail: int) -> bool:
+        if not isinstance(grid, AeadGrid):
+            raise CryptoError("these packets are none of an AEAD")
+        decrypt = self._cipher.decrypt_into
+        grid.take_ivs(self._salt, count + bool(tail))
+        try:
+            deque(map(decrypt, grid.nonces[:count], grid.bodies, grid.aads, grid.plains), maxlen=0)
+            if tail:
+                body, plain = grid.part(count, tail), grid.plains[count][:tail]
+                decrypt(grid.nonces[count], body, grid.aads[count], plain)
+        except InvalidTag:
+            return False
+        except FAILURES as error:
+            raise CryptoError("opening failed") from error
+        return True
+
 
 def _cbc(key: bytes) -> Cipher[CBC]:
     """AES-CBC whose own IV does not matter: each message brings the block that chains into it."""
@@ -173,6 +215,16 @@ def _icv(blank: HMAC, octets: int, aad: Buffer, covered: Buffer, tail: bytes) ->
     if tail:
         mac.update(tail)
     return mac.finalize()[:octets]
+
+
+def _icvs(blank: HMAC, grid: CbcGrid, count: int, end: int) -> list[bytes]:
+    """The ICV of each packet in the grid, whose chain is `end` octets long."""
+    covered = grid.covered_by(count, end)
+    macs = [blank.copy() for _ in covered]
+    deque(map(HMAC.update, macs, covered), maxlen=0)
+    deque(map(HMAC.update, macs, grid.tails), maxlen=0)
+    octets = grid.layout.icv
+    return [mac.finalize()[:octets] for mac in macs]
 
 
 class _CbcHmacSealer:
@@ -211,12 +263,31 @@ class _CbcHmacSealer:
         if len(plaintext) % _AES_BLOCK:
             # A part of a block would stay in the encryptor and shift every later message.
             raise CryptoError(f"AES-CBC needs whole blocks, not {len(plaintext)} octets")
-        if not self._blocks:
-            self._blocks = self._draw_blocks()
         try:
-            return self._encryptor.update(self._blocks.pop() + plaintext)
+            return self._encryptor.update(self._next_block() + plaintext)
         except FAILURES as error:
             raise CryptoError("sealing failed") from error
+
+    def seal_rows(self, grid: Grid, counter: int, plaintexts: Plaintexts) -> None:
+        if not isinstance(grid, CbcGrid):
+            raise CryptoError("these packets have no room for AES-CBC and an HMAC")
+        matrix, _, count, tail = plaintexts
+        if grid.link % _AES_BLOCK or len(tail) % _AES_BLOCK:
+            raise CryptoError("AES-CBC needs whole blocks")
+        grid.plain[:count] = matrix[:count, : grid.plain_octets]
+        blocks = b"".join([self._next_block() for _ in range(count + bool(tail))])
+        end = grid.chain(blocks, count, tail)
+        try:
+            self._encryptor.update_into(grid.clear[:end], grid.chained)
+            grid.spread(count, end)
+            grid.set_icvs(_icvs(self._mac, grid, count, end), count, end)
+        except FAILURES as error:
+            raise CryptoError("sealing failed") from error
+
+    def _next_block(self) -> bytes:
+        if not self._blocks:
+            self._blocks = self._draw_blocks()
+        return self._blocks.pop()
 
     def _draw_blocks(self) -> list[bytes]:
         batch = draw(self._rng, _BATCH_BLOCKS * _AES_BLOCK)
@@ -246,3 +317,19 @@ class _CbcHmacOpener:
             return self._decryptor.update(covered)[_AES_BLOCK:]
         except FAILURES as error:
             raise CryptoError("opening failed") from error
+
+    def open_rows(self, grid: Grid, count: int, tail: int) -> bool:
+        if not isinstance(grid, CbcGrid):
+            raise CryptoError("these packets are none of AES-CBC and an HMAC")
+        if grid.link % _AES_BLOCK or tail % _AES_BLOCK:
+            return False
+        end = count * grid.link + (_AES_BLOCK + tail if tail else 0)
+        try:
+            expected = b"".join(_icvs(self._mac, grid, count, end))
+            if not hmac.compare_digest(expected, grid.icvs(count, end)):
+                return False
+            grid.gather(count, end)
+            self._decryptor.update_into(grid.chained[:end], grid.clear)
+        except FAILURES as error:
+            raise CryptoError("opening failed") from error
+        return True

@@ -5,6 +5,9 @@ depends on the number alone, and a place is free again when the window has moved
 octet instead of a bit makes marking a run of numbers one slice.
 """
 
+from collections.abc import Sequence
+from itertools import pairwise
+
 from espudp.errors import ConfigError
 
 # RFC 4303 section 3.4.3: at least 32, and 64 by default; more, since a fast path may reorder more.
@@ -13,6 +16,8 @@ DEFAULT_WINDOW = 1024
 MAX_WINDOW = 1 << 16
 
 _SUBSPACE = (1 << 32) - 1
+# A run of numbers that spans less is inferred alike whichever of them has come in before.
+_MAX_SPAN = 1 << 31
 
 
 class ReplayWindow:
@@ -84,6 +89,50 @@ class ReplayWindow:
             self._seen[seq % size] = 1
         return True
 
+    # Runs: what arrives in one train, mostly numbers that follow one another
+
+    def check_run(self, lows: Sequence[int]) -> int | None:
+        """As `check` and `commit` for one after another: the full number of the first if all are let
+        through and each is higher than the one before; else None, which says nothing about each."""
+        first = lows[0]
+        if not _is_consecutive(lows) and not (_increases(lows) and lows[-1] - first < _MAX_SPAN):
+            return None
+        seq = self._infer(first) if self._esn else first
+        size, highest = self.size, self.highest
+        if seq > highest or not size:
+            return seq
+        if seq <= highest - size or seq <= 0:
+            return None
+        ahead, seen = seq - first, self._seen
+        if any(seen[(low + ahead) % size] for low in lows if low + ahead <= highest):
+            return None
+        return seq
+
+    def commit_run(self, first: int, lows: Sequence[int]) -> None:
+        """Mark the numbers of a run that `check_run` let through, of which `first` is the first."""
+        last = first + lows[-1] - lows[0]
+        if _is_consecutive(lows) and (first > self.highest or last <= self.highest):
+            self.commit(first)
+            self._mark(last, len(lows))
+            self.highest = max(last, self.highest)
+        else:
+            ahead = first - lows[0]
+            for low in lows:
+                self.commit(low + ahead)
+
+    def _mark(self, top: int, count: int) -> None:
+        """Take the places of the `count` numbers up to `top`."""
+        if not self.size:
+            return
+        count = min(count, self.size)
+        end = top % self.size + 1
+        start = end - count
+        if start >= 0:
+            self._seen[start:end] = b"\x01" * count
+        else:
+            self._seen[:end] = b"\x01" * end
+            self._seen[start:] = b"\x01" * -start
+
     def _forget(self, top: int, count: int) -> None:
         """Free the places of the `count` numbers up to `top`."""
         end = top % self.size + 1
@@ -93,3 +142,11 @@ class ReplayWindow:
         else:
             self._seen[:end] = bytes(end)
             self._seen[start:] = bytes(-start)
+
+
+def _is_consecutive(lows: Sequence[int]) -> bool:
+    return lows == list(range(lows[0], lows[0] + len(lows)))
+
+
+def _increases(lows: Sequence[int]) -> bool:
+    return all(low < after for low, after in pairwise(lows))

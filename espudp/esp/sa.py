@@ -11,16 +11,22 @@ from dataclasses import dataclass, field
 from enum import Enum
 from math import inf
 
+import numpy as np
+
 from espudp.crypto.aead import CipherKeys, make_opener, make_sealer
 from espudp.crypto.random import Rng, draw
+from espudp.crypto.rows import Plaintexts, layout_of
 from espudp.crypto.suites import EspSuite
 from espudp.esp.drops import Drop
+from espudp.esp.grids import Sheet
 from espudp.esp.padding import TRAILER_OCTETS, trailers
 from espudp.esp.replay import DEFAULT_WINDOW, ReplayWindow
 from espudp.esp.selectors import SelectorSet
+from espudp.offload.rows import Rows
 from espudp.wire.address import Path
 from espudp.wire.buffer import Buffer
 from espudp.wire.selectors import TrafficSelector
+from espudp.wire.train import Burst
 
 # RFC 4303 section 2: SPI and sequence number
 ESP_HEADER_OCTETS = 8
@@ -115,7 +121,7 @@ class OutboundSa:
     """Seals packets. The caller sees to it that `usage.has_room` for them."""
 
     __slots__ = (
-        *("child", "drops", "remote", "selectors", "sequence", "spi", "suite", "usage"),
+        *("child", "drops", "layout", "remote", "selectors", "sequence", "spi", "suite", "usage"),
         *("_block", "_iv_base", "_sealer", "_trailers"),
     )
 
@@ -123,6 +129,7 @@ class OutboundSa:
         suite = keys.suite
         self.spi = keys.spi_out
         self.suite = suite
+        self.layout = layout_of(suite)
         self.child = child
         self.remote = keys.remote
         self.selectors = SelectorSet(source=keys.local, destination=keys.remote)
@@ -167,19 +174,46 @@ class OutboundSa:
             datagrams.append(header + seal((iv_base + sequence) & _COUNTER, aad, plaintext, tail))
         return datagrams
 
+    def trailer(self, version: int, octets: int) -> bytes:
+        """What goes behind an inner packet of so many octets."""
+        return self._trailers[version][octets % self._block]
+
+    def seal_rows(self, rows: Rows, sheet: Sheet) -> Burst:
+        """As `seal` for packets of one size, at most as many as the grid has rows. Borrows its memory."""
+        grid = sheet.grid
+        matrix, size, count = rows.matrix, rows.size, len(rows)
+        version = matrix.item(0, 0) >> 4
+        trailer = self.trailer(version, size)
+        sequence = self.sequence
+        self.sequence = sequence + count
+        self.usage.packets += count
+        self.usage.octets += rows.size * (count - 1) + rows.last
+        grid.number(self.spi, sequence + 1, count)
+        tail = b""
+        if rows.last != size:
+            count -= 1
+            tail = matrix[count, : rows.last].tobytes() + self.trailer(version, rows.last)
+        plain = grid.plain_octets
+        matrix[:count, size:plain] = np.frombuffer(trailer, np.uint8)
+        plaintexts = Plaintexts(matrix, rows.slices(0, plain), count, tail)
+        self._sealer.seal_rows(grid, self._iv_base + sequence + 1 & _COUNTER, plaintexts)
+        end = count * grid.width + (len(tail) + self.layout.overhead if tail else 0)
+        return Burst(grid.wire[:end], grid.width)
+
 
 class InboundSa:
     """Opens datagrams."""
 
     __slots__ = (
-        *("checked", "child", "drops", "min_octets", "selectors", "spi", "suite", "usage", "window"),
-        "_opener",
+        *("checked", "child", "drops", "layout", "min_octets", "selectors", "spi", "suite", "usage"),
+        *("window", "_opener"),
     )
 
     def __init__(self, keys: ChildKeys, child: "Child") -> None:
         suite = keys.suite
         self.spi = keys.spi_in
         self.suite = suite
+        self.layout = layout_of(suite)
         self.child = child
         self.selectors = SelectorSet(source=keys.remote, destination=keys.local)
         # The addresses of the last packet that the selectors let through without a look at its ports.
@@ -214,6 +248,27 @@ class InboundSa:
             return Drop.INTEGRITY
         self.window.commit(sequence)
         return plaintext
+
+    def open_rows(self, burst: Burst, sheet: Sheet) -> bool:
+        """As `open` for a whole burst, whose datagrams are of this SA's and not too many for the grid.
+
+        False: not all are what they should be, and nothing has changed.
+        """
+        grid, count = sheet.grid, len(burst)
+        spare = len(burst.data) % burst.size
+        tail = spare - self.layout.overhead if spare else 0
+        grid.load(burst.data)
+        if not grid.same_spi(self.spi.to_bytes(4, "big"), count):
+            return False
+        lows = grid.lows(count)
+        first = self.window.check_run(lows)
+        if first is None:
+            return False
+        grid.extend(first - lows[0], count)
+        if not self._opener.open_rows(grid, count - 1 if tail else count, tail):
+            return False
+        self.window.commit_run(first, lows)
+        return True
 
 
 class State(Enum):

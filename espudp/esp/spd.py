@@ -65,7 +65,7 @@ class _Entry:
 class Spd:
     """Outbound SAs by the packets they may carry."""
 
-    __slots__ = ("_by_addresses", "_by_flow", "_filed", "_foreign", "_serial", "_tables")
+    __slots__ = ("_by_addresses", "_by_flow", "_filed", "_foreign", "_serial", "_tables", "settled")
 
     def __init__(self) -> None:
         # address bits -> prefix length, longest first -> network number -> entries, best first
@@ -73,6 +73,8 @@ class Spd:
         self._filed: dict[_Sa, list[_Block]] = {}
         self._serial = 0
         self._by_addresses: dict[bytes, OutboundSa] = {}
+        # The SA of all packets between two addresses, if one of them was looked up since the last change.
+        self.settled = self._by_addresses.get
         self._by_flow: dict[Flow, OutboundSa] = {}
         self._foreign: dict[bytes, ForeignSa] = {}
 

@@ -36,7 +36,7 @@ ABSENT = -2
 _PORTS = frozenset({TCP, UDP, DCCP, SCTP, UDP_LITE})
 _TYPE_AND_CODE = frozenset({ICMP, ICMPV6})
 # RFC 4301 section 4.4.1.1: the headers to look behind. AH and ESP are not among them.
-_EXTENSIONS = frozenset({HOP_BY_HOP, ROUTING, FRAGMENT, DESTINATION_OPTIONS})
+EXTENSIONS = frozenset({HOP_BY_HOP, ROUTING, FRAGMENT, DESTINATION_OPTIONS})
 # Far more than any sender uses (RFC 8200 section 4.1 lists five). A longer chain is not followed.
 MAX_EXTENSION_HEADERS = 8
 
@@ -119,7 +119,7 @@ def _upper_layer(packet: Buffer, length: int) -> tuple[int, int] | None:
     """
     protocol, at = packet[6], IPV6_HEADER_OCTETS
     for _ in range(MAX_EXTENSION_HEADERS):
-        if protocol not in _EXTENSIONS:
+        if protocol not in EXTENSIONS:
             return protocol, at
         if at + 8 > length:
             return None
@@ -127,7 +127,7 @@ def _upper_layer(packet: Buffer, length: int) -> tuple[int, int] | None:
         if protocol == FRAGMENT:
             # RFC 8200 section 4.5: the offset is the upper 13 bits
             if packet[at + 2] << 8 | packet[at + 3] & 0xF8:
-                return (OPAQUE if following in _EXTENSIONS else following), -1
+                return (OPAQUE if following in EXTENSIONS else following), -1
             at += 8
         else:
             at += (packet[at + 1] + 1) * 8
@@ -225,7 +225,7 @@ def syn_at(packet: Buffer) -> int:
             return 0
     elif packet[6] == TCP:
         at = IPV6_HEADER_OCTETS
-    elif packet[6] in _EXTENSIONS:
+    elif packet[6] in EXTENSIONS:
         protocol, at = _upper_layer(packet, len(packet)) or (OPAQUE, 0)
         if protocol != TCP or at < 0:
             return 0

@@ -1,6 +1,6 @@
 """Datagrams that travel together: over one path, with one traffic class, in order."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, overload
 
 from espudp.wire.address import Path
@@ -38,6 +38,10 @@ class Burst(Sequence[bytes]):
             return [self[at] for at in range(*index.indices(len(self)))]
         start = range(len(self))[index] * self.size
         return bytes(self.data[start : start + self.size])
+
+    def __iter__(self) -> Iterator[bytes]:
+        data, size = self.data, self.size
+        return (bytes(data[at : at + size]) for at in range(0, len(data), size))
 
     def copy(self) -> "Burst":
         """One that owns its memory, to be kept."""

@@ -9,8 +9,9 @@ from scapy.layers.inet import ICMP, IP
 
 from espudp.crypto.suites import EspSuite
 from espudp.errors import ConfigError, CryptoError
-from espudp.esp.datapath import REPLIES_PER_SECOND, REPLY_BURST, DataPath, HardExpired, SoftExpired
+from espudp.esp.datapath import DataPath, HardExpired, SoftExpired
 from espudp.esp.drops import Drop
+from espudp.esp.outbound import REPLIES_PER_SECOND, REPLY_BURST
 from espudp.esp.sa import Lifetime
 from espudp.wire import ip
 from espudp.wire.address import Path, UdpAddress

@@ -1,0 +1,64 @@
+"""A stock of grids for packets of all sizes, shared by all SAs."""
+
+from collections import OrderedDict
+from typing import NamedTuple
+
+from espudp.crypto.rows import Grid, Layout, make_grid
+from espudp.offload.rows import Rows
+
+# About fifteen grids for packets of 1,400 octets.
+STOCK_OCTETS = 4 << 20
+# What a grid needs beside its packets: objects that stand for slices of them.
+_SLICES_OCTETS = 64 << 10
+
+_Key = tuple[Layout, int]
+
+
+class Sheet(NamedTuple):
+    """A grid, and its plaintexts as rows."""
+
+    grid: Grid
+    plain: Rows
+
+
+class Grids:
+    """Bounded in memory. What is taken holds what was written there until `reclaim`."""
+
+    __slots__ = ("_free", "_limit", "_octets", "_taken")
+
+    def __init__(self, octets: int = STOCK_OCTETS) -> None:
+        self._limit = octets
+        self._octets = 0
+        # By layout and octets of plaintext, least recently used first.
+        self._free: OrderedDict[_Key, list[Sheet]] = OrderedDict()
+        self._taken: list[tuple[_Key, Sheet]] = []
+
+    def take(self, layout: Layout, plain: int) -> Sheet:
+        """One for plaintexts of `plain` octets, trailers included."""
+        key = (layout, plain)
+        free = self._free.get(key)
+        if free:
+            sheet = free.pop()
+        else:
+            grid = make_grid(layout, plain)
+            sheet = Sheet(grid, Rows(grid.plain, plain))
+            self._octets += _octets(sheet)
+        self._taken.append((key, sheet))
+        return sheet
+
+    def reclaim(self) -> None:
+        """All may be written again. Those that were not used for longest go if there are too many."""
+        while self._taken:
+            key, sheet = self._taken.pop()
+            self._free.setdefault(key, []).append(sheet)
+            self._free.move_to_end(key)
+        while self._octets > self._limit:
+            key, sheets = next(iter(self._free.items()))
+            if sheets:
+                self._octets -= _octets(sheets.pop())
+            else:
+                del self._free[key]
+
+
+def _octets(sheet: Sheet) -> int:
+    return sheet.grid.memory.size + sheet.plain.matrix.size + _SLICES_OCTETS

@@ -1,0 +1,281 @@
+"""The way in: out of ESP into the TUN device (RFC 4303 section 3.4, RFC 4301 section 5.2).
+
+Datagrams that came as a burst are opened in one grid, and what follows is decided by columns. Whatever is out
+of the ordinary about a burst, it goes packet by packet, and nothing has changed before that is known.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from espudp.esp.children import Children
+from espudp.esp.drops import Drop
+from espudp.esp.elsewhere import Elsewhere
+from espudp.esp.events import EventQueue
+from espudp.esp.grids import Grids
+from espudp.esp.inner import addresses_of, clamped, version_of
+from espudp.esp.padding import (
+    NEXT_HEADER_IPV4,
+    NEXT_HEADER_IPV6,
+    NEXT_HEADER_NONE,
+    PADDING,
+    TRAILER_OCTETS,
+    payload_octets,
+)
+from espudp.esp.sa import Child, InboundSa, State
+from espudp.esp.sad import is_spi
+from espudp.esp.selectors import Verdict
+from espudp.offload import Rows, coalesce
+from espudp.wire import ecn, ip
+from espudp.wire.address import Path
+from espudp.wire.buffer import Buffer
+from espudp.wire.train import Burst
+from espudp.wire.vnet import Frame, Offload
+
+# Our choice: silence on the known path after which a peer without a replay window may turn up elsewhere.
+RESTART_SILENCE_SECONDS = 3.0
+
+# From so many packets on rows pay.
+MIN_ROWS = 4
+
+# RFC 4303 section 2: the whole packet is aligned to it.
+_ALIGNMENT = 4
+
+_INNER_VERSION = {NEXT_HEADER_IPV4: ip.IPV4, NEXT_HEADER_IPV6: ip.IPV6}
+
+
+class Inbound:
+    """Opens datagrams, each with the SA that its SPI names."""
+
+    def __init__(
+        self, children: Children, drops: Counter[Drop], events: EventQueue, heard: dict[int, float]
+    ) -> None:
+        """`heard`: connections that have sent something authentic, each with when it last did."""
+        self.elsewhere: Elsewhere | None = None
+        self.offloads = Offload.NONE
+        self._children = children
+        self._drops = drops
+        self._events = events
+        self._heard = heard
+        self._find = children.sad.get
+        self._grids = Grids()
+
+    def open(
+        self, datagrams: Sequence[Buffer] | Burst, path: Path, now: float, tos: int
+    ) -> list[Buffer | Frame]:
+        """See `DataPath.open`."""
+        self._grids.reclaim()
+        packets: list[Buffer | Frame] = []
+        if isinstance(datagrams, Burst):
+            if self._open_burst(datagrams, path, now, tos, packets):
+                return packets
+            datagrams = list(datagrams)
+        start, count = 0, len(datagrams)
+        while start < count:
+            spi = bytes(datagrams[start][:4])
+            end = start + 1
+            while end < count and datagrams[end][:4] == spi:
+                end += 1
+            sa = self._find(spi)
+            if sa is None:
+                self._unknown(datagrams[start:end], path, now, tos)
+            else:
+                self._open_run(sa, datagrams[start:end], path, now, tos, packets)
+            start = end
+        return packets
+
+    def _unknown(self, run: Sequence[Buffer], path: Path, now: float, tos: int) -> None:
+        if self.elsewhere is not None and self.elsewhere.take_datagrams(run, path, tos):
+            return
+        octets, count = bytes(run[0][:4]), len(run)
+        spi = int.from_bytes(octets, "big")
+        if len(octets) < 4:
+            self._drops[Drop.RUNT] += count
+        elif not is_spi(spi):
+            self._drops[Drop.RESERVED_SPI] += count
+        else:
+            self._drops[Drop.UNKNOWN_SPI] += count
+            self._events.unknown_spi(spi, path, now)
+
+    # Packet by packet
+
+    def _open_run(
+        self,
+        sa: InboundSa,
+        run: Sequence[Buffer],
+        path: Path,
+        now: float,
+        tos: int,
+        packets: list[Buffer | Frame],
+    ) -> None:
+        """Open datagrams of one SA, and stop where its life ends."""
+        child = sa.child
+        if _is_over(sa, now):
+            self._children.wear(child, now)
+            self._drop(sa, Drop.EXPIRED, len(run))
+            return
+        if len(run) > 1 and not sa.usage.has_room(len(run), sum(map(len, run))):
+            for datagram in run:
+                self._open_run(sa, [datagram], path, now, tos, packets)
+            return
+        highest = sa.window.highest
+        authentic = 0
+        for datagram in run:
+            plaintext = sa.open(datagram)
+            if isinstance(plaintext, Drop):
+                self._drop(sa, plaintext)
+                continue
+            authentic += 1
+            self._deliver(sa, plaintext, tos, packets)
+        if authentic:
+            sa.usage.packets += authentic
+            self._heard_from(child, path, now, advanced=sa.window.highest > highest)
+
+    def _deliver(self, sa: InboundSa, plaintext: bytes, tos: int, packets: list[Buffer | Frame]) -> None:
+        packet = self._unwrap(sa, plaintext, tos)
+        if isinstance(packet, Drop):
+            self._drop(sa, packet)
+        else:
+            packets.append(packet)
+
+    def _unwrap(self, sa: InboundSa, plaintext: bytes, tos: int) -> Buffer | Drop:
+        """The inner packet of an authentic plaintext (RFC 4303 section 3.4.4.1, RFC 4301 section 5.2)."""
+        end = payload_octets(plaintext)
+        if end < 0:
+            return Drop.PADDING
+        version = _INNER_VERSION.get(plaintext[-1])
+        if version is None:
+            return Drop.DUMMY if plaintext[-1] == NEXT_HEADER_NONE else Drop.NEXT_HEADER
+        # What follows the inner packet in front of the padding is TFC padding (RFC 4303 section 2.7).
+        octets = ip.inner_octets(plaintext, end)
+        if not octets or plaintext[0] >> 4 != version:
+            return Drop.INNER_HEADER
+        packet: Buffer = plaintext[:octets]
+        addresses = plaintext[12:20] if version == ip.IPV4 else plaintext[8:40]
+        if addresses != sa.checked and not _may_carry(sa, addresses, packet):
+            return Drop.SELECTORS
+        if ecn.is_news(tos):
+            marked = bytearray(packet)
+            if not ecn.merge(marked, tos):
+                return Drop.CONGESTION
+            packet = bytes(marked)
+        sa.usage.octets += octets
+        return clamped(packet, sa.child.inner_mtu) if ip.syn_at(packet) else packet
+
+    # Row by row
+
+    def _open_burst(
+        self, burst: Burst, path: Path, now: float, tos: int, packets: list[Buffer | Frame]
+    ) -> bool:
+        """False: each datagram must be looked at, and nothing has changed."""
+        count, octets = len(burst), len(burst.data)
+        sa = self._find(bytes(burst.data[:4])) if count >= MIN_ROWS else None
+        if sa is None or _is_over(sa, now) or not sa.usage.has_room(count, octets):
+            return False
+        plain = burst.size - sa.layout.overhead
+        tail = octets % burst.size and octets % burst.size - sa.layout.overhead
+        if plain <= TRAILER_OCTETS or burst.size % _ALIGNMENT or count > sa.layout.rows(plain):
+            return False
+        if tail < 0 or 0 < tail <= TRAILER_OCTETS:
+            return False
+        sheet = self._grids.take(sa.layout, plain)
+        highest = sa.window.highest
+        if not sa.open_rows(burst, sheet):
+            return False
+        rows = sheet.plain.head(count, plain, tail)
+        self._deliver_rows(sa, rows, tos, packets)
+        sa.usage.packets += count
+        self._heard_from(sa.child, path, now, advanced=sa.window.highest > highest)
+        return True
+
+    def _deliver_rows(self, sa: InboundSa, plaintexts: Rows, tos: int, packets: list[Buffer | Frame]) -> None:
+        inner = None if ecn.is_news(tos) else self._unwrap_rows(sa, plaintexts)
+        if inner is None:
+            for plaintext in plaintexts:
+                self._deliver(sa, plaintext, tos, packets)
+            return
+        sa.usage.octets += inner.size * (len(inner) - 1) + inner.last
+        if self.offloads is Offload.NONE:
+            packets += inner
+        else:
+            packets += coalesce(inner, self.offloads)
+
+    def _unwrap_rows(self, sa: InboundSa, plaintexts: Rows) -> Rows | None:
+        """As `_unwrap` for all of them; None: each must be looked at."""
+        matrix, plain, count = plaintexts.matrix, plaintexts.size, len(plaintexts)
+        padding, next_header = matrix.item(0, plain - 2), matrix.item(0, plain - 1)
+        version = _INNER_VERSION.get(next_header)
+        size = plain - TRAILER_OCTETS - padding
+        if version is None or size < ip.IPV4_HEADER_OCTETS:
+            return None
+        whole = count if plaintexts.last == plain else count - 1
+        trailer = PADDING[padding] + bytes((padding, next_header))
+        if matrix[:whole, size:plain].tobytes() != trailer * whole:
+            return None
+        last = size
+        if whole < count:
+            tail = matrix[whole, : plaintexts.last].tobytes()
+            last = payload_octets(tail)
+            if last < ip.IPV4_HEADER_OCTETS or last > size or tail[-1] != next_header:
+                return None
+        inner = plaintexts.head(count, size, last)
+        if version_of(inner) != version:
+            return None
+        return inner if all(_may_carry_all(sa, pair) for pair in addresses_of(inner, version)) else None
+
+    # What it tells
+
+    def _heard_from(self, child: Child, path: Path, now: float, *, advanced: bool) -> None:
+        """What authentic datagrams of a child SA tell about the peer."""
+        peer = child.peer
+        peer.last_inbound = now
+        self._heard[peer.connection] = now
+        if child.state is State.STANDBY:
+            # RFC 7296 section 2.8: the peer uses the new SA, so it has it.
+            self._children.activate(child)
+        if path == peer.path:
+            peer.path_heard = now
+        elif peer.follow and _is_fresh(child, now, advanced=advanced):
+            peer.path, peer.path_heard = path, now
+            self._events.moved(peer.connection, path)
+        if child.inbound.usage.worn:
+            self._children.wear(child, now)
+
+    def _drop(self, sa: InboundSa, reason: Drop, count: int = 1) -> None:
+        self._drops[reason] += count
+        sa.drops[reason] += count
+
+
+def _is_over(sa: InboundSa, now: float) -> bool:
+    return now >= sa.child.ends_at or sa.child.state is State.EXPIRED or sa.usage.spent
+
+
+def _is_fresh(child: Child, now: float, *, advanced: bool) -> bool:
+    """Whether what came in says where the peer is, and not where it used to be.
+
+    `advanced`: it is newer than all before. What comes in on an SA that has been replaced was held back.
+    """
+    if child.state is State.LINGERING:
+        return False
+    # Without a window (manual keys) a peer may have started anew, at number 1, and is silent where it was.
+    restarted = not child.inbound.window.size and now - child.peer.path_heard >= RESTART_SILENCE_SECONDS
+    return advanced or restarted
+
+
+def _may_carry(sa: InboundSa, addresses: bytes, packet: Buffer) -> bool:
+    """RFC 4301 section 5.2 step 4: the SA that brought the packet must be one for such packets."""
+    if _may_carry_all(sa, addresses):
+        return True
+    if sa.selectors.verdict(addresses) is Verdict.NONE:
+        return False
+    flow = ip.parse_flow(packet)
+    return flow is not None and sa.selectors.matches(flow)
+
+
+def _may_carry_all(sa: InboundSa, addresses: bytes) -> bool:
+    """Whether the SA is one for all packets between these addresses."""
+    if addresses == sa.checked:
+        return True
+    if sa.selectors.verdict(addresses) is not Verdict.ALL:
+        return False
+    sa.checked = addresses
+    return True

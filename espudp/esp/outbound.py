@@ -1,0 +1,305 @@
+"""The way out: from the TUN device into ESP (RFC 4303 section 3.3, RFC 4301 section 5.1).
+
+Single packets are sealed one by one, in runs of one SA and one traffic class. Super-packets, and packets
+that look alike, are rows of a matrix: what is decided is decided once for all of them, and they are sealed
+in one grid. Whatever is out of the ordinary about rows goes the way of single packets.
+"""
+
+from collections import Counter, deque
+from collections.abc import Sequence
+
+from espudp.errors import WireError
+from espudp.esp.children import Children
+from espudp.esp.drops import Drop
+from espudp.esp.elsewhere import Elsewhere
+from espudp.esp.grids import Grids
+from espudp.esp.inner import addresses_of, clamped, version_of
+from espudp.esp.sa import OutboundSa
+from espudp.offload import Rows, finish, rows_of, segment
+from espudp.timing import TokenBucket
+from espudp.wire import ecn, ip
+from espudp.wire.buffer import Buffer
+from espudp.wire.icmp import MIN_IPV6_MTU, too_big
+from espudp.wire.train import Train
+from espudp.wire.vnet import GSO_NONE, Frame
+
+# RFC 1812 section 4.3.2.8, RFC 4443 section 2.4 (f): ICMP errors are bounded in rate.
+REPLY_BURST = 64
+REPLIES_PER_SECOND = 100.0
+
+# From so many packets on rows pay.
+MIN_ROWS = 4
+
+
+class Outbound:
+    """Seals packets, each for the SA that it belongs to."""
+
+    def __init__(self, children: Children, drops: Counter[Drop], dscp: int | None) -> None:
+        """Raises ConfigError for a DSCP that cannot be; None: that of the inner packet."""
+        self.elsewhere: Elsewhere | None = None
+        self._children = children
+        self._drops = drops
+        self._find = children.spd.lookup
+        self._settled = children.spd.settled
+        self._outer = ecn.outer_octets(dscp)
+        self._grids = Grids()
+        self._replies: deque[bytes] = deque(maxlen=REPLY_BURST)
+        self._reply_rate = TokenBucket(REPLY_BURST, REPLIES_PER_SECOND)
+
+    def seal(self, packets: Sequence[Buffer | Frame], now: float) -> list[Train]:
+        """See `DataPath.seal`."""
+        self._grids.reclaim()
+        trains: list[Train] = []
+        singles: list[Buffer] = []
+        at, count = 0, len(packets)
+        while at < count:
+            packet = packets[at]
+            if isinstance(packet, Frame) and packet.header.gso_type != GSO_NONE:
+                self._seal_singles(singles, now, trains)
+                singles = []
+                self._seal_super(packet, now, trains)
+                at += 1
+                continue
+            end = _end_of_alike(packets, at) if count - at >= MIN_ROWS else at + 1
+            if end - at >= MIN_ROWS:
+                self._seal_singles(singles, now, trains)
+                singles = []
+                self._seal_alike(packets[at:end], now, trains)
+            else:
+                singles += self._finished(packets[at:end])
+            at = end
+        self._seal_singles(singles, now, trains)
+        return trains
+
+    def take_replies(self) -> list[bytes]:
+        """See `DataPath.take_replies`."""
+        replies = list(self._replies)
+        self._replies.clear()
+        return replies
+
+    # Packet by packet
+
+    def _seal_singles(self, packets: Sequence[Buffer], now: float, trains: list[Train]) -> None:
+        run: list[Buffer] = []
+        current: OutboundSa | None = None
+        tos = 0
+        for packet in packets:
+            sa = self._route(packet)
+            if sa is None:
+                continue
+            outer = self._outer[ecn.tos_of(packet)]
+            if sa is not current or outer != tos:
+                if current is not None:
+                    self._seal_run(current, run, tos, now, trains)
+                current, tos, run = sa, outer, []
+            if len(packet) > sa.child.inner_mtu:
+                self._seal_run(sa, run, tos, now, trains)
+                run = []
+                self._seal_large(packet, now, trains)
+            elif ip.syn_at(packet):
+                run.append(clamped(packet, sa.child.inner_mtu))
+            else:
+                run.append(packet)
+        if current is not None:
+            self._seal_run(current, run, tos, now, trains)
+
+    def _route(self, packet: Buffer) -> OutboundSa | None:
+        """The SA for a packet (RFC 4301 section 5.1)."""
+        octets = len(packet)
+        if not octets or ip.inner_octets(packet, octets) != octets:
+            self._drops[Drop.NOT_IP] += 1
+            return None
+        sa = self._find(ip.addresses_of(packet), packet)
+        if sa is None:
+            self._miss(packet)
+        return sa
+
+    def _miss(self, packet: Buffer | Frame) -> None:
+        if not (self.elsewhere is not None and self.elsewhere.take_packet(packet)):
+            self._drops[Drop.NO_POLICY] += 1
+
+    def _seal_run(
+        self, sa: OutboundSa, run: Sequence[Buffer], tos: int, now: float, trains: list[Train]
+    ) -> None:
+        """Seal packets of one SA, and stop where its life ends."""
+        if not run:
+            return
+        child = sa.child
+        alive = now < child.ends_at and not sa.usage.spent
+        if alive and (len(run) == 1 or sa.usage.has_room(len(run), sum(map(len, run)))):
+            _append(trains, Train(child.peer.path, sa.seal(run), tos))
+            if sa.usage.worn:
+                self._children.wear(child, now)
+        elif len(run) > 1:
+            for packet in run:
+                self._seal_run(sa, [packet], tos, now, trains)
+        else:
+            # Out of the way with this SA and all whose time is up: another may still carry the packet.
+            self._children.handle_timer(now)
+            self._children.wear(child, now)
+            self._seal_singles(run, now, trains)
+
+    def _seal_large(self, packet: Buffer, now: float, trains: list[Train]) -> None:
+        """A packet over the inner MTU, by itself: what went before it may have ended its SA."""
+        sa = self._route(packet)
+        if sa is not None:
+            tos = self._outer[ecn.tos_of(packet)]
+            self._seal_run(sa, self._cut(sa, packet, now), tos, now, trains)
+
+    def _cut(self, sa: OutboundSa, packet: Buffer, now: float) -> Sequence[Buffer]:
+        """What to send of a packet over the inner MTU: its fragments; or nothing, and its sender is told."""
+        mtu = sa.child.inner_mtu
+        if len(packet) <= mtu:
+            return [packet]
+        if ip.may_fragment(packet):
+            pieces = ip.fragment(packet, mtu)
+            # RFC 4301 section 7.1: an SA for certain ports carries no later fragments. The outer packet can
+            # be fragmented instead.
+            later = ip.parse_flow(pieces[-1])
+            return pieces if later is not None and sa.selectors.matches(later) else [packet]
+        if packet[0] >> 4 == ip.IPV6:
+            # RFC 2473 section 7.1: IPv6 counts on 1280 octets, by fragmenting the outer packet if need be.
+            mtu = max(mtu, MIN_IPV6_MTU)
+            if len(packet) <= mtu:
+                return [packet]
+        self._drops[Drop.TOO_BIG] += 1
+        sa.drops[Drop.TOO_BIG] += 1
+        reply = too_big(packet, mtu)
+        if reply is not None and self._reply_rate.take(now):
+            self._replies.append(reply)
+        return []
+
+    # Row by row
+
+    def _seal_super(self, frame: Frame, now: float, trains: list[Train]) -> None:
+        """A super-packet: its segments are of one flow, so its header speaks for all of them."""
+        packet = frame.parts[0] if len(frame.parts) == 1 else frame.packet
+        octets = len(packet)
+        if not octets or ip.inner_octets(packet, octets) != octets:
+            self._drops[Drop.NOT_IP] += 1
+            return
+        sa = self._find(ip.addresses_of(packet), packet)
+        if sa is None:
+            self._miss(frame)
+            return
+        try:
+            rows = segment(frame)
+        except WireError:
+            self._drops[Drop.NOT_IP] += 1
+            return
+        if len(rows) < MIN_ROWS or rows.size > sa.child.inner_mtu or ip.syn_at(packet):
+            self._seal_singles(list(rows), now, trains)
+        else:
+            self._seal_rows(sa, rows, self._outer[ecn.tos_of(packet)], now, trains)
+
+    def _seal_alike(self, packets: Sequence[Buffer | Frame], now: float, trains: list[Train]) -> None:
+        """Packets of one length that have the same work left."""
+        try:
+            rows = _rows(packets)
+        except WireError:
+            self._drops[Drop.NOT_IP] += len(packets)
+            return
+        sa = self._route_rows(rows)
+        if sa is None or rows.size > sa.child.inner_mtu:
+            self._seal_singles(list(rows), now, trains)
+        else:
+            tos = self._outer[ecn.tos_of(memoryview(rows.matrix[0]))]
+            self._seal_rows(sa, rows, tos, now, trains)
+
+    def _route_rows(self, rows: Rows) -> OutboundSa | None:
+        """The SA that all packets are for; None: each must be looked at."""
+        version = version_of(rows)
+        pairs = addresses_of(rows, version) if version else set()
+        found: OutboundSa | None = None
+        for addresses in pairs:
+            sa = self._settled(addresses)
+            if sa is None:
+                # Ask once, so that it is settled if it ever is.
+                self._find(addresses, bytes(rows.matrix[0, : rows.size]))
+                sa = self._settled(addresses)
+            if sa is None or (found is not None and sa is not found):
+                return None
+            found = sa
+        return found
+
+    def _seal_rows(self, sa: OutboundSa, rows: Rows, tos: int, now: float, trains: list[Train]) -> None:
+        """Seal rows with one SA, as bursts; packet by packet where its life ends among them."""
+        child = sa.child
+        if now >= child.ends_at or not sa.usage.has_room(len(rows), octets_of(rows)):
+            self._seal_run(sa, list(rows), tos, now, trains)
+            return
+        plain = rows.size + len(sa.trailer(ip.IPV4, rows.size))
+        most = sa.layout.rows(plain)
+        for piece in [rows] if len(rows) <= most else _pieces(rows, most):
+            burst = sa.seal_rows(piece, self._grids.take(sa.layout, plain))
+            trains.append(Train(child.peer.path, burst, tos))
+        if sa.usage.worn:
+            self._children.wear(child, now)
+
+    def _finished(self, packets: Sequence[Buffer | Frame]) -> list[Buffer]:
+        """Packets with nothing left to do."""
+        done: list[Buffer] = []
+        for packet in packets:
+            if not isinstance(packet, Frame):
+                done.append(packet)
+                continue
+            try:
+                done.append(next(iter(finish([packet]))))
+            except WireError:
+                self._drops[Drop.NOT_IP] += 1
+        return done
+
+
+def _append(trains: list[Train], train: Train) -> None:
+    last = trains[-1] if trains else None
+    if (
+        last is not None
+        and isinstance(last.datagrams, list)
+        and last.tos == train.tos
+        and last.path == train.path
+    ):
+        last.datagrams.extend(train.datagrams)
+    else:
+        trains.append(train)
+
+
+def _end_of_alike(packets: Sequence[Buffer | Frame], start: int) -> int:
+    """Up to where packets are as long as the one at `start` and have the same work left."""
+    first = packets[start]
+    end = start + 1
+    if isinstance(first, Frame):
+        header, octets = first.header, sum(map(len, first.parts))
+        while end < len(packets):
+            packet = packets[end]
+            if not isinstance(packet, Frame) or packet.header != header:
+                break
+            if sum(map(len, packet.parts)) != octets:
+                break
+            end += 1
+    else:
+        octets = len(first)
+        while end < len(packets):
+            packet = packets[end]
+            if isinstance(packet, Frame) or len(packet) != octets:
+                break
+            end += 1
+    return end
+
+
+def _rows(packets: Sequence[Buffer | Frame]) -> Rows:
+    frames = [packet for packet in packets if isinstance(packet, Frame)]
+    return finish(frames) if frames else rows_of([p for p in packets if not isinstance(p, Frame)])
+
+
+def _pieces(rows: Rows, most: int) -> list[Rows]:
+    """The same packets, at most `most` together."""
+    count = len(rows)
+    return [
+        Rows(rows.matrix[at : at + most], rows.size, rows.last if at + most >= count else 0)
+        for at in range(0, count, most)
+    ]
+
+
+def octets_of(rows: Rows) -> int:
+    """Of all packets together."""
+    return rows.size * (len(rows) - 1) + rows.last
