@@ -2,101 +2,26 @@
 
 This is the public API, for programs that embed a tunnel. None of it touches the operating system: sockets,
 devices, the clock and randomness are the caller's, as examples/ shows.
+
+The names are those of `espudp.api`, and are loaded when the first of them is asked for: the command line is
+part of this package, and need not wait for what it may not use.
 """
 
-from espudp.crypto.aead import CipherKeys
-from espudp.crypto.suites import ESP_SUITES, EspSuite, parse_esp_suite
-from espudp.errors import (
-    AuthenticationFailed,
-    ConfigError,
-    CryptoError,
-    EspudpError,
-    HostError,
-    IntegrityError,
-    PeerError,
-    WireError,
-)
-from espudp.esp.datapath import DataPath
-from espudp.esp.sa import ChildKeys, Lifetime
-from espudp.ike.config import (
-    DYNAMIC,
-    ChildConfig,
-    ConnectionConfig,
-    Identity,
-    LifetimeConfig,
-    Limits,
-    ListenerConfig,
-    Timers,
-)
-from espudp.ike.events import (
-    AddressAssigned,
-    ChildInstalled,
-    ChildRemoved,
-    ConnectionDown,
-    ConnectionUp,
-    Diagnostic,
-    Fault,
-    IkeRekeyed,
-    PathChanged,
-    PeerAddressAssigned,
-    PeerRefused,
-)
-from espudp.ike.proposals import EspProposal, IkeProposal
-from espudp.manual import ManualConfig, ManualPair, emit_manual, generate_pair, parse_manual
-from espudp.tunnel import Event, ManualUp, MtuChanged, Tunnel
-from espudp.wire.address import Path, UdpAddress
-from espudp.wire.selectors import TrafficSelector
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from espudp.api import *  # noqa: F403
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "DYNAMIC",
-    "ESP_SUITES",
-    "AddressAssigned",
-    "AuthenticationFailed",
-    "ChildConfig",
-    "ChildInstalled",
-    "ChildKeys",
-    "ChildRemoved",
-    "CipherKeys",
-    "ConfigError",
-    "ConnectionConfig",
-    "ConnectionDown",
-    "ConnectionUp",
-    "CryptoError",
-    "DataPath",
-    "Diagnostic",
-    "EspProposal",
-    "EspSuite",
-    "EspudpError",
-    "Event",
-    "Fault",
-    "HostError",
-    "Identity",
-    "IkeProposal",
-    "IkeRekeyed",
-    "IntegrityError",
-    "Lifetime",
-    "LifetimeConfig",
-    "Limits",
-    "ListenerConfig",
-    "ManualConfig",
-    "ManualPair",
-    "ManualUp",
-    "MtuChanged",
-    "Path",
-    "PathChanged",
-    "PeerAddressAssigned",
-    "PeerError",
-    "PeerRefused",
-    "Timers",
-    "TrafficSelector",
-    "Tunnel",
-    "UdpAddress",
-    "WireError",
-    "__version__",
-    "emit_manual",
-    "generate_pair",
-    "parse_esp_suite",
-    "parse_manual",
-]
+
+def __getattr__(name: str) -> Any:
+    """A name of the public API (PEP 562)."""
+    if name.startswith("_") and name != "__all__":
+        raise AttributeError(f"module 'espudp' has no attribute '{name}'")
+    return getattr(import_module("espudp.api"), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__getattr__("__all__")]

@@ -1,0 +1,95 @@
+"""What programs need that embed a tunnel: the names that `import espudp` has."""
+
+from espudp.crypto.aead import CipherKeys
+from espudp.crypto.suites import ESP_SUITES, EspSuite, parse_esp_suite
+from espudp.errors import (
+    AuthenticationFailed,
+    ConfigError,
+    CryptoError,
+    EspudpError,
+    HostError,
+    IntegrityError,
+    PeerError,
+    WireError,
+)
+from espudp.esp.datapath import DataPath
+from espudp.esp.sa import ChildKeys, Lifetime
+from espudp.ike.config import (
+    DYNAMIC,
+    ChildConfig,
+    ConnectionConfig,
+    Identity,
+    LifetimeConfig,
+    Limits,
+    ListenerConfig,
+    Timers,
+)
+from espudp.ike.events import (
+    AddressAssigned,
+    ChildInstalled,
+    ChildRemoved,
+    ConnectionDown,
+    ConnectionUp,
+    Diagnostic,
+    Fault,
+    IkeRekeyed,
+    PathChanged,
+    PeerAddressAssigned,
+    PeerRefused,
+)
+from espudp.ike.proposals import EspProposal, IkeProposal
+from espudp.manual import ManualConfig, ManualPair, emit_manual, generate_pair, parse_manual
+from espudp.tunnel import Event, ManualUp, MtuChanged, Tunnel
+from espudp.wire.address import Path, UdpAddress
+from espudp.wire.selectors import TrafficSelector
+
+__all__ = [
+    "DYNAMIC",
+    "ESP_SUITES",
+    "AddressAssigned",
+    "AuthenticationFailed",
+    "ChildConfig",
+    "ChildInstalled",
+    "ChildKeys",
+    "ChildRemoved",
+    "CipherKeys",
+    "ConfigError",
+    "ConnectionConfig",
+    "ConnectionDown",
+    "ConnectionUp",
+    "CryptoError",
+    "DataPath",
+    "Diagnostic",
+    "EspProposal",
+    "EspSuite",
+    "EspudpError",
+    "Event",
+    "Fault",
+    "HostError",
+    "Identity",
+    "IkeProposal",
+    "IkeRekeyed",
+    "IntegrityError",
+    "Lifetime",
+    "LifetimeConfig",
+    "Limits",
+    "ListenerConfig",
+    "ManualConfig",
+    "ManualPair",
+    "ManualUp",
+    "MtuChanged",
+    "Path",
+    "PathChanged",
+    "PeerAddressAssigned",
+    "PeerError",
+    "PeerRefused",
+    "Timers",
+    "TrafficSelector",
+    "Tunnel",
+    "UdpAddress",
+    "WireError",
+    "emit_manual",
+    "generate_pair",
+    "parse_esp_suite",
+    "parse_manual",
+]
