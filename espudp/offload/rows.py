@@ -25,8 +25,6 @@ class _Sheet:
     __slots__ = ("matrix", "slicings", "whole", "words")
 
     def __init__(self, matrix: NDArray[np.uint8]) -> None:
-        if matrix.shape[1] % 4:
-            matrix = np.pad(matrix, ((0, 0), (0, -matrix.shape[1] % 4)))
         self.matrix = matrix
         self.words: NDArray[np.uint32] = matrix.view("<u4")
         self.whole = [memoryview(row) for row in matrix]

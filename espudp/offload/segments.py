@@ -179,16 +179,17 @@ class _Checksums:
         self.final = matrix[-1, :end]
         self.udp = udp
 
-    def complete(self, last: int) -> None:
-        """`last`: the length of the last row."""
+    def complete(self, last: int) -> NDArray[np.uint64]:
+        """`last`: the length of the last row. Returns the sums; one of 0 was of nothing but zeros."""
         if self.padding.size:
             self.padding[:] = 0
         if last < self.size:
             self.final[last:] = 0
         # A sum with end-around carry is the remainder modulo 0xFFFF, in either order of octets (RFC 1071).
-        sums = np.add.reduce(self.words, 1, _U64)
+        sums: NDArray[np.uint64] = np.add.reduce(self.words, 1, _U64)
         # RFC 768: a computed 0 is sent as 0xFFFF
         self.fields[:] = _MODULUS - sums % _MODULUS if self.udp else (_CEILING - sums) % _MODULUS
+        return sums
 
 
 def finished(frame: Frame) -> bytearray:
@@ -211,7 +212,7 @@ def _completed(packet: bytearray, start: int, offset: int) -> bytearray:
         raise WireError(f"a checksum at octet {field} of {len(packet)}")
     total = int.from_bytes(packet[start:], "big") << ((len(packet) - start) % 2 * 8)
     checksum = -total % 0xFFFF
-    if not checksum and offset == UDP_CHECKSUM:
+    if not checksum and (offset == UDP_CHECKSUM or not total):
         checksum = 0xFFFF
     packet[field] = checksum >> 8
     packet[field + 1] = checksum & 0xFF
@@ -231,5 +232,8 @@ def finish(frames: Sequence[Frame]) -> Rows:
     rows = rows_of([frame.parts[0] if len(frame.parts) == 1 else frame.packet for frame in frames])
     if field + 2 > rows.size:
         raise WireError(f"a checksum at octet {field} of {rows.size}")
-    _Checksums(rows, start, field, udp=header.csum_offset == UDP_CHECKSUM).complete(rows.last)
+    checksums = _Checksums(rows, start, field, udp=header.csum_offset == UDP_CHECKSUM)
+    sums = checksums.complete(rows.last)
+    if not sums.all():
+        checksums.fields[sums == 0] = 0xFFFF
     return rows

@@ -265,6 +265,7 @@ def _super_packet(rows: Rows, start: int, end: int, shape: Shape) -> Frame:
         header[flags] |= packets[end - 1][flags] & (PSH | FIN)
         if header[flags] & CWR:
             gso_type |= GSO_ECN
-    struct.pack_into("!H", header, checksum, pseudo_sum(header, shape, size - l4))
+    # Not 0, which in UDP means that there is no checksum (RFC 768).
+    struct.pack_into("!H", header, checksum, pseudo_sum(header, shape, size - l4) or 0xFFFF)
     payloads.insert(0, header)
     return Frame(VnetHeader(NEEDS_CSUM, gso_type, head, gso_size, l4, checksum - l4), payloads)
