@@ -102,7 +102,8 @@ class Tunnel:
 
     `ike_ports` are the local UDP ports on which IKE travels without the non-ESP marker. With several
     `workers` each child SA is for one of them, whom `ChildInstalled.resource` names. `dscp` is that of all
-    ESP datagrams; None: that of the packets inside.
+    ESP datagrams; None: that of the packets inside. `esp` is a data path that knows these workers and this
+    DSCP; None: one of the tunnel's own, which has all SAs.
     """
 
     def __init__(
@@ -115,10 +116,11 @@ class Tunnel:
         key_log: Callable[[KeyLogEntry], None] | None = None,
         workers: int = 1,
         dscp: int | None = None,
+        esp: DataPath | None = None,
     ) -> None:
         """Raises ConfigError for a DSCP that cannot be."""
         self._ike = Endpoint(rng, listener=listener, key_log=key_log, workers=workers)
-        self._esp = DataPath(rng, dscp=dscp)
+        self._esp = DataPath(rng, dscp=dscp) if esp is None else esp
         self._ike_ports = ike_ports
         self._default_path_mtu = path_mtu
         self._path_mtu: dict[str, int] = {}
@@ -275,6 +277,10 @@ class Tunnel:
             if train[0] in self._last_sent:
                 self._last_sent[train[0]] = now
         self._packets += self._esp.take_replies()
+        self._carry(now)
+
+    def attend(self, now: float) -> None:
+        """Something else than the tunnel made its data path speak: act on what it says."""
         self._carry(now)
 
     # Time

@@ -74,6 +74,7 @@ def connect(
     mtu: options.Mtu = None,
     mark: options.Mark = None,
     dscp: options.Dscp = options.DSCP,
+    workers: options.Workers = options.WORKERS,
     control_name: options.ControlName = None,
     verbose: options.Verbose = False,
     quiet: options.Quiet = False,
@@ -82,7 +83,7 @@ def connect(
 
     --subnet, --local-subnet and the proposals may be given several times.
     """
-    here = OnThisHost(bind, dev, mtu, mark, dscp, control_name)
+    here = OnThisHost(bind, dev, mtu, mark, dscp, workers, control_name)
     report = reporter(verbose=verbose, quiet=quiet)
     if manual is not None:
         raise typer.Exit(run_file(context, manual, here, report))

@@ -55,6 +55,7 @@ def listen(
     mtu: options.Mtu = None,
     mark: options.Mark = None,
     dscp: options.Dscp = options.DSCP,
+    workers: options.Workers = options.WORKERS,
     control_name: options.ControlName = None,
     verbose: options.Verbose = False,
     quiet: options.Quiet = False,
@@ -64,7 +65,7 @@ def listen(
     Without --psk-file a strong key is made and kept, and the command for the other host printed. Each of
     --pool, --subnet, --peer-subnet, --dns and the proposals may be given several times.
     """
-    here = OnThisHost(bind, dev, mtu, mark, dscp, control_name)
+    here = OnThisHost(bind, dev, mtu, mark, dscp, workers, control_name)
     report = reporter(verbose=verbose, quiet=quiet)
     if manual is not None:
         raise typer.Exit(run_file(context, manual, here, report, forward=forward))

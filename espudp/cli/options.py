@@ -12,6 +12,7 @@ import typer
 
 from espudp.cli import parsing
 from espudp.errors import ConfigError
+from espudp.host.options import WORKERS_MAX
 
 if TYPE_CHECKING:
     from espudp.ike.config import ChildConfig, Identity, LifetimeConfig, Timers
@@ -43,6 +44,16 @@ Mark = Annotated[
     typer.Option(metavar="NUMBER", help="SO_MARK of outer packets, one bit.", rich_help_panel=HOST),
 ]
 Dscp = Annotated[str, typer.Option(metavar="copy|0..63", help="DSCP of outer packets.", rich_help_panel=HOST)]
+Workers = Annotated[
+    int,
+    typer.Option(
+        metavar="N",
+        min=0,
+        max=WORKERS_MAX,
+        help="Processes that share the load; 0: one a core.",
+        rich_help_panel=HOST,
+    ),
+]
 ControlName = Annotated[
     str | None, typer.Option(metavar="NAME", help="What `espudp status` calls it.", rich_help_panel=HOST)
 ]
@@ -102,7 +113,7 @@ Dpd = Annotated[
 
 # What holds unless an option says otherwise; the same as in ike/config.py and ike/lifetimes.py.
 IKE_LIFETIME, CHILD_LIFETIME, DPD, REPLAY_WINDOW = "4h", "50m", "30s", 1024
-DEVICE, DSCP = "esp%d", "copy"
+DEVICE, DSCP, WORKERS = "esp%d", "copy", 1
 
 # An SA ends this much later than new keys are asked for, relative to its age then.
 HARD_FACTOR = 1.2
@@ -192,6 +203,7 @@ class _HostOptions(TypedDict):
     mtu: int | None
     mark: int | None
     dscp: int | None
+    workers: int
     name: str | None
 
 
@@ -204,6 +216,7 @@ class OnThisHost:
     mtu: int | None
     mark: str | None
     dscp: str
+    workers: int
     control_name: str | None
 
     def host_options(self) -> _HostOptions:
@@ -214,6 +227,7 @@ class OnThisHost:
             "mtu": self.mtu,
             "mark": self._mark(),
             "dscp": parsing.dscp(self.dscp, "--dscp"),
+            "workers": self.workers,
             "name": parsing.control_name(self.control_name, "--control-name") if self.control_name else None,
         }
 

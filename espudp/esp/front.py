@@ -28,7 +28,7 @@ class Front(DataPath):
     def __init__(
         self, rng: Rng, workers: int, *, tell: Tell, hand_over: HandOver, dscp: int | None = None
     ) -> None:
-        super().__init__(rng)
+        super().__init__(rng, dscp=dscp)
         self.workers = workers
         self._others = self.share(FRONT, workers, hand_over)
         self._tell = tell

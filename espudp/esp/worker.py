@@ -33,7 +33,7 @@ class Worker:
         hand_over: HandOver,
         dscp: int | None = None,
     ) -> None:
-        self._esp = DataPath(rng)
+        self._esp = DataPath(rng, dscp=dscp)
         self._elsewhere = self._esp.share(worker, workers, hand_over)
         self._report = report
         self._heard_due = 0.0

@@ -1,16 +1,16 @@
 """`espudp connect`: one IKEv2 connection, kept up."""
 
 import asyncio
-import os
 import random
 import socket
+from collections.abc import Iterable
 from contextlib import suppress
 from ipaddress import ip_address
 
 from espudp.errors import ConfigError, HostError
 from espudp.host.options import ConnectOptions, Reporter, Severity
 from espudp.host.session import EXIT_FAILURE, Session
-from espudp.host.udp import CallingSockets, Outlook, SocketSet, open_calling, outlook
+from espudp.host.udp import CallingSockets, Outlook, SocketSet, UdpSocket, open_calling, outlook
 from espudp.ike.events import AddressAssigned, ChildInstalled, ConnectionDown, ConnectionUp
 from espudp.tunnel import Event, Tunnel
 from espudp.wire.address import Path, UdpAddress
@@ -47,7 +47,11 @@ class ConnectSession(Session):
     def make_tunnel(self) -> Tunnel:
         """IKE goes without marker on the plain sockets' ports, whichever they are."""
         plain_ports = frozenset(s.port for s in self._calling.plain.values())
-        return Tunnel(os.urandom, ike_ports=plain_ports)
+        return self.new_tunnel(ike_ports=plain_ports)
+
+    def esp_sockets(self) -> Iterable[UdpSocket]:
+        """Those that are not for plain IKE."""
+        return self._calling.natt.values()
 
     def begin(self) -> None:
         """Dial for the first time. Raises ConfigError for an address that no peer can be reached at."""

@@ -12,7 +12,7 @@ from enum import Enum
 from typing import Any, Generic, Protocol, TypeVar
 
 from espudp.errors import HostError
-from espudp.host.tun import TunDevice
+from espudp.host.tun import TunQueue
 from espudp.host.udp import SocketSet, UdpSocket
 from espudp.wire.address import Path
 from espudp.wire.buffer import Buffer
@@ -62,7 +62,7 @@ class Driver(Generic[M]):
         self,
         tunnel: M,
         sockets: SocketSet,
-        tun: TunDevice,
+        tun: TunQueue,
         *,
         on_event: Callable[[Any], None],
         on_failure: Callable[[HostError], None],

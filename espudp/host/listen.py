@@ -1,12 +1,12 @@
 """`espudp listen`: any number of peers."""
 
-import os
+from collections.abc import Iterable
 from ipaddress import ip_interface
 
 from espudp.errors import HostError
 from espudp.host.options import ListenOptions, Reporter, Severity
 from espudp.host.session import Session
-from espudp.host.udp import SocketSet, open_listening
+from espudp.host.udp import SocketSet, UdpSocket, open_listening
 from espudp.ike.events import ChildInstalled, ConnectionDown, ConnectionUp, PeerAddressAssigned, PeerRefused
 from espudp.ike.pool import AddressPool
 from espudp.tunnel import Event, Tunnel
@@ -37,7 +37,11 @@ class ListenSession(Session):
 
     def make_tunnel(self) -> Tunnel:
         """Raises ConfigError for a pool without room."""
-        return Tunnel(os.urandom, listener=self._options.config, ike_ports=self._plain_ports)
+        return self.new_tunnel(listener=self._options.config, ike_ports=self._plain_ports)
+
+    def esp_sockets(self) -> Iterable[UdpSocket]:
+        """Those that are not for plain IKE."""
+        return [s for s in self.sockets.sockets if s.port not in self._plain_ports]
 
     def begin(self) -> None:
         """Our own addresses, whose prefixes are the routes to the peers'; and forwarding."""

@@ -1,7 +1,5 @@
 """Manual keys: both SAs from a file, and no IKE."""
 
-import os
-
 from espudp.host.options import ManualOptions, Reporter, Severity
 from espudp.host.session import EXIT_FAILURE, Session
 from espudp.host.udp import SocketSet, open_listening, outlook
@@ -25,7 +23,7 @@ class ManualSession(Session):
 
     def make_tunnel(self) -> Tunnel:
         """No port is for plain IKE: there is none."""
-        return Tunnel(os.urandom, ike_ports=frozenset())
+        return self.new_tunnel(ike_ports=frozenset())
 
     def begin(self) -> None:
         """Addresses, and the SAs."""

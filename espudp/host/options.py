@@ -17,6 +17,9 @@ NATT_PORT = 4500
 
 DEFAULT_DEVICE = "esp%d"
 
+# Processes of one peer; far more than one device's queue in the kernel has use for.
+WORKERS_MAX = 64
+
 
 class Severity(Enum):
     """How much a person should care about a report."""
@@ -63,6 +66,9 @@ class HostOptions:
 
     dscp: int | None = None
     """DSCP of outer packets that carry inner ones; None: copied from them (RFC 4301 section 5.1.2)."""
+
+    workers: int = 1
+    """Processes that share the SAs, up to `WORKERS_MAX`; 0: one for each core that this one may use."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,9 +1,11 @@
 """A running peer, from its first socket to its last rule undone: what connect, listen and manual share."""
 
 import asyncio
+import os
 import signal
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 import uvloop
 
 from espudp.errors import ConfigError, EspudpError, HostError
+from espudp.esp.front import Front
 from espudp.esp.sa import ChildKeys
 from espudp.host.commands import Commands
 from espudp.host.control import ControlServer
@@ -21,7 +24,9 @@ from espudp.host.options import HostOptions, Report, Reporter, Severity
 from espudp.host.pathmtu import INTERVAL_SECONDS, PathMtus
 from espudp.host.routing import Routing
 from espudp.host.tun import TunDevice
-from espudp.host.udp import SocketSet
+from espudp.host.udp import SocketSet, UdpSocket
+from espudp.host.workers import Workers, usable_cores
+from espudp.ike.config import ListenerConfig
 from espudp.ike.events import (
     ChildInstalled,
     ChildRemoved,
@@ -58,6 +63,8 @@ class Session(ABC):
         self._report = report
         self._mtus: dict[int, int] = {}
         self._closing = False
+        self.workers: Workers | None = None
+        self._front: Front | None = None
         self.mark = DEFAULT_MARK if options.mark is None else options.mark
         self.connections: set[int] = set()
         """Those that are up."""
@@ -76,6 +83,10 @@ class Session(ABC):
     @abstractmethod
     def make_tunnel(self) -> Tunnel:
         """Called when `sockets` are open."""
+
+    def esp_sockets(self) -> Iterable[UdpSocket]:
+        """Those of `sockets` that workers may share; none: there is nothing to share."""
+        return ()
 
     @abstractmethod
     def begin(self) -> None:
@@ -99,6 +110,8 @@ class Session(ABC):
             directory = self._open(stack)
             control = ControlServer(directory, self.netconf.name, Commands(self).handlers())
             await control.start()
+            if self.workers is not None and self._front is not None:
+                await self.workers.start(self.driver, self._front, self)
             self.driver.start()
             try:
                 return await self._live()
@@ -110,9 +123,13 @@ class Session(ABC):
         options = self._host_options
         self.sockets = self.open_sockets()
         stack.callback(self.sockets.close)
-        self.tunnel = self.make_tunnel()
-        self.tun = TunDevice(options.device, options.mtu or INITIAL_MTU, offload=False, on_limit=self.limit)
+        workers = (options.workers or usable_cores()) if self.esp_sockets() else 1
+        mtu = options.mtu or INITIAL_MTU
+        self.tun = TunDevice(options.device, mtu, offload=False, queues=workers > 1, on_limit=self.limit)
         stack.callback(self.tun.close)
+        if workers > 1 and self.tun.has_queues:
+            self._share(workers, stack)
+        self.tunnel = self.make_tunnel()
         directory = runtime_directory(create=True)
         self.netconf = NetConf(directory, options.name or self.tun.name)
         stack.callback(self._undo)
@@ -126,6 +143,18 @@ class Session(ABC):
             self.tunnel, self.sockets, self.tun, on_event=self._on_event, on_failure=self.fail
         )
         return directory
+
+    def _share(self, count: int, stack: ExitStack) -> None:
+        """Spread the work over so many processes, or say why not."""
+        dscp = self._host_options.dscp
+        try:
+            workers = Workers(count, self.esp_sockets(), self.tun, mark=self.mark, dscp=dscp)
+        except (OSError, HostError) as error:
+            self.limit(f"The work stays with one process: {error}")
+            return
+        stack.callback(workers.close)
+        self.workers = workers
+        self._front = Front(os.urandom, count, tell=workers.tell, hand_over=workers.hand_over, dscp=dscp)
 
     async def _live(self) -> int:
         ticker = self._loop.create_task(self._watch_paths())
@@ -189,6 +218,21 @@ class Session(ABC):
         if text not in self.limits:
             self.limits.append(text)
             self.tell(text)
+
+    def mistake(self, what: str) -> None:
+        """One of ours, met in an event loop: what was at hand is lost, everything else goes on."""
+        self.tell(f"Internal error: {what}.", Severity.ERROR, "Please report it.")
+
+    def new_tunnel(self, *, ike_ports: frozenset[int], listener: ListenerConfig | None = None) -> Tunnel:
+        """For `make_tunnel`. Raises ConfigError for a pool without room."""
+        return Tunnel(
+            os.urandom,
+            listener=listener,
+            ike_ports=ike_ports,
+            workers=1 if self.workers is None else self.workers.count,
+            dscp=self._host_options.dscp,
+            esp=self._front,
+        )
 
     def inner_mtu(self, connection: int) -> int | None:
         """In octets, once it is known."""
@@ -259,11 +303,9 @@ class Session(ABC):
             self.tun.mtu = mtu
 
     def _unexpected(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """A mistake of ours in a callback: the packets at hand are lost, everything else goes on."""
         error = context.get("exception")
         # The type alone: the text of an error that nobody foresaw may contain anything, a key as well.
-        what = type(error).__name__ if error else context.get("message", "")
-        self.tell(f"Internal error: {what}.", Severity.ERROR, "Please report it.")
+        self.mistake(type(error).__name__ if error else str(context.get("message", "")))
 
 
 def run_session(session: Session) -> int:

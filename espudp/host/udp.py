@@ -113,10 +113,11 @@ class UdpSocket:
         self._paths: dict[tuple[_SocketAddress, bytes], Path] = {}
         self._routes: dict[tuple[Path, int], _Route] = {}
         try:
-            self._configure(mark)
-            if shared:
-                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            self._gso = self._offers(UDP_SEGMENT, 0, NO_GSO)
             if inherited is None:
+                self._configure(mark)
+                if shared:
+                    self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
                 self._socket.bind((ip, port))
         except OSError:
             self._socket.close()
@@ -138,7 +139,6 @@ class UdpSocket:
                 s.setsockopt(socket.SOL_SOCKET, asked, BUFFER_OCTETS)
         if mark:
             s.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
-        self._gso = self._offers(UDP_SEGMENT, 0, NO_GSO)
         self._offers(UDP_GRO, 1, NO_GRO)
         # WANT: packets carry DF, so that the path's MTU is discovered and ESP is sized to fit; but what is
         # larger, such as an IKE message with certificates, goes out in fragments instead of being refused.

@@ -124,6 +124,12 @@ def test_the_dscp_of_outer_packets(program: Program, given: list[str], dscp: int
     assert program.connected.dscp == dscp
 
 
+@pytest.mark.parametrize(("given", "workers"), [([], 1), (["0"], 0), (["64"], 64)])
+def test_workers(program: Program, given: list[str], workers: int) -> None:
+    program("connect", "h", "--psk", PSK, *(word for value in given for word in ("--workers", value)))
+    assert program.connected.workers == workers
+
+
 def test_no_virtual_address(program: Program) -> None:
     program("connect", "h", "--psk", PSK, "--vip", "none", "--local-subnet", "10.3.0.0/16")
     config = program.connected.config
@@ -164,6 +170,7 @@ def test_our_identity_is_stable_and_hides_the_machine_id(program: Program) -> No
         (["h", "--psk", PSK, "--dpd", "soon"], "--dpd: 'soon' cannot be read"),
         (["h", "--psk", PSK, "--mark", "x"], "--mark: 'x' is not a mark"),
         (["h", "--psk", PSK, "--dscp", "64"], "--dscp: '64' is no DSCP"),
+        (["h", "--psk", PSK, "--workers", "65"], "less than or equal to 64"),
         (["h", "--psk", PSK, "--replay-window", "31"], "--replay-window: 31 packets"),
         (["h", "--psk", PSK, "--bind", "eth0"], "--bind: 'eth0' is not an IP address"),
         (["h", "--manual", "f.toml"], "HOST contradicts --manual"),

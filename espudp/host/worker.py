@@ -1,0 +1,107 @@
+"""A worker process: the ESP of some SAs, on sockets and a TUN queue that it inherits, and nothing else.
+
+It is started by `Workers` and lives as long as the one that started it: it ends when that hangs up.
+"""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from functools import partial
+from typing import Any
+
+import uvloop
+
+from espudp.errors import HostError
+from espudp.esp.messages import Ask, Astray, Command
+from espudp.esp.worker import Worker
+from espudp.host.driver import Driver
+from espudp.host.inbox import Inbox, Outboxes
+from espudp.host.link import Limit, Link, Mistake, Setup
+from espudp.host.tun import TunQueue
+from espudp.host.udp import SocketSet, UdpSocket
+from espudp.host.usage import usage
+
+
+class WorkerProcess:
+    """The objects of one."""
+
+    def __init__(self, setup: Setup, link: Link) -> None:
+        self._link = link
+        self._loop = asyncio.get_running_loop()
+        self._loop.set_exception_handler(self._unexpected)
+        self._sockets = SocketSet(
+            UdpSocket(ip, port, mark=setup.mark, on_limit=self._limit, inherited=descriptor)
+            for ip, port, descriptor in setup.sockets
+        )
+        self._queue = TunQueue(
+            setup.device, setup.queue, header=setup.header, offloads=setup.offloads, on_limit=self._limit
+        )
+        self._inbox = Inbox(socket.socket(fileno=setup.inbox))
+        outboxes = {number: socket.socket(fileno=fd) for number, fd in setup.outboxes.items()}
+        worker = Worker(
+            os.urandom,
+            setup.worker,
+            setup.workers,
+            report=link.send,
+            hand_over=Outboxes(outboxes).hand_over,
+            dscp=setup.dscp,
+        )
+        worker.set_offloads(setup.offloads)
+        self._driver = Driver(
+            worker, self._sockets, self._queue, on_event=link.send, on_failure=self._device_gone
+        )
+
+    async def live(self) -> None:
+        """Until the other end hangs up."""
+        self._loop.add_reader(self._inbox.fileno(), self._take_over)
+        self._driver.start()
+        while (command := await self._link.receive()) is not None:
+            self._driver.command(partial(_obey, command))
+            if isinstance(command, Ask):
+                self._link.send(usage(self._driver, self._sockets, self._queue))
+        self._driver.stop()
+
+    def _take_over(self) -> None:
+        for astray in self._inbox.read():
+            self._driver.command(partial(_take_over, astray))
+
+    def _device_gone(self, _: HostError) -> None:
+        """The front sees it too, and tells."""
+
+    def _limit(self, text: str) -> None:
+        self._link.send(Limit(text))
+
+    def _unexpected(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        # The type alone: the text of an error that nobody foresaw may contain anything, a key as well.
+        self._link.send(Mistake(type(error).__name__ if error else str(context.get("message", ""))))
+
+
+def _obey(command: Command, worker: Worker, now: float) -> None:
+    worker.obey(command, now)
+
+
+def _take_over(astray: Astray, worker: Worker, now: float) -> None:
+    worker.take_over(astray, now)
+
+
+async def _run(end: socket.socket) -> None:
+    link = await Link.over(end)
+    setup = await link.receive()
+    if isinstance(setup, Setup):
+        await WorkerProcess(setup, link).live()
+
+
+def main() -> None:
+    """The one argument is the descriptor of the link."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        # They are for the one that started us, which has something to say to the peers before it hangs up.
+        signal.signal(number, signal.SIG_IGN)
+    end = socket.socket(fileno=int(sys.argv[1]))
+    uvloop.run(_run(end))
+
+
+if __name__ == "__main__":
+    main()
