@@ -23,11 +23,14 @@ from benchmarks.tunnels.base import Tunnel, absent
 from benchmarks.tunnels.registry import choose
 from espudp.errors import EspudpError
 
+# Of tables that go into a file or a pipe.
+FILE_COLUMNS = 160
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Raises SystemExit with one line where something is missing without which nothing can be measured."""
     options = _parser().parse_args(arguments)
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else FILE_COLUMNS)
     chosen, missing = _available(options.peers)
     for tunnel, packages in missing:
         console.print(f"{tunnel.title} is not installed: apt-get install {packages}")
@@ -107,7 +110,7 @@ def _measure(plan: Plan, console: Console) -> list[Results]:
 def _show(console: Console, results: list[Results], compared: list[Ratio]) -> None:
     facts = describe()
     title = f"{facts['cpu']}, {facts['cores']} cores, Linux {facts['kernel']}; medians"
-    console.print(table.rich_table(title, table.rows(results), left=2))
+    console.print(table.rich_table(title, table.rows(results), left=1))
     if compared:
         console.print(table.rich_table("", table.ratio_rows(compared), left=1))
     for note in table.footnotes(results):

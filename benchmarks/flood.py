@@ -2,9 +2,9 @@
 
 Orders come in lines on standard input, answers go out in lines of JSON. The sender gets "OCTETS RATE
 SECONDS", a rate of 0 being as fast as it can, and says how many it sent in which time; the receiver gets an
-empty line and says how many have come since the last. iperf3 makes a system call or two for each datagram,
-which at 64 octets would measure iperf3 on the cores that it shares with the tunnel; sendmmsg(2) and
-recvmmsg(2) make one for dozens.
+empty line and says how many have come since the last, and when. iperf3 makes a system call or two for each
+datagram, which at 64 octets would measure iperf3 on the cores that it shares with the tunnel; sendmmsg(2)
+and recvmmsg(2) make one for dozens.
 """
 
 import ctypes
@@ -86,7 +86,8 @@ def send(address: str, port: int) -> None:
         for line in sys.stdin:
             octets, rate, seconds = line.split()
             sent, elapsed = _send(udp.fileno(), Messages(int(octets)), float(rate), float(seconds))
-            print(json.dumps({"sent": sent, "seconds": elapsed}), flush=True)
+            said = {"sent": sent, "seconds": elapsed, "ended": time.monotonic()}
+            print(json.dumps(said), flush=True)
 
 
 def _send(descriptor: int, messages: Messages, rate: float, seconds: float) -> tuple[int, float]:
@@ -107,15 +108,16 @@ def receive(address: str, port: int) -> None:
         udp.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER_OCTETS)
         udp.bind((address, port))
         print(json.dumps({"ready": True}), flush=True)
-        messages, received = Messages(MAX_OCTETS), 0
+        messages, received, last = Messages(MAX_OCTETS), 0, 0.0
         while True:
             ready, _, _ = select.select([udp, sys.stdin], [], [])
             while udp in ready and (count := messages.receive(udp.fileno())):
                 received += count
+                last = time.monotonic()
             if sys.stdin in ready:
                 if not sys.stdin.readline():
                     return
-                print(json.dumps({"received": received}), flush=True)
+                print(json.dumps({"received": received, "last": last}), flush=True)
                 received = 0
 
 

@@ -1,9 +1,7 @@
 """One trial of each figure, through a tunnel that is up."""
 
-import json
 import socket
 import statistics
-import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -11,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks import procfs
+from benchmarks.agent import Agent, json_object
 from benchmarks.figures import (
     CPU_CLIENT,
     CPU_SERVER,
@@ -25,23 +24,18 @@ from benchmarks.figures import (
     UDP_SMALL,
     Figure,
 )
-from benchmarks.lab import ROOT, Lab, Program, TunnelError, until
-from benchmarks.search import highest_rate
+from benchmarks.lab import Lab, Program, TunnelError, until
+from benchmarks.udp import Flood
 from espudp.host.demo import ping
-from espudp.host.netns import Namespace
 
 FLOWS = 4
-FLOOD_PORT = 5301
-LOSS_MAX = 0.001
-# A rate counts as carried if one of so many trials carried it: a lapse of the machine is not the tunnel's.
-ATTEMPTS = 2
-IPERF_PORT = 5201
+FLOOD_PORT = "5301"
+IPERF_TRIES = 5
+IPERF_PAUSE_SECONDS = 0.3
 
 PING_PAUSE_SECONDS = 0.005
 FIRST_PING_SECONDS = 0.02
 START_SECONDS_MAX = 30.0
-# When nothing more has come for so long, what was on the way has arrived or is lost.
-SETTLED_SECONDS = 0.05
 
 Note = Callable[[Figure, float], None]
 
@@ -122,11 +116,11 @@ class Probe:
         """The highest rate that loses next to nothing, with small datagrams and large ones."""
         with ExitStack() as stack:
             receiver, sender = (
-                stack.enter_context(_Agent(self._lab, namespace, role, self._inner_ip))
+                stack.enter_context(Agent(self._lab, namespace, "flood", role, self._inner_ip, FLOOD_PORT))
                 for namespace, role in ((self._lab.server, "receive"), (self._lab.client, "send"))
             )
             receiver.answer()
-            flood = _Flood(sender, receiver, self._effort.udp_seconds)
+            flood = Flood(sender, receiver, self._effort.udp_seconds)
             for octets, figure in ((64, UDP_SMALL), (1300, UDP_LARGE)):
                 self._note(figure, flood.highest_rate(octets, self._effort.udp_steps) / 1000)
 
@@ -136,15 +130,22 @@ class Probe:
 
     def _iperf(self, *options: str) -> tuple[float, int]:
         """Gbit/s, and octets, as the receiver counts them."""
+        for _ in range(IPERF_TRIES):
+            said = self._iperf_once(*options)
+            if "error" not in said:
+                total = said["end"]["sum_received"]
+                return total["bits_per_second"] / 1e9, total["bytes"]
+            time.sleep(IPERF_PAUSE_SECONDS)
+        raise TunnelError(f"iperf3: {said['error']}")
+
+    def _iperf_once(self, *options: str) -> dict[str, Any]:
+        """What it reports, or an "error": its server may still be busy with the end of another run."""
         seconds = self._effort.tcp_seconds
         with self._lab_iperf("--time", str(seconds), *options) as client:
             if not until(lambda: not client.running, seconds + 15):
                 raise TunnelError(f"TCP does not end: {client.last_words()}")
-            said = _object(client.output)
-        if "error" in said or "sum_received" not in said.get("end", {}):
-            raise TunnelError(f"iperf3: {said.get('error') or client.last_words()}")
-        total = said["end"]["sum_received"]
-        return total["bits_per_second"] / 1e9, total["bytes"]
+            said = json_object(client.output)
+            return said if "sum_received" in said.get("end", {}) else {"error": client.last_words(), **said}
 
     def _round_trip(self) -> float:
         """Median, in milliseconds."""
@@ -187,73 +188,6 @@ def _answered(pinger: socket.socket, address: str, number: int) -> bool:
         return False
 
 
-class _Flood:
-    """A sender and a receiver of UDP."""
-
-    def __init__(self, sender: "_Agent", receiver: "_Agent", seconds: float) -> None:
-        self._sender = sender
-        self._receiver = receiver
-        self._seconds = seconds
-
-    def highest_rate(self, octets: int, steps: int) -> float:
-        """Packets per second of so many octets of payload, that lose less than `LOSS_MAX`."""
-        _, delivered = self._trial(octets, 0.0)
-        rate = highest_rate(lambda rate: self._carried(octets, rate), delivered / self._seconds, steps)
-        return rate
-
-    def _carried(self, octets: int, rate: float) -> bool:
-        for _ in range(ATTEMPTS):
-            sent, received = self._trial(octets, rate)
-            # A sender that cannot keep up has not shown that the rate is carried.
-            if received >= sent * (1 - LOSS_MAX) and sent >= rate * self._seconds * 0.98:
-                return True
-        return False
-
-    def _trial(self, octets: int, rate: float) -> tuple[int, int]:
-        """How many were sent, and how many came."""
-        self._receiver.ask("")
-        sent = self._sender.ask(f"{octets} {rate} {self._seconds}")["sent"]
-        received = 0
-        while True:
-            time.sleep(SETTLED_SECONDS)
-            more = self._receiver.ask("")["received"]
-            received += more
-            if not more:
-                return sent, received
-
-
-class _Agent(Program):
-    """One end of `benchmarks.flood`."""
-
-    def __init__(self, lab: Lab, namespace: Namespace, role: str, address: str) -> None:
-        argv = [sys.executable, "-m", "benchmarks.flood", role, address, str(FLOOD_PORT)]
-        log = lab.folder("flood") / "log"
-        super().__init__(namespace, argv, log, env={"PYTHONPATH": str(ROOT)}, piped=True)
-
-    def ask(self, order: str) -> dict[str, Any]:
-        """Give an order, and wait for the answer."""
-        if self.process.stdin is None:
-            raise TunnelError(f"{self.name} takes no orders")
-        self.process.stdin.write(order.encode() + b"\n")
-        self.process.stdin.flush()
-        return self.answer()
-
-    def answer(self) -> dict[str, Any]:
-        """Raises TunnelError if none comes."""
-        line = self.process.stdout.readline() if self.process.stdout else b""
-        if not line:
-            raise TunnelError(f"UDP load: {self.last_words()}")
-        return _object(line.decode())
-
-
 def iperf_server(lab: Lab) -> Program:
     """The other end of TCP."""
     return Program(lab.server, ["iperf3", "--server"], lab.folder("iperf3") / "log")
-
-
-def _object(text: str) -> dict[str, Any]:
-    try:
-        found = json.loads(text)
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}

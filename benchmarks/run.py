@@ -9,7 +9,8 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from benchmarks.figures import HANDSHAKES, START, Results
+from benchmarks import responder
+from benchmarks.figures import HANDSHAKE_CPU, HANDSHAKES, START, Results
 from benchmarks.lab import Lab, Program, TunnelError
 from benchmarks.measure import Effort, Ends, Probe, first_answer, iperf_server
 from benchmarks.tunnels.base import Tunnel
@@ -46,14 +47,26 @@ class Plan:
     groups: Collection[str]
     effort: Effort
 
-    def steps(self, number: int) -> list[Step]:
-        """Of one turn in round `number`, counted from 0."""
+    def steps(self, tunnel: Tunnel, number: int) -> list[Step]:
+        """Of one turn in round `number`, counted from 0, through the tunnel."""
         slow = number < self.effort.slow_rounds
-        return [step for step in STEPS if step.group in self.groups and (slow or not step.slow)]
+        groups = set(self.groups) & set(tunnel.groups)
+        return [step for step in STEPS if step.group in groups and (slow or not step.slow)]
+
+    def shakes_hands(self, tunnel: Tunnel, number: int) -> bool:
+        """Whether the handshakes of many clients are measured in that round."""
+        asked = "handshakes" in self.groups and "handshakes" in tunnel.groups
+        return asked and bool(tunnel.ike_suite) and number < self.effort.slow_rounds
 
     def total(self) -> int:
         """How many times `progress` is told something; starting a tunnel counts as well."""
-        return sum((len(self.steps(number)) + 1) * len(self.tunnels) for number in range(self.effort.rounds))
+        turns = [(tunnel, number) for tunnel in self.tunnels for number in range(self.effort.rounds)]
+        return sum(1 + len(self.steps(*turn)) + self.shakes_hands(*turn) for turn in turns)
+
+
+def _notes(tunnel: Tunnel) -> dict[str, str]:
+    """Why some figures have no value."""
+    return {HANDSHAKES.key: tunnel.no_handshakes} if tunnel.no_handshakes else {}
 
 
 def run(plan: Plan, lab: Lab, progress: Progress) -> list[Results]:
@@ -62,9 +75,6 @@ def run(plan: Plan, lab: Lab, progress: Progress) -> list[Results]:
     for number in range(plan.effort.rounds):
         for tunnel in plan.tunnels:
             _Turn(plan, lab, tunnel, results[tunnel.name], progress).take(number)
-    for tunnel in plan.tunnels:
-        if tunnel.no_handshakes:
-            results[tunnel.name].notes[HANDSHAKES.key] = tunnel.no_handshakes
     return list(results.values())
 
 
@@ -81,7 +91,12 @@ class _Turn:
     def take(self, number: int) -> None:
         """Start it, measure, end it."""
         stem = f"round {number + 1} of {self._plan.effort.rounds}: {self._tunnel.title}"
-        steps = self._plan.steps(number)
+        self._carry(stem, self._plan.steps(self._tunnel, number))
+        if self._plan.shakes_hands(self._tunnel, number):
+            self._progress(f"{stem}: handshakes")
+            self._shake_hands()
+
+    def _carry(self, stem: str, steps: Sequence[Step]) -> None:
         self._progress(f"{stem}: starting")
         with ExitStack() as stack:
             try:
@@ -105,9 +120,18 @@ class _Turn:
         started = time.monotonic()
         client = stack.enter_context(self._tunnel.client(self._lab))
         answered = first_answer(self._lab, self._tunnel.inner_ip, lambda: _check([*client, *server]))
-        if client:
+        if client and START.group in self._plan.groups:
             self._results.add(START, answered - started)
         return Ends.of(client, server)
+
+    def _shake_hands(self) -> None:
+        try:
+            served = responder.measure(self._tunnel, self._lab, self._plan.effort.handshake_seconds)
+        except TunnelError as error:
+            self._problem("handshakes", error)
+            return
+        self._results.add(HANDSHAKES, served.rate)
+        self._results.add(HANDSHAKE_CPU, served.cpu_milliseconds)
 
     def _problem(self, what: str, error: TunnelError) -> None:
         self._results.problems.append(f"{what}: {error}")

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from benchmarks.figures import FIGURES, Figure, Results
@@ -22,10 +23,9 @@ def measured(results: Sequence[Results]) -> list[Figure]:
 
 
 def rows(results: Sequence[Results]) -> list[list[str]]:
-    """What is measured, its unit, and the value of each tunnel; headings first."""
-    head = ["", "", *(found.title for found in results)]
-    return [head] + [
-        [figure.title, figure.unit, *(cell(found, figure) for found in results)]
+    """What is measured, in which unit, and the value of each tunnel; headings first."""
+    return [["", *(found.title for found in results)]] + [
+        [f"{figure.title}, {figure.unit}", *(cell(found, figure) for found in results)]
         for figure in measured(results)
     ]
 
@@ -46,7 +46,7 @@ def ratio_rows(ratios: Sequence[Ratio]) -> list[list[str]]:
 
 def rich_table(title: str, lines: Sequence[Sequence[str]], *, left: int) -> Table:
     """The first `left` columns are text, the others figures."""
-    table = Table(title=title, title_justify="left")
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for number, heading in enumerate(lines[0]):
         table.add_column(heading, justify="left" if number < left else "right")
     for line in lines[1:]:

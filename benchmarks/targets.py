@@ -1,10 +1,11 @@
 """What espudp must reach beside the others, and whether it does."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.figures import (
+    MEMORY_SERVER,
     RTT_IDLE,
     TCP_DOWN,
     TCP_FOUR,
@@ -15,21 +16,30 @@ from benchmarks.figures import (
     Results,
     by_name,
     ratio,
+    slope,
 )
 
 # "No slower" and "no worse" leave so much to chance; "times as fast" and "beats" leave nothing.
 NOISE = 0.03
 
+OURS, CROWDED = "espudp", "espudp-1000"
 PEERS = ("strongswan", "openvpn", "wireguard")
 # Both directions of a single TCP flow: ours, the other's, how many times as fast.
 THROUGHPUT = (
-    ("espudp", "strongswan", 6.5),
+    (OURS, "strongswan", 6.5),
     ("espudp-cbc", "strongswan-cbc", 5.0),
-    ("espudp", "openvpn", 5.5),
-    ("espudp", "wireguard", 5.8),
-    ("espudp", "ceiling", 0.3),
+    (OURS, "openvpn", 5.5),
+    (OURS, "wireguard", 5.8),
+    (OURS, "ceiling", 0.3),
 )
-BOTH_WAYS = ((TCP_UP, "up"), (TCP_DOWN, "down"))
+
+
+# The peers of `espudp-1000` beside the one that is measured.
+CROWD_PEERS = 999
+# A connection with its IKE SA and its pair of ESP SAs.
+PEER_KILOBYTES = 20.0
+
+Found = Mapping[str, Results]
 
 
 @dataclass(frozen=True)
@@ -65,47 +75,55 @@ class Ratio:
 
 
 def ratios(results: Sequence[Results]) -> list[Ratio]:
-    """All comparisons of whatever was measured; those that lack a tunnel are left out."""
+    """All comparisons of what was measured."""
     found = by_name(results)
-    compared = [
-        Ratio(f"{_titles(found, one, other)}, TCP {way}", target, _ratio(found, one, other, figure))
-        for one, other, target in THROUGHPUT
-        if one in found and other in found
-        for figure, way in BOTH_WAYS
-    ]
-    if "espudp" not in found:
-        return compared
-    ours = found["espudp"]
-    four = ratio(ours.median(TCP_FOUR), ours.median(TCP_UP))
-    compared.append(Ratio("espudp, four flows / one flow", 1.0, four, noise=NOISE))
-    if "espudp-1000" in found:
-        for figure, way in BOTH_WAYS:
-            crowd = _ratio(found, "espudp-1000", "espudp", figure)
-            compared.append(Ratio(f"espudp, 1,000 SAs / one, TCP {way}", 1.0, crowd, noise=NOISE))
-    compared += [
-        Ratio(f"{_titles(found, 'espudp', peer)}, {figure.title}", 1.0, _ratio(found, "espudp", peer, figure))
-        for figure in (UDP_SMALL, UDP_LARGE)
-        for peer in PEERS
-        if peer in found
-    ]
-    return compared + _round_trips(found)
+    compared = [*_throughput(found), *_scale(found), *_packet_rates(found), *_round_trips(found)]
+    return [one for one in compared if one.found is not None]
 
 
-def _round_trips(found: Mapping[str, Results]) -> list[Ratio]:
-    peers = {peer: found[peer].median(RTT_IDLE) for peer in PEERS if peer in found}
-    measured = {peer: value for peer, value in peers.items() if value is not None}
-    if not measured:
-        return []
-    best = min(measured, key=lambda peer: measured[peer])
-    compared = _ratio(found, "espudp", best, RTT_IDLE)
-    return [
-        Ratio(f"{_titles(found, 'espudp', best)}, {RTT_IDLE.title}", 1.0, compared, at_most=True, noise=NOISE)
-    ]
+def _throughput(found: Found) -> Iterator[Ratio]:
+    for one, other, target in THROUGHPUT:
+        for figure in (TCP_UP, TCP_DOWN):
+            yield Ratio(_what(found, one, other, figure), target, _ratio(found, one, other, figure))
 
 
-def _ratio(found: Mapping[str, Results], one: str, other: str, figure: Figure) -> float | None:
-    return ratio(found[one].median(figure), found[other].median(figure))
+def _scale(found: Found) -> Iterator[Ratio]:
+    """With more flows, and with more SAs."""
+    four = ratio(_median(found, OURS, TCP_FOUR), _median(found, OURS, TCP_UP))
+    yield Ratio(f"{OURS}, 4 flows / 1", 1.0, four, noise=NOISE)
+    for figure in (TCP_UP, TCP_DOWN):
+        yield Ratio(
+            _what(found, CROWDED, OURS, figure), 1.0, _ratio(found, CROWDED, OURS, figure), noise=NOISE
+        )
+    megabytes = slope(
+        _median(found, CROWDED, MEMORY_SERVER), _median(found, OURS, MEMORY_SERVER), CROWD_PEERS
+    )
+    kilobytes = None if megabytes is None else megabytes * 1000
+    yield Ratio(f"{OURS}, KB of memory for each further peer", PEER_KILOBYTES, kilobytes, at_most=True)
 
 
-def _titles(found: Mapping[str, Results], one: str, other: str) -> str:
-    return f"{found[one].title} / {found[other].title}"
+def _packet_rates(found: Found) -> Iterator[Ratio]:
+    for figure in (UDP_SMALL, UDP_LARGE):
+        for peer in PEERS:
+            yield Ratio(_what(found, OURS, peer, figure), 1.0, _ratio(found, OURS, peer, figure))
+
+
+def _round_trips(found: Found) -> Iterator[Ratio]:
+    peers = {peer: value for peer in PEERS if (value := _median(found, peer, RTT_IDLE)) is not None}
+    if peers:
+        best = min(peers, key=lambda peer: peers[peer])
+        compared = _ratio(found, OURS, best, RTT_IDLE)
+        yield Ratio(_what(found, OURS, best, RTT_IDLE), 1.0, compared, at_most=True, noise=NOISE)
+
+
+def _median(found: Found, name: str, figure: Figure) -> float | None:
+    return found[name].median(figure) if name in found else None
+
+
+def _ratio(found: Found, one: str, other: str, figure: Figure) -> float | None:
+    return ratio(_median(found, one, figure), _median(found, other, figure))
+
+
+def _what(found: Found, one: str, other: str, figure: Figure) -> str:
+    titles = [found[name].title if name in found else name for name in (one, other)]
+    return f"{' / '.join(titles)}: {figure.title}"

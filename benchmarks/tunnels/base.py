@@ -3,10 +3,11 @@
 import shutil
 import subprocess
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Collection
+from contextlib import AbstractContextManager
 from pathlib import Path
 
+from benchmarks.figures import GROUPS
 from benchmarks.lab import Lab, Program
 
 
@@ -22,8 +23,12 @@ class Tunnel(ABC):
     """In tables."""
     inner_ip: str
     """The server's."""
+    groups: Collection[str] = GROUPS
+    """Which figures it is there for."""
     ike_suite: str = ""
-    """Of the handshakes that `crowd` is there for, as espudp writes it; empty: `no_handshakes` says why."""
+    esp_suite: str = ""
+    psk: str = ""
+    """Of the handshakes of many clients, as espudp writes them; or else `no_handshakes` says why not."""
     no_handshakes: str = ""
 
     def missing(self) -> str:
@@ -41,12 +46,6 @@ class Tunnel(ABC):
     @abstractmethod
     def client(self, lab: Lab) -> AbstractContextManager[list[Program]]:
         """The client's side: started, and not necessarily up yet. Raises TunnelError."""
-
-    @contextmanager
-    def crowd(self, lab: Lab) -> Iterator[list[Program]]:
-        """The server's side, ready for any number of clients. Raises TunnelError."""
-        with self.server(lab) as programs:
-            yield programs
 
 
 def absent(package: str, *programs: str) -> str:

@@ -1,25 +1,29 @@
 """All tunnels, in the order in which they are measured and shown."""
 
+from benchmarks.targets import CROWD_PEERS
 from benchmarks.tunnels.base import Tunnel
 from benchmarks.tunnels.ceiling import Ceiling
 from benchmarks.tunnels.direct import Direct
-from benchmarks.tunnels.espudp import Espudp
+from benchmarks.tunnels.espudp import CrowdedEspudp, Espudp
 from benchmarks.tunnels.openvpn import OpenVpn
 from benchmarks.tunnels.strongswan import StrongSwan
 from benchmarks.tunnels.wireguard import WireGuardGo
 
 GCM, CBC = "aes128gcm16", "aes128-sha256"
+# What is measured of variants, which are there to be compared with one other tunnel.
+ALONE = ("tcp", "four", "rtt", "memory", "start")
 
 
 def tunnels() -> list[Tunnel]:
     """Ours first."""
     return [
         Espudp("espudp", "espudp", GCM),
+        CrowdedEspudp("espudp-1000", "espudp, 1,000 SAs", GCM, others=CROWD_PEERS, groups=ALONE),
         StrongSwan("strongswan", "strongSwan", GCM),
         OpenVpn(),
         WireGuardGo(),
-        Espudp("espudp-cbc", "espudp, CBC", CBC),
-        StrongSwan("strongswan-cbc", "strongSwan, CBC", CBC),
+        Espudp("espudp-cbc", "espudp, CBC", CBC, groups=ALONE),
+        StrongSwan("strongswan-cbc", "strongSwan, CBC", CBC, groups=ALONE),
         Ceiling(),
         Direct(),
     ]

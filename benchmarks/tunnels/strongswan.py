@@ -1,9 +1,10 @@
 """strongSwan with its own userspace ESP, kernel-libipsec."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from benchmarks.figures import GROUPS
 from benchmarks.lab import SERVER_INSIDE, Lab, Program, TunnelError
 from benchmarks.tunnels.base import Tunnel, absent, first_line
 from espudp.host.demo import SERVER_IP
@@ -51,11 +52,13 @@ class StrongSwan(Tunnel):
 
     inner_ip = SERVER_INSIDE  # it takes traffic to an address of the host's, and gives its device none
     ike_suite = IKE_SUITE
+    psk = PSK
 
-    def __init__(self, name: str, title: str, suite: str) -> None:
+    def __init__(self, name: str, title: str, suite: str, *, groups: Collection[str] = GROUPS) -> None:
         self.name = name
         self.title = title
-        self._suite = suite
+        self.esp_suite = suite
+        self.groups = groups
 
     def missing(self) -> str:
         wanted = {
@@ -89,7 +92,7 @@ class StrongSwan(Tunnel):
             yield [program]
 
     def _connections(self, ends: str, local: str, remote: str, selectors: str) -> str:
-        names = {"ike": IKE_SUITE, "esp": self._suite, "psk": PSK}
+        names = {"ike": IKE_SUITE, "esp": self.esp_suite, "psk": PSK}
         return CONNECTIONS.format(ends=ends, local=local, remote=remote, selectors=selectors, **names)
 
     @staticmethod
