@@ -41,7 +41,9 @@ class ConnectSession(Session):
     def open_sockets(self) -> SocketSet:
         """Of both IP versions: which one it is shows only when the name is looked up."""
         plain = None if self._options.ike_port is None else IKE_PORT
-        self._calling = open_calling(self._options.bind, NATT_PORT, plain, mark=self.mark)
+        self._calling = open_calling(
+            self._options.bind, NATT_PORT, plain, mark=self.mark, on_limit=self.limit
+        )
         return self._calling.all
 
     def make_tunnel(self) -> Tunnel:

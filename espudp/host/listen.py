@@ -33,7 +33,7 @@ class ListenSession(Session):
     def open_sockets(self) -> SocketSet:
         """On the ports that peers know."""
         ports = [*self._plain_ports, self._options.port]
-        return open_listening(self._options.bind, ports, mark=self.mark)
+        return open_listening(self._options.bind, ports, mark=self.mark, on_limit=self.limit)
 
     def make_tunnel(self) -> Tunnel:
         """Raises ConfigError for a pool without room."""

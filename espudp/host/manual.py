@@ -19,7 +19,9 @@ class ManualSession(Session):
 
     def open_sockets(self) -> SocketSet:
         """On the port that the file names."""
-        return open_listening(self._options.bind, (self._options.config.port,), mark=self.mark)
+        return open_listening(
+            self._options.bind, (self._options.config.port,), mark=self.mark, on_limit=self.limit
+        )
 
     def make_tunnel(self) -> Tunnel:
         """No port is for plain IKE: there is none."""

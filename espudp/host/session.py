@@ -12,6 +12,8 @@ from typing import Any
 
 import uvloop
 
+from espudp.crypto.rows import MAX_OCTETS, MAX_ROWS
+from espudp.crypto.suites import EspSuite
 from espudp.errors import ConfigError, EspudpError, HostError
 from espudp.esp.front import Front
 from espudp.esp.sa import ChildKeys
@@ -62,6 +64,7 @@ class Session(ABC):
         self._host_options = options
         self._report = report
         self._mtus: dict[int, int] = {}
+        self._suites: set[EspSuite] = set()  # those that were ever in use
         self._closing = False
         self.workers: Workers | None = None
         self._front: Front | None = None
@@ -125,7 +128,7 @@ class Session(ABC):
         stack.callback(self.sockets.close)
         workers = (options.workers or usable_cores()) if self.esp_sockets() else 1
         mtu = options.mtu or INITIAL_MTU
-        self.tun = TunDevice(options.device, mtu, offload=False, queues=workers > 1, on_limit=self.limit)
+        self.tun = TunDevice(options.device, mtu, queues=workers > 1, on_limit=self.limit)
         stack.callback(self.tun.close)
         if workers > 1 and self.tun.has_queues:
             self._share(workers, stack)
@@ -138,6 +141,8 @@ class Session(ABC):
             self.tell(f"Undone what a killed espudp had left: {what}.", Severity.DETAIL)
         self.tun.up()
         self.routing = Routing(self.netconf, self.tun.name, self.mark)
+        self.tun.on_limit = self._tun_limited
+        self.tunnel.set_offloads(self.tun.offloads)
         self.paths = PathMtus(self._path_mtu_changed, mark=self.mark, bind=options.bind)
         self.driver = Driver(
             self.tunnel, self.sockets, self.tun, on_event=self._on_event, on_failure=self.fail
@@ -279,6 +284,8 @@ class Session(ABC):
     def _route(self, connection: int, child: ChildInstalled | ChildKeys) -> None:
         self.routing.add((connection, child.spi_in), child.local, child.remote)
         self.routing.peer_at(child.path.remote.ip)
+        self._suites.add(child.suite)
+        self._size_super_packets()
 
     def _forget(self, connection: int) -> None:
         self.connections.discard(connection)
@@ -301,6 +308,17 @@ class Session(ABC):
             mtu = max(mtu, MIN_IPV6_MTU)
         if mtu != self.tun.mtu:
             self.tun.mtu = mtu
+            self._size_super_packets()
+
+    def _size_super_packets(self) -> None:
+        """One of full segments becomes one send: two would make twice the work here, and at the peer."""
+        octets = max((suite.packet_octets(self.tun.mtu) for suite in self._suites), default=0)
+        if octets:
+            self.tun.limit_segments(min(MAX_ROWS, MAX_OCTETS // octets))
+
+    def _tun_limited(self, text: str) -> None:
+        self.limit(text)
+        self.tunnel.set_offloads(self.tun.offloads)
 
     def _unexpected(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         error = context.get("exception")

@@ -238,6 +238,7 @@ class TunDevice(TunQueue):
         """
         check_device_name(name)
         self.on_limit = on_limit
+        self._segments = 0
         wanted = (pytun.IFF_VNET_HDR if offload else 0) | (pytun.IFF_MULTI_QUEUE if queues else 0)
         try:
             self._device = self._open(name, wanted)
@@ -295,8 +296,9 @@ class TunDevice(TunQueue):
 
     def limit_segments(self, count: int) -> None:
         """Have the kernel make super-packets of at most so many segments."""
-        if not self.offloads:
+        if not self.offloads or count == self._segments:
             return
+        self._segments = count
         try:
             with closing(Netlink()) as netlink:
                 netlink.set_link(socket.if_nametoindex(self.name), gso_max_segs=count)
