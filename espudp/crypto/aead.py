@@ -34,8 +34,8 @@ _AEAD_IV = 8
 _AEAD_ICV = 16
 
 _AES_BLOCK = 16
-# How many CBC blocks are drawn from the generator at once: a system call for each would show.
-_BATCH_BLOCKS = 32
+# How much is drawn from the generator at once: a system call for each block would show.
+_STOCK_OCTETS = 64 * _AES_BLOCK
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +242,8 @@ class _CbcHmacSealer:
         self._encryptor: CipherContext = _cbc(keys.encr).encryptor()
         self._mac = keyed(integ.hash_name, keys.integ)
         self._rng = rng
-        self._blocks: list[bytes] = []
+        self._stock = b""
+        self._drawn = 0
 
     def seal_into(self, counter: int, aad: Buffer, plaintext: Buffer, tail: bytes, out: memoryview) -> None:
         covered = self._encrypt(plaintext)
@@ -264,7 +265,7 @@ class _CbcHmacSealer:
             # A part of a block would stay in the encryptor and shift every later message.
             raise CryptoError(f"AES-CBC needs whole blocks, not {len(plaintext)} octets")
         try:
-            return self._encryptor.update(self._next_block() + plaintext)
+            return self._encryptor.update(self._blocks(1) + plaintext)
         except FAILURES as error:
             raise CryptoError("sealing failed") from error
 
@@ -275,8 +276,7 @@ class _CbcHmacSealer:
         if grid.link % _AES_BLOCK or len(tail) % _AES_BLOCK:
             raise CryptoError("AES-CBC needs whole blocks")
         grid.plain[:count] = matrix[:count, : grid.plain_octets]
-        blocks = b"".join([self._next_block() for _ in range(count + bool(tail))])
-        end = grid.chain(blocks, count, tail)
+        end = grid.chain(self._blocks(count + bool(tail)), count, tail)
         try:
             self._encryptor.update_into(grid.clear[:end], grid.chained)
             grid.spread(count, end)
@@ -284,14 +284,15 @@ class _CbcHmacSealer:
         except FAILURES as error:
             raise CryptoError("sealing failed") from error
 
-    def _next_block(self) -> bytes:
-        if not self._blocks:
-            self._blocks = self._draw_blocks()
-        return self._blocks.pop()
-
-    def _draw_blocks(self) -> list[bytes]:
-        batch = draw(self._rng, _BATCH_BLOCKS * _AES_BLOCK)
-        return [batch[at : at + _AES_BLOCK] for at in range(0, len(batch), _AES_BLOCK)]
+    def _blocks(self, count: int) -> bytes:
+        """Random blocks, none of which is given twice."""
+        start, end = self._drawn, self._drawn + count * _AES_BLOCK
+        if end > len(self._stock):
+            left = self._stock[start:]
+            start, end = 0, count * _AES_BLOCK
+            self._stock = left + draw(self._rng, -(-(end - len(left)) // _STOCK_OCTETS) * _STOCK_OCTETS)
+        self._drawn = end
+        return self._stock[start:end]
 
 
 class _CbcHmacOpener:

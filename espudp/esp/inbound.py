@@ -34,8 +34,8 @@ from espudp.wire.vnet import Frame, Offload
 # Our choice: silence on the known path after which a peer without a replay window may turn up elsewhere.
 RESTART_SILENCE_SECONDS = 3.0
 
-# From so many packets on rows pay.
-MIN_ROWS = 4
+# From so many datagrams on rows pay.
+MIN_ROWS = 6
 
 # RFC 4303 section 2: the whole packet is aligned to it.
 _ALIGNMENT = 4

@@ -15,7 +15,7 @@ from espudp.esp.elsewhere import Elsewhere
 from espudp.esp.grids import Grids
 from espudp.esp.inner import addresses_of, clamped, version_of
 from espudp.esp.sa import OutboundSa
-from espudp.offload import Rows, finish, rows_of, segment
+from espudp.offload import Rows, finish, finished, rows_of, segment
 from espudp.timing import TokenBucket
 from espudp.wire import ecn, ip
 from espudp.wire.buffer import Buffer
@@ -27,8 +27,8 @@ from espudp.wire.vnet import GSO_NONE, Frame
 REPLY_BURST = 64
 REPLIES_PER_SECOND = 100.0
 
-# From so many packets on rows pay.
-MIN_ROWS = 4
+# From so many single packets on rows pay.
+MIN_ALIKE = 8
 
 
 class Outbound:
@@ -60,8 +60,8 @@ class Outbound:
                 self._seal_super(packet, now, trains)
                 at += 1
                 continue
-            end = _end_of_alike(packets, at) if count - at >= MIN_ROWS else at + 1
-            if end - at >= MIN_ROWS:
+            end = _end_of_alike(packets, at) if count - at >= MIN_ALIKE else at + 1
+            if end - at >= MIN_ALIKE:
                 self._seal_singles(singles, now, trains)
                 singles = []
                 self._seal_alike(packets[at:end], now, trains)
@@ -110,13 +110,9 @@ class Outbound:
             self._drops[Drop.NOT_IP] += 1
             return None
         sa = self._find(ip.addresses_of(packet), packet)
-        if sa is None:
-            self._miss(packet)
-        return sa
-
-    def _miss(self, packet: Buffer | Frame) -> None:
-        if not (self.elsewhere is not None and self.elsewhere.take_packet(packet)):
+        if sa is None and not (self.elsewhere is not None and self.elsewhere.take_packet(packet)):
             self._drops[Drop.NO_POLICY] += 1
+        return sa
 
     def _seal_run(
         self, sa: OutboundSa, run: Sequence[Buffer], tos: int, now: float, trains: list[Train]
@@ -179,15 +175,17 @@ class Outbound:
             self._drops[Drop.NOT_IP] += 1
             return
         sa = self._find(ip.addresses_of(packet), packet)
-        if sa is None:
-            self._miss(frame)
+        if sa is None and self.elsewhere is not None and self.elsewhere.take_packet(frame):
             return
         try:
             rows = segment(frame)
         except WireError:
             self._drops[Drop.NOT_IP] += 1
             return
-        if len(rows) < MIN_ROWS or rows.size > sa.child.inner_mtu or ip.syn_at(packet):
+        if sa is None:
+            self._drops[Drop.NO_POLICY] += len(rows)
+            return
+        if len(rows) < 2 or rows.size > sa.child.inner_mtu or ip.syn_at(packet):
             self._seal_singles(list(rows), now, trains)
         else:
             self._seal_rows(sa, rows, self._outer[ecn.tos_of(packet)], now, trains)
@@ -244,7 +242,7 @@ class Outbound:
                 done.append(packet)
                 continue
             try:
-                done.append(next(iter(finish([packet]))))
+                done.append(finished(packet))
             except WireError:
                 self._drops[Drop.NOT_IP] += 1
         return done

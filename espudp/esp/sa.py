@@ -99,8 +99,11 @@ class Usage:
         self.soft_octets = min(_limit(lifetime.soft_bytes), self.hard_octets)
 
     def has_room(self, packets: int, octets: int) -> bool:
-        """Whether so much more stays within the hard limits."""
-        return self.packets + packets <= self.hard_packets and self.octets + octets <= self.hard_octets
+        """Whether so much more reaches no limit that is not reached already: nothing happens on the way."""
+        packets, octets = packets + self.packets, octets + self.octets
+        if packets < self.soft_packets and octets < self.soft_octets:
+            return True
+        return self.worn and packets < self.hard_packets and octets < self.hard_octets
 
     @property
     def worn(self) -> bool:
@@ -118,7 +121,7 @@ def _limit(value: float | None) -> float:
 
 
 class OutboundSa:
-    """Seals packets. The caller sees to it that `usage.has_room` for them."""
+    """Seals packets. The caller sees to it that they stay within the limits of `usage`."""
 
     __slots__ = (
         *("child", "drops", "layout", "remote", "selectors", "sequence", "spi", "suite", "usage"),
