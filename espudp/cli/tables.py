@@ -33,9 +33,11 @@ def process_view(process: Json) -> RenderableType:
         connection = known.get(number)
         peer = _manual(number, sas[number], inner) if connection is None else _peer(number, connection, inner)
         parts.append(Padding(peer, (1, 0, 0, 2)))
-        parts += [Padding(view, (0, 0, 0, 4)) for view in _pairs(sas[number])]
+        parts += [Padding(view, (0, 0, 0, 4)) for view in _pairs(sas[number], len(process["workers"]))]
     if not known and not sas:
         parts.append(Text("  no peer", style="dim"))
+    if len(process["workers"]) > 1:
+        parts.append(Padding(_workers(process["workers"]), (1, 0, 0, 2)))
     if trouble := _drops(process):
         parts.append(Padding(Text.assemble(("dropped or refused  ", "bold"), trouble), (1, 0, 0, 2)))
     return Padding(Group(*parts), (0, 0, 1, 0))
@@ -105,7 +107,20 @@ def _facts(connection: Json, inner: str) -> Iterator[tuple[str, str]]:
     yield "IKE timers", ", ".join(timer for timer in timers if timer)
 
 
-def _pairs(sas: list[Json]) -> Iterator[RenderableType]:
+def _workers(workers: list[Json]) -> Table:
+    """What each process does, and what it costs."""
+    table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim")
+    for heading in ("worker", "pid", "CPU", "memory", "pairs", "packets in", "out", "handed over"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for worker in workers:
+        cost = f"{worker['cpu_seconds']:.1f} s", octets(worker["memory_octets"])
+        packets = (str(worker["packets"][way]) for way in ("in", "out"))
+        who = str(worker["worker"]), str(worker["pid"])
+        table.add_row(*who, *cost, str(worker["pairs"]), *packets, str(worker["handed_over"]))
+    return table
+
+
+def _pairs(sas: list[Json], workers: int) -> Iterator[RenderableType]:
     """Each pair of SAs: what the two have in common, then a line for each direction."""
     pairs: dict[int, list[Json]] = defaultdict(list)
     for sa in sas:
@@ -119,6 +134,7 @@ def _pairs(sas: list[Json]) -> Iterator[RenderableType]:
             "  ",
             (state, _STATE_STYLES.get(state, "")),
             f" {duration(first['age'])}  {', '.join(first['local'])} <=> {', '.join(first['remote'])}",
+            f"  worker {first['pair'] % workers}" if workers > 1 else "",
         )
         yield Padding(_pair_table(pair), (0, 0, 0, 2))
         for sa in pair:

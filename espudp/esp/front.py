@@ -122,6 +122,13 @@ class Front(DataPath):
         """While what was handed over to us is at work."""
         return self._others.closed()
 
+    def handed_over(self, worker: int) -> int:
+        """Packets and datagrams that a worker has given to others; a super-packet is one."""
+        if worker == FRONT:
+            return self._others.handed_over
+        status = self._statuses.get(worker)
+        return 0 if status is None else status.handed_over
+
     # Drains
 
     def next_event(self) -> Event | None:

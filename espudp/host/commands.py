@@ -1,11 +1,14 @@
 """What a running session does on request over its control socket."""
 
 import os
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING
 
 from espudp.errors import ConfigError
+from espudp.esp.elsewhere import owner_of
+from espudp.esp.snapshot import SaSnapshot
 from espudp.host.control import Arguments, Handler
 from espudp.tunnel import Tunnel
 
@@ -23,9 +26,12 @@ class Commands:
         """By the name that a request has."""
         return {"status": self.status, "rekey": self.rekey, "check-alive": self.check_alive}
 
-    def status(self, _: Arguments) -> dict[str, object]:
+    async def status(self, _: Arguments) -> dict[str, object]:
         """Everything there is to see; no keys."""
         s = self._session
+        usages = await s.usages()
+        count = 1 if s.workers is None else s.workers.count
+        tunnel = s.driver.command(lambda tunnel, now: tunnel.snapshot(now))
         return {
             "role": s.role,
             "pid": os.getpid(),
@@ -36,10 +42,21 @@ class Commands:
             "routes": sorted(str(network) for network in s.routing.networks),
             "ports": sorted({udp.port for udp in s.sockets.sockets}),
             "dns": s.dns,
-            "send_errors": {os.strerror(code): count for code, count in s.sockets.errors.items()},
-            "send_drops": s.driver.drops,
-            "tun_errors": {os.strerror(code): count for code, count in s.tun.write_errors.items()},
-            "tunnel": s.driver.command(lambda tunnel, now: tunnel.snapshot(now)),
+            "send_errors": _by_text(usage.send_errors for usage in usages.values()),
+            "send_drops": sum((usage.send_drops for usage in usages.values()), Counter()),
+            "tun_errors": _by_text(usage.tun_errors for usage in usages.values()),
+            "workers": [
+                {
+                    "worker": number,
+                    "pid": usage.pid,
+                    "cpu_seconds": usage.cpu_seconds,
+                    "memory_octets": usage.memory_octets,
+                    "handed_over": s.handed_over(number),
+                    **_traffic(sa for sa in tunnel.sas if owner_of(sa.pair, count) == number),
+                }
+                for number, usage in sorted(usages.items())
+            ],
+            "tunnel": tunnel,
         }
 
     def rekey(self, arguments: Arguments) -> dict[str, object]:
@@ -63,9 +80,9 @@ class Commands:
         return {"connections": asked}
 
     def _rekey_children(self, connection: int) -> None:
-        sas = self._session.driver.command(lambda tunnel, now: tunnel.snapshot(now)).sas
-        for pair in sorted({sa.pair for sa in sas if sa.connection == connection}):
-            self._order(partial(_rekey_child, spi_in=pair), connection)
+        known = self._session.driver.command(lambda tunnel, now: tunnel.snapshot(now)).connections
+        for child in (c for shot in known if shot.connection == connection for c in shot.children):
+            self._order(partial(_rekey_child, spi_in=child.spi_in), connection)
 
     def _order(self, act: Callable[[Tunnel, int, float], None], connection: int) -> None:
         self._session.driver.command(lambda tunnel, now: act(tunnel, connection, now))
@@ -78,6 +95,20 @@ class Commands:
                 f"There is no connection {wanted!r}.", field="connection", remedy="See `espudp status`."
             )
         return running if wanted is None else [wanted]
+
+
+def _by_text(errors: Iterable[Counter[int]]) -> dict[str, int]:
+    return {os.strerror(code): count for code, count in sum(errors, Counter[int]()).items()}
+
+
+def _traffic(sas: Iterable[SaSnapshot]) -> dict[str, object]:
+    """Of all SAs of a worker."""
+    own = list(sas)
+    return {
+        "pairs": len({sa.pair for sa in own}),
+        "packets": {way: sum(sa.packets for sa in own if sa.direction == way) for way in ("in", "out")},
+        "octets": {way: sum(sa.octets for sa in own if sa.direction == way) for way in ("in", "out")},
+    }
 
 
 def _rekey_child(tunnel: Tunnel, connection: int, now: float, *, spi_in: int) -> None:

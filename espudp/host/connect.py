@@ -75,7 +75,7 @@ class ConnectSession(Session):
             case AddressAssigned():
                 self.dns = event.dns
                 self.routing.set_addresses(event.addresses)
-            case ChildInstalled() if event.replaces is None:
+            case ChildInstalled() if event.replaces is None and self.children[event.connection] == 1:
                 self._failures = 0
                 self.tell(self._summary(event), event=event)
             case ConnectionDown():

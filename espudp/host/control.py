@@ -14,6 +14,7 @@ import socket
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from enum import Enum
+from inspect import isawaitable
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ ANSWER_SECONDS = 5.0
 
 Arguments = Mapping[str, Any]
 Handler = Callable[[Arguments], object]
-"""Gets the request, returns the result; raises EspudpError for a request that it cannot fulfil."""
+"""Gets the request, returns the result or what to await for it; raises EspudpError if it cannot be had."""
 
 
 class ControlServer:
@@ -69,7 +70,7 @@ class ControlServer:
         self._clients.add(writer)
         try:
             while line := await reader.readline():
-                writer.write(json.dumps(self._answer(line)).encode() + b"\n")
+                writer.write(json.dumps(await self._answer(line)).encode() + b"\n")
                 await writer.drain()
         except (ValueError, ConnectionError):  # ValueError: a line without end
             pass
@@ -77,7 +78,7 @@ class ControlServer:
             self._clients.discard(writer)
             writer.close()
 
-    def _answer(self, line: bytes) -> dict[str, object]:
+    async def _answer(self, line: bytes) -> dict[str, object]:
         try:
             request = json.loads(line)
             handler = self._handlers[request["command"]]
@@ -85,7 +86,8 @@ class ControlServer:
             known = ", ".join(sorted(self._handlers))
             return {"ok": False, "error": "No such request.", "remedy": f"The commands are {known}."}
         try:
-            return {"ok": True, "result": plain(handler(request))}
+            result = handler(request)
+            return {"ok": True, "result": plain(await result if isawaitable(result) else result)}
         except EspudpError as error:
             return {"ok": False, "error": str(error), "remedy": error.remedy}
 

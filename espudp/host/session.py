@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterable
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -15,6 +16,7 @@ import uvloop
 from espudp.crypto.rows import MAX_OCTETS, MAX_ROWS
 from espudp.crypto.suites import EspSuite
 from espudp.errors import ConfigError, EspudpError, HostError
+from espudp.esp.elsewhere import FRONT
 from espudp.esp.front import Front
 from espudp.esp.sa import ChildKeys
 from espudp.host.commands import Commands
@@ -27,6 +29,7 @@ from espudp.host.pathmtu import INTERVAL_SECONDS, PathMtus
 from espudp.host.routing import Routing
 from espudp.host.tun import TunDevice
 from espudp.host.udp import SocketSet, UdpSocket
+from espudp.host.usage import Usage, usage
 from espudp.host.workers import Workers, usable_cores
 from espudp.ike.config import ListenerConfig
 from espudp.ike.events import (
@@ -71,6 +74,8 @@ class Session(ABC):
         self.mark = DEFAULT_MARK if options.mark is None else options.mark
         self.connections: set[int] = set()
         """Those that are up."""
+        self.children: Counter[int] = Counter()
+        """How many child SAs each has."""
         self.dns: tuple[str, ...] = ()
         """DNS servers that the peer offers; nothing is done with them."""
         self.limits: list[str] = []
@@ -239,6 +244,15 @@ class Session(ABC):
             esp=self._front,
         )
 
+    async def usages(self) -> dict[int, Usage]:
+        """What each of our processes costs, by worker; the snapshots of theirs are new after this."""
+        others = {} if self.workers is None else await self.workers.usages()
+        return {FRONT: usage(self.driver, self.sockets, self.tun), **others}
+
+    def handed_over(self, worker: int) -> int:
+        """Packets and datagrams that it had to give to another worker."""
+        return 0 if self._front is None else self._front.handed_over(worker)
+
     def inner_mtu(self, connection: int) -> int | None:
         """In octets, once it is known."""
         return self._mtus.get(connection)
@@ -262,12 +276,17 @@ class Session(ABC):
                 self.connections.add(event.connection)
                 self._route(event.connection, event.child)
             case ChildInstalled():
+                self.children[event.connection] += 1
                 self._route(event.connection, event)
                 if event.replaces is not None:
                     self.tell(f"New ESP keys, {event.suite.name}.", Severity.DETAIL, event=event)
+                elif self.children[event.connection] > 1:
+                    where = "" if event.resource is None else f", for worker {event.resource}"
+                    self.tell(f"One more child SA, {event.suite.name}{where}.", Severity.DETAIL, event=event)
             case IkeRekeyed():
                 self.tell(f"New IKE keys, {event.suite_name}.", Severity.DETAIL, event=event)
             case ChildRemoved():
+                self.children -= Counter([event.connection])
                 self.routing.remove((event.connection, event.spi_in))
             case ConnectionDown():
                 self._forget(event.connection)
@@ -289,6 +308,7 @@ class Session(ABC):
 
     def _forget(self, connection: int) -> None:
         self.connections.discard(connection)
+        self.children.pop(connection, None)
         self.paths.remove(connection)
         self._mtus.pop(connection, None)
         if not self._closing:

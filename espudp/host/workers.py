@@ -24,7 +24,7 @@ from espudp.esp.messages import Astray, Command, Incoming, Outgoing
 from espudp.host.driver import Driver
 from espudp.host.inbox import Inbox, Outboxes, open_inboxes
 from espudp.host.link import FromWorker, Limit, Link, Mistake, Setup
-from espudp.host.options import WORKERS_MAX
+from espudp.host.options import WORKERS_MAX, Severity
 from espudp.host.steering import steer
 from espudp.host.tun import TunDevice
 from espudp.host.udp import UdpSocket
@@ -42,6 +42,7 @@ _PACKAGE_ROOT = Path(__file__).parents[2]
 class Owner(Protocol):
     """What the session does with what a worker process says."""
 
+    def tell(self, text: str, severity: Severity, remedy: str) -> None: ...
     def limit(self, text: str) -> None: ...
     def mistake(self, what: str) -> None: ...
     def fail(self, error: EspudpError) -> None: ...
@@ -70,6 +71,7 @@ class Workers:
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._usages: dict[int, Usage] = {}
+        self._silent: set[int] = set()
         self._answered = asyncio.Event()
         with ExitStack() as stack:
             self._siblings = [self._share(udp, stack) for udp in sockets]
@@ -158,11 +160,11 @@ class Workers:
                 self._receive(worker, message)
             self._links.pop(worker).hang_up()
             code = _end(self._processes[worker])
-            how = f"worker {worker} ended with code {code}"
+            what, remedy = f"Worker {worker} ended with code {code}", "Please report it."
             if time.monotonic() - started < LIFE_SECONDS_MIN:
-                remedy = "Start again with --workers 1, and please report it."
-                self._owner.fail(HostError(f"The {how}.", remedy=remedy))
+                self._owner.fail(HostError(f"{what}.", remedy=f"Start again with --workers 1. {remedy}"))
                 return
+            self._owner.tell(f"{what}; its keys are made anew.", Severity.WARNING, remedy)
             await self._launch(worker)
             self._attend(lambda _: self._front.lose(worker))
 
@@ -177,7 +179,8 @@ class Workers:
         match message:
             case Usage():
                 self._usages[worker] = message
-                if len(self._usages) == len(self._links):
+                self._silent.discard(worker)
+                if not self._silent:
                     self._answered.set()
             case Limit(text):
                 self._owner.limit(text)
@@ -200,8 +203,8 @@ class Workers:
             self._driver.command(partial(_take_over, astray, self._front))
 
     async def usages(self) -> dict[int, Usage]:
-        """What each process costs. Once this is known, what `snapshot` shows of them is new too."""
-        self._usages.clear()
+        """What each process costs; with that, what `snapshot` shows of their SAs is new."""
+        self._silent = set(self._links)
         self._answered.clear()
         self._front.ask()
         with suppress(TimeoutError):

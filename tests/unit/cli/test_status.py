@@ -57,6 +57,18 @@ PROCESS: dict[str, Any] = {
     "send_errors": {"Network is unreachable": 2},
     "send_drops": {},
     "tun_errors": {},
+    "workers": [
+        {
+            "worker": 0,
+            "pid": 77,
+            "cpu_seconds": 1.5,
+            "memory_octets": 52_000_000,
+            "handed_over": 0,
+            "pairs": 1,
+            "packets": {"in": 14300, "out": 14301},
+            "octets": {"in": 760_123, "out": 760_456},
+        }
+    ],
     "tunnel": {
         "connections": [
             {
@@ -121,6 +133,17 @@ def test_everything_is_shown(width: int) -> None:
     ):
         assert fact in " ".join(text.split())
     assert "runt" not in text
+
+
+def test_what_each_worker_does_and_costs() -> None:
+    process = copy.deepcopy(PROCESS)
+    assert "handed over" not in shown(process)  # one process is no crowd
+    other = {"worker": 1, "pid": 4_194_304, "cpu_seconds": 12345.6, "handed_over": 123_456_789}
+    process["workers"].append({**process["workers"][0], **other, "packets": {"in": 10**10, "out": 10**10}})
+    text = shown(process)
+    assert max(map(len, text.splitlines())) <= 80
+    assert "1 4194304 12345.6 s 52 MB 1 10000000000 10000000000 123456789" in " ".join(text.split())
+    assert "worker 1" in text  # whose the pair is: its inbound SPI is odd
 
 
 def test_a_peer_that_is_being_dialled() -> None:
