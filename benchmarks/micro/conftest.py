@@ -60,6 +60,7 @@ def pytest_configure(config: pytest.Config) -> None:
             setattr(config.option, f"benchmark_{option.replace('-', '_')}", value)
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Microseconds for each packet of a batch, in the best round."""
     session = getattr(config, "_benchmarksession", None)

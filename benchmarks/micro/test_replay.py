@@ -32,11 +32,11 @@ def test_a_train(measure: Measure, esn: bool) -> None:
 
     def next_train() -> None:
         start = next(starts)
-        numbers = range(start, start + SEGMENTS)
-        first = window.check_run(list(numbers))
+        numbers = list(range(start, start + SEGMENTS))
+        first = window.check_run(numbers)
         if first is None:
             raise RuntimeError("new numbers are taken for replays")
-        window.commit_run(first, list(numbers))
+        window.commit_run(first, numbers)
 
     done(next_train)
 
