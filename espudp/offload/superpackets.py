@@ -82,10 +82,10 @@ def coalesce(rows: Rows, takes: Offload) -> list[Buffer | Frame]:
             found.append(packets[at])
             at += 1
             continue
+        limit = _limit(rows, at, shape)
         if shape not in known:
-            whole = not at and count <= _most(shape, rows.size) and _is_one(rows, packets, shape)
+            whole = limit - at == count and _is_one(rows, packets, shape)
             known[shape] = b"\1" * count if whole else _continuing(rows, packets, shape)
-        limit = min(count, at + _most(shape, rows.size))
         end = known[shape].find(0, at + 1, limit)
         end = limit if end < 0 else end
         found.append(packets[at] if end == at + 1 else _super_packet(rows, at, end, shape))
@@ -121,10 +121,15 @@ def _same_flow(first: memoryview, second: memoryview, shape: Shape) -> bool:
     return first[start:end] == second[start:end]
 
 
-def _most(shape: Shape, size: int) -> int:
-    """How many packets of `size` octets a super-packet holds."""
-    most = (MAX_SUPER_PACKET_OCTETS - shape.header) // (size - shape.header)
-    return min(most, MAX_UDP_SEGMENTS) if shape.protocol == ip.UDP else most
+def _limit(rows: Rows, start: int, shape: Shape) -> int:
+    """The first row that a super-packet from row `start` on does not hold, for want of room."""
+    count, gso_size = len(rows), rows.size - shape.header
+    segments, room = divmod(MAX_SUPER_PACKET_OCTETS - shape.header, gso_size)
+    if start + segments + 1 == count and rows.last - shape.header <= room:
+        segments += 1
+    if shape.protocol == ip.UDP and segments > MAX_UDP_SEGMENTS:
+        segments = MAX_UDP_SEGMENTS
+    return min(count, start + segments)
 
 
 class _Pattern:
