@@ -4,7 +4,7 @@ The front is worker 0. It owns SAs itself, as every worker does, and passes comm
 on; what the others report becomes events and snapshots here.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
@@ -33,6 +33,7 @@ class Front(DataPath):
         self._others = self.share(FRONT, workers, hand_over)
         self._tell = tell
         self._announced: dict[int, messages.Announce] = {}
+        self._pairs: defaultdict[int, set[int]] = defaultdict(set)  # connection -> inbound SPIs
         self._statuses: dict[int, messages.Status] = {}
 
     # Commands
@@ -46,6 +47,7 @@ class Front(DataPath):
             self._tell(owner, messages.Install(child, now, standby))
         said = messages.Announce(child.spi_in, child.connection, owner, child.local, child.remote)
         self._announced[child.spi_in] = said
+        self._pairs[child.connection].add(child.spi_in)
         self._tell_all(said, but=owner)
         if owner != FRONT:
             self._others.know(said)
@@ -61,8 +63,8 @@ class Front(DataPath):
     def remove_connection(self, connection: int, now: float) -> None:
         super().remove_connection(connection, now)
         self._tell_all(messages.RemoveConnection(connection, now))
-        for said in [said for said in self._announced.values() if said.connection == connection]:
-            self._withdraw(said.spi_in)
+        for spi_in in list(self._pairs.get(connection, ())):
+            self._withdraw(spi_in)
 
     def move(self, connection: int, path: Path) -> None:
         super().move(connection, path)
@@ -73,9 +75,15 @@ class Front(DataPath):
         self._tell_all(messages.SetInnerMtu(connection, mtu))
 
     def _withdraw(self, spi_in: int) -> None:
-        if self._announced.pop(spi_in, None) is not None:
-            self._others.forget(spi_in)
-            self._tell_all(messages.Withdraw(spi_in), but=owner_of(spi_in, self.workers))
+        said = self._announced.pop(spi_in, None)
+        if said is None:
+            return
+        pairs = self._pairs[said.connection]
+        pairs.discard(spi_in)
+        if not pairs:
+            del self._pairs[said.connection]
+        self._others.forget(spi_in)
+        self._tell_all(messages.Withdraw(spi_in), but=said.owner)
 
     def _tell_all(self, command: messages.Command, but: int = FRONT) -> None:
         for worker in range(1, self.workers):

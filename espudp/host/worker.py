@@ -36,11 +36,15 @@ class WorkerProcess:
             for ip, port, descriptor in setup.sockets
         )
         self._queue = TunQueue(
-            setup.device, setup.queue, header=setup.header, offloads=setup.offloads, on_limit=self._limit
+            setup.device,
+            setup.queue,
+            header=setup.header,
+            offloads=setup.offloads,
+            on_limit=self._tun_limited,
         )
         self._inbox = Inbox(socket.socket(fileno=setup.inbox))
         outboxes = {number: socket.socket(fileno=fd) for number, fd in setup.outboxes.items()}
-        worker = Worker(
+        self._worker = Worker(
             os.urandom,
             setup.worker,
             setup.workers,
@@ -48,9 +52,9 @@ class WorkerProcess:
             hand_over=Outboxes(outboxes).hand_over,
             dscp=setup.dscp,
         )
-        worker.set_offloads(setup.offloads)
+        self._worker.set_offloads(setup.offloads)
         self._driver = Driver(
-            worker, self._sockets, self._queue, on_event=link.send, on_failure=self._device_gone
+            self._worker, self._sockets, self._queue, on_event=link.send, on_failure=self._device_gone
         )
 
     async def live(self) -> None:
@@ -72,6 +76,10 @@ class WorkerProcess:
 
     def _limit(self, text: str) -> None:
         self._link.send(Limit(text))
+
+    def _tun_limited(self, text: str) -> None:
+        self._limit(text)
+        self._worker.set_offloads(self._queue.offloads)
 
     def _unexpected(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         error = context.get("exception")
