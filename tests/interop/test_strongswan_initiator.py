@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -76,12 +77,12 @@ class Place:
 
 
 @contextmanager
-def standing(folder: Path) -> Iterator[Place]:
+def standing(folder: Path, *more: str) -> Iterator[Place]:
     """espudp listens for every suite, and charon is ready to connect."""
     accepted = [word for ike in [IKE, *IKE_NAMES] for word in ("--ike-proposal", ike)]
     accepted += [word for esp in [*ESP_NAMES, *REKEYED] for word in ("--esp-proposal", esp)]
     reach = ["--pool", POOL, "--pool", POOL6, "--subnet", SUBNET]
-    ours = [*reach, "--local-id", ESPUDP_ID, *accepted]
+    ours = [*reach, "--local-id", ESPUDP_ID, *accepted, *more]
     with lab() as net, charon(net.client, folder / "charon") as swan:
         net.server.run("ip", "address", "add", f"{BEHIND}/24", "dev", "lo")
         swan.load_psk(PSK, ESPUDP_ID, SWAN_ID)
@@ -166,6 +167,29 @@ def test_a_second_child_sa(place: Place) -> None:
         place.swan.terminate("lan", what="child")
         assert len(place.peer.sas()) == 1
         assert place.net.client.ping(GATEWAY)
+
+
+def test_the_child_sas_of_several_workers(tmp_path: Path) -> None:
+    """Two child SAs with different selectors, each at a worker of its own, before and after rekeys."""
+    with standing(tmp_path, "--workers", "2") as place, place.dialled() as address:
+        place.swan.initiate("lan")
+        client, server = place.net.client, place.net.server
+        assert {sa["pair"] % 2 for sa in place.peer.sas()} == {0, 1}
+        with client.pinging(GATEWAY) as near, client.pinging(BEHIND) as far, server.pinging(address) as back:
+            for name in ("net", "lan", "net", "lan"):
+                renewed = partial(_renewed, place, spis(place.swan, "child"))
+                place.swan.rekey("child", name)
+                wait_until(renewed, f"new SPIs of {name}")
+                time.sleep(0.1)
+            assert min(near.end(), far.end(), back.end()) > MANY
+        assert {sa["pair"] % 2 for sa in place.peer.sas()} == {0, 1}
+        assert all(sa["drops"] == {} for sa in place.peer.tunnel()["sas"])
+
+
+def _renewed(place: Place, before: set[str]) -> bool:
+    """One of the two child SAs has been replaced, and the old one is gone."""
+    now = spis(place.swan, "child")
+    return len(now) == 4 and len(now & before) == 2 and len(place.peer.sas()) == 2
 
 
 def test_ipv6_inside(place: Place) -> None:

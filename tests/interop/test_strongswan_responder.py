@@ -39,11 +39,13 @@ class Place:
         }
         self.swan.load("gateway", conn)
 
-    def arguments(self, *, ike: str = IKE, esp: str = ESP, subnet: str = SUBNET) -> list[str]:
+    def arguments(
+        self, *, ike: str = IKE, esp: str = ESP, subnet: str = SUBNET, workers: str = "1"
+    ) -> list[str]:
         """`espudp` connects from behind the NAT."""
         ids = ["--id", ESPUDP_ID, "--remote-id", SWAN_ID]
         wanted = ["--subnet", subnet, "--ike-proposal", ike, "--esp-proposal", esp]
-        return ["connect", SERVER_ADDRESS, *ids, *wanted]
+        return ["connect", SERVER_ADDRESS, *ids, *wanted, "--workers", workers]
 
     def connect(self, folder: Path, **changed: str) -> AbstractContextManager[Espudp]:
         return espudp(self.net.client, folder, *self.arguments(**changed))
@@ -82,6 +84,28 @@ def test_every_esp_suite(place: Place, tmp_path: Path, esp: str) -> None:
         assert suite_of(child) == inbound["suite"] == esp
         assert (int(child["packets-in"]), int(child["packets-out"])) == (9, 9)
         assert (inbound["packets"], outbound["packets"]) == (9, 9)
+        assert peer.tunnel()["drops"] == {}
+    check_gone(place)
+
+
+def test_several_workers_are_content_with_one_child_sa(place: Place, tmp_path: Path) -> None:
+    """strongSwan 5.9 knows nothing of RFC 9611: it says no SA_RESOURCE_INFO, and is not asked for more."""
+    place.serve()
+    asked = place.swan.seen("parsed CREATE_CHILD_SA request")
+    with place.connect(tmp_path, workers="3") as peer:
+        peer.wait_for("Connected to")
+        check_traffic(place, peer)
+        (child,) = place.swan.child_sas()
+        (inbound,), (outbound,) = peer.sas("in"), peer.sas("out")
+        assert (int(child["packets-in"]), int(child["packets-out"])) == (9, 9)
+        assert (inbound["packets"], outbound["packets"]) == (9, 9)
+        assert place.swan.seen("parsed CREATE_CHILD_SA request") == asked
+        worker = inbound["pair"] % 3
+        with place.net.client.pinging(BEHIND_SWAN) as there:
+            check_rekeys(peer, place.swan, ike="gateway", child="net")
+            assert there.end() > MANY
+        (inbound,) = peer.sas("in")
+        assert inbound["pair"] % 3 == worker
         assert peer.tunnel()["drops"] == {}
     check_gone(place)
 
