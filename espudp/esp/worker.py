@@ -83,12 +83,15 @@ class Worker:
 
     def receive_datagrams(self, datagrams: Sequence[Buffer], path: Path, now: float, tos: int = 0) -> None:
         """UDP payloads that arrived over one path, in order. IKE among them goes to the front."""
+        if self._packets:  # not drained yet, and in memory that is about to be written again
+            self._packets = [p.copy() if isinstance(p, Frame) else bytes(p) for p in self._packets]
         self._packets += self._esp.open(datagrams, path, now, tos)
-        self._packets += self._esp.take_replies()
         self._note_heard(now)
 
     def receive_packets(self, packets: Sequence[Buffer | Frame], now: float) -> None:
         """IP packets that the host routed into the TUN device."""
+        if self._trains:
+            self._trains = [train.copy() for train in self._trains]
         self._trains += self._esp.seal(packets, now)
         self._packets += self._esp.take_replies()
 

@@ -19,6 +19,9 @@ from espudp.wire.vnet import VNET_OCTETS, Frame, VnetHeader
 _PACKET, _FRAME, _DATAGRAMS = b"p", b"f", b"d"
 _PATH_OCTETS_MAX = 1024
 
+# What one sendmsg takes, less what we put in front.
+IOV_MAX = 1000
+
 # Messages a wake-up takes at most.
 BATCH = 64
 
@@ -65,10 +68,23 @@ def _messages(astray: Astray) -> Iterator[Sequence[Buffer]]:
     datagrams = astray.datagrams
     if isinstance(datagrams, Burst):
         yield *_about(astray, datagrams.size), datagrams.data
-        return
-    about = _about(astray, 0)
-    for datagram in datagrams:
-        yield *about, datagram
+    elif _are_alike(datagrams):
+        yield *_about(astray, len(datagrams[0])), *datagrams
+    else:
+        about = _about(astray, 0)
+        for datagram in datagrams:
+            yield *about, datagram
+
+
+def _are_alike(datagrams: Sequence[Buffer]) -> bool:
+    """Whether they would make a burst."""
+    size, count = len(datagrams[0]), len(datagrams)
+    return (
+        1 < count <= IOV_MAX
+        and count * size <= MAX_DATAGRAM_OCTETS
+        and 0 < len(datagrams[-1]) <= size
+        and all(len(datagram) == size for datagram in datagrams[:-1])
+    )
 
 
 def _about(astray: Incoming, size: int) -> tuple[bytes, bytes, bytes]:

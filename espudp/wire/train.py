@@ -55,3 +55,8 @@ class Train(NamedTuple):
     datagrams: Sequence[bytes]
     tos: int = 0
     """The outer header's TOS or traffic class octet: DSCP and ECN (RFC 2474, RFC 3168)."""
+
+    def copy(self) -> "Train":
+        """One that owns its memory, to be kept."""
+        burst = self.datagrams
+        return self._replace(datagrams=burst.copy()) if isinstance(burst, Burst) else self

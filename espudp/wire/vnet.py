@@ -68,6 +68,10 @@ class Frame(NamedTuple):
         """All of it, copied."""
         return b"".join(self.parts)
 
+    def copy(self) -> "Frame":
+        """One that owns its memory, to be kept."""
+        return Frame(self.header, (self.packet,))
+
 
 class Offload(Flag):
     """Which frames a receiver takes; it takes plain packets always."""
