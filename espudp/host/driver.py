@@ -1,7 +1,8 @@
 """The event loop around a tunnel: whatever can be read goes in, whatever comes out is sent.
 
-Every wake-up is the same: drain a source in one batch, tell the tunnel, transmit. `transmit` sends the
-datagrams, delivers the packets, hands the events on, and re-arms the one timer.
+Every wake-up is the same: take what one source has, a batch, a train or a super-packet at a time; tell the
+tunnel; transmit. `transmit` sends the datagrams, delivers the packets, hands the events on, and re-arms the
+one timer.
 """
 
 import asyncio
@@ -26,6 +27,9 @@ BATCH = 64
 
 # Batches, super-packets or trains of one source that a wake-up takes, so that no source starves the others.
 TURN = 8
+
+# After so long without a wake-up the next one is served for the least delay, not for the largest batch.
+LULL_SECONDS = 0.001
 
 # Trains that wait for room in a socket's buffer: past it they are dropped, as in any queue.
 BACKLOG_TRAINS = 256
@@ -76,6 +80,7 @@ class Driver(Generic[M]):
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._deadline: float | None = None
+        self._woken = 0.0
         self._transmitting = False
         self._backlog: dict[UdpSocket, deque[Train]] = {}
         self.drops: Counter[Drop] = Counter()
@@ -105,31 +110,59 @@ class Driver(Generic[M]):
     # Wake-ups
 
     def _packets_wait(self) -> None:
+        if self._after_lull():
+            self._take_packets(1)
+            return
         for _ in range(TURN):
-            if self._backlog:
+            if not self._take_packets(BATCH):
                 return
-            try:
-                packets = self._tun.read_batch(BATCH)
-            except HostError as error:
-                self._loop.remove_reader(self._tun.fileno())
-                self._on_failure(error)
-                return
-            if not packets:
-                return
-            self._tunnel.receive_packets(packets, time.monotonic())
-            self._transmit()
 
     def _datagrams_wait(self, udp: UdpSocket) -> None:
+        if self._after_lull():
+            self._take_datagrams(udp, 1)
+            self._take_packets(1)  # a host answers an echo before it has returned from taking it
+            return
         for _ in range(TURN):
-            trains = udp.receive(BATCH)
-            if not trains:
+            if not self._take_datagrams(udp, BATCH):
                 return
-            now = time.monotonic()
-            try:
-                for path, datagrams, tos in trains:
-                    self._tunnel.receive_datagrams(datagrams, path, now, tos)
-            finally:  # a mistake of ours over one train must not hold back what came of the others
-                self._transmit()
+
+    def _after_lull(self) -> bool:
+        """What wakes us now is probably alone: somebody waits for it, and nothing for the rest of a batch."""
+        now = time.monotonic()
+        alone = now - self._woken > LULL_SECONDS
+        self._woken = now
+        return alone
+
+    def _take_packets(self, limit: int) -> bool:
+        """From the device into the tunnel; whether there were any. While sockets are full they wait there."""
+        if self._backlog:
+            return False
+        try:
+            packets = self._tun.read_batch(limit)
+        except HostError as error:
+            self._loop.remove_reader(self._tun.fileno())
+            self._on_failure(error)
+            return False
+        if not packets:
+            return False
+        try:
+            self._tunnel.receive_packets(packets, time.monotonic())
+        finally:
+            self._transmit()
+        return True
+
+    def _take_datagrams(self, udp: UdpSocket, limit: int) -> bool:
+        """From a socket into the tunnel; whether there were any."""
+        trains = udp.receive(limit)
+        if not trains:
+            return False
+        now = time.monotonic()
+        try:
+            for path, datagrams, tos in trains:
+                self._tunnel.receive_datagrams(datagrams, path, now, tos)
+        finally:  # a mistake of ours over one train must not hold back what came of the others
+            self._transmit()
+        return True
 
     def _time_is_up(self) -> None:
         self._timer = self._deadline = None
