@@ -11,13 +11,13 @@ import pytest
 import uvloop
 
 from espudp.errors import HostError
-from espudp.host.driver import BACKLOG_TRAINS, Driver, Drop
+from espudp.host.driver import BACKLOG_TRAINS, BATCH, Driver, Drop
 from espudp.host.tun import TunDevice
 from espudp.host.udp import SocketSet, UdpSocket
 from espudp.ike.events import Diagnostic
 from espudp.tunnel import Event, Tunnel
 from espudp.wire.address import Path, UdpAddress
-from espudp.wire.train import Train
+from espudp.wire.train import Burst, Train
 
 
 class FakeTunnel:
@@ -31,6 +31,7 @@ class FakeTunnel:
         self.deadline: float | None = None
         self.timers: list[float] = []
         self.on_packets: Callable[[], None] = lambda: None
+        self.on_datagrams: Callable[[], None] = lambda: None
 
     def receive_packets(self, packets: Sequence[bytes], now: float) -> None:
         self.received.append(("packets", list(packets)))
@@ -38,6 +39,7 @@ class FakeTunnel:
 
     def receive_datagrams(self, datagrams: Sequence[bytes], path: Path, now: float, tos: int) -> None:
         self.received.append(("datagrams", list(datagrams)))
+        self.on_datagrams()
         if datagrams == [b"boom"]:
             raise ZeroDivisionError
 
@@ -68,6 +70,7 @@ class FakeTun:
         self.ours, self.kernel = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.ours.setblocking(False)
         self.written: list[bytes] = []
+        self.answer = b""
         self.gone = False
 
     def fileno(self) -> int:
@@ -84,6 +87,8 @@ class FakeTun:
 
     def write_batch(self, packets: Sequence[bytes]) -> None:
         self.written += packets
+        if packets and self.answer:
+            self.kernel.send(self.answer)
 
     def close(self) -> None:
         self.ours.close()
@@ -157,16 +162,42 @@ async def _until(condition: Callable[[], object]) -> None:
         await asyncio.sleep(0.002)
 
 
+def _all_in(bench: Bench, kind: str) -> list[bytes]:
+    return [item for what, items in bench.tunnel.received for item in items if what == kind]
+
+
 @_on_bench
-async def test_packets_and_datagrams_go_in_as_batches(bench: Bench) -> None:
+async def test_packets_and_datagrams_go_in_in_order(bench: Bench) -> None:
+    packets = [b"packet%d" % number for number in range(200)]
+    datagrams = [b"datagram%d" % number for number in range(200)]
+    for packet, datagram in zip(packets, datagrams, strict=True):
+        bench.tun.kernel.send(packet)
+        bench.peer.sendto(datagram, bench.path.local)
+    await _until(lambda: sum(len(items) for _, items in bench.tunnel.received) == 400)
+    assert _all_in(bench, "packets") == packets
+    assert _all_in(bench, "datagrams") == datagrams
+    assert max(len(items) for _, items in bench.tunnel.received) == BATCH
+    assert len(bench.tunnel.received) < 20
+
+
+@_on_bench
+async def test_after_a_lull_the_first_goes_alone(bench: Bench) -> None:
     for number in range(3):
-        bench.tun.kernel.send(b"packet%d" % number)
-        bench.peer.sendto(b"datagram%d" % number, bench.path.local)
-    await _until(lambda: len(bench.tunnel.received) == 2)
-    assert dict(bench.tunnel.received) == {
-        "packets": [b"packet0", b"packet1", b"packet2"],
-        "datagrams": [b"datagram0", b"datagram1", b"datagram2"],
-    }
+        bench.tun.kernel.send(b"%d" % number)
+    await _until(lambda: len(_all_in(bench, "packets")) == 3)
+    assert bench.tunnel.received == [("packets", [b"0"]), ("packets", [b"1", b"2"])]
+
+
+@_on_bench
+async def test_what_answers_a_datagram_at_once_is_not_waited_for(bench: Bench) -> None:
+    """A host that is asked for an echo has written it to the device before our write returns."""
+    bench.tunnel.on_datagrams = lambda: bench.tunnel.packets.append(b"question")
+    bench.tunnel.on_packets = lambda: bench.tunnel.trains.append(Train(bench.path, [b"sealed answer"]))
+    bench.tun.answer = b"answer"
+    bench.peer.sendto(b"sealed question", bench.path.local)
+    bench.driver._datagrams_wait(bench.udp)  # one wake-up
+    assert bench.tun.written == [b"question"]
+    assert bench.arrived() == [b"sealed answer"]
 
 
 @_on_bench
@@ -251,6 +282,22 @@ async def test_a_full_socket_holds_packets_back_and_loses_none(bench: Bench) -> 
     await _until(lambda: bench.tunnel.received)
     assert bench.arrived() == sent[2:]
     assert not bench.driver.drops
+
+
+@_on_bench
+async def test_a_burst_that_waits_is_kept_as_it_was(bench: Bench) -> None:
+    """Its memory is the tunnel's, which overwrites it with the next one."""
+    memory = bytearray(b"aabbccddee")
+    for room in (0, 2):
+        bench.udp.room = room
+        train = Train(bench.path, Burst(memory, 2))
+        bench.driver.command(lambda *_, train=train: bench.tunnel.trains.extend([train, train]))
+        memory[:] = b"0123456789"
+        assert bench.arrived() == [b"aa", b"bb"][:room]
+        bench.udp.room = 100
+        await _until(lambda: not bench.driver._backlog)
+        memory[:] = b"aabbccddee"
+        assert bench.arrived() == ([b"aa", b"bb", b"cc", b"dd", b"ee"] * 2)[room:]
 
 
 @_on_bench

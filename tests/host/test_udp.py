@@ -3,14 +3,21 @@
 import errno
 import select
 import socket
-from collections.abc import Iterator
+import struct
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import pytest
 
 from espudp.errors import HostError
-from espudp.host.netns import Namespace
+from espudp.host.netns import Namespace, Port, connect
 from espudp.host.udp import (
     BUFFER_OCTETS,
+    GSO_OCTETS,
+    NO_GRO,
+    NO_GSO,
+    UDP_GRO,
+    UDP_SEGMENT,
     SocketSet,
     UdpSocket,
     open_calling,
@@ -18,7 +25,7 @@ from espudp.host.udp import (
     outlook,
 )
 from espudp.wire.address import Path, UdpAddress
-from espudp.wire.train import Train
+from espudp.wire.train import Burst, Train
 
 SO_NO_CHECK = 11
 UDP_NO_CHECK6_TX = 101
@@ -84,6 +91,245 @@ def test_consecutive_datagrams_of_a_path_come_as_one_train() -> None:
     for caller in callers:
         caller.close()
     udp.close()
+
+
+class Ends:
+    """Two sockets, and the way from the first to the second."""
+
+    def __init__(self, address: str = "127.0.0.1", other: str = "") -> None:
+        self.told: list[str] = []
+        self.here = UdpSocket(address, 0, on_limit=self.told.append)
+        self.there = UdpSocket(other or address, 0, on_limit=self.told.append)
+        self.path = Path(UdpAddress(address, self.here.port), UdpAddress(other or address, self.there.port))
+
+    def __enter__(self) -> "Ends":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.here.close()
+        self.there.close()
+
+    def carry(self, datagrams: list[bytes] | Burst, *, tos: int = 0) -> list[Train]:
+        """Send all, receive all."""
+        assert self.here.send(Train(self.path, datagrams, tos)) == len(datagrams)
+        trains: list[Train] = []
+        while sum(len(train.datagrams) for train in trains) < len(datagrams):
+            trains += [
+                Train(path, got.copy() if isinstance(got, Burst) else got, tos)
+                for path, got, tos in _receive(self.there)
+            ]
+        return trains
+
+
+def _burst(count: int, size: int, last: int) -> Burst:
+    """Every datagram different."""
+    data = b"".join(struct.pack("!I", number).ljust(size, b"%d" % (number % 10)) for number in range(count))
+    return Burst(data[: size * (count - 1) + last], size)
+
+
+def _all(trains: Iterable[Train]) -> list[bytes]:
+    return [datagram for train in trains for datagram in train.datagrams]
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+@pytest.mark.parametrize(
+    ("count", "size", "last"), [(2, 100, 100), (45, 1400, 1), (64, 60, 7), (2, 20_000, 9)]
+)
+def test_a_burst_arrives_as_a_burst(address: str, count: int, size: int, last: int) -> None:
+    burst = _burst(count, size, last)
+    with Ends(address) as ends:
+        (train,) = ends.carry(burst)
+        assert isinstance(train.datagrams, Burst)
+        assert (train.datagrams.size, train.datagrams.data) == (size, burst.data)
+        assert list(train.datagrams) == list(burst)
+        assert train.path == Path(ends.path.remote, ends.path.local)
+        (again,) = ends.carry(burst)
+        assert again.path is train.path
+        assert ends.told == []
+
+
+def test_more_than_one_call_takes_leaves_in_several() -> None:
+    with Ends() as ends:
+        for burst, counts in (
+            (_burst(150, 100, 50), [64, 64, 22]),
+            (_burst(60, 1472, 1472), [GSO_OCTETS // 1472, 60 - GSO_OCTETS // 1472]),
+            (_burst(3, 40_000, 1), [3]),  # singly, and received together
+        ):
+            trains = ends.carry(burst)
+            assert _all(trains) == list(burst)
+            assert [len(train.datagrams) for train in trains] == counts
+
+
+def test_datagrams_of_one_size_leave_together_whatever_holds_them() -> None:
+    with Ends() as ends:
+        alike = [b"a" * 50, b"b" * 50, b"c" * 49]
+        (train,) = ends.carry(alike)
+        assert isinstance(train.datagrams, Burst)
+        assert list(train.datagrams) == alike
+        for others in ([b"a" * 49, b"b" * 50], [b"a" * 9, b"b" * 8, b"c" * 9], [b"", b""], [b"lonely"]):
+            trains = ends.carry(others)
+            assert [train.datagrams for train in trains] == [others]
+        ends.carry(Burst(b"lonely", 6))
+
+
+def test_singles_in_front_of_a_burst_come_first() -> None:
+    with Ends() as ends:
+        burst = _burst(3, 10, 10)
+        for datagrams in ([b"1"], [b"2"], burst, [b"3"]):
+            ends.here.send(Train(ends.path, datagrams))
+        got = _receive(ends.there)
+        assert [list(train.datagrams) for train in got] == [[b"1", b"2"], list(burst)]
+        assert _all(_receive(ends.there)) == [b"3"]
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_the_traffic_class_goes_and_comes(address: str) -> None:
+    """RFC 6040: all eight bits, ECN included; and datagrams of different ones are kept apart."""
+    with Ends(address) as ends:
+        for tos in (0, 1, 3, 0xB8, 0xFF):
+            for datagrams in ([b"one"], _burst(5, 100, 100)):
+                (train,) = ends.carry(datagrams, tos=tos)
+                assert (train.tos, list(train.datagrams)) == (tos, list(datagrams))
+        for tos in (0, 0, 2, 0):
+            ends.here.send(Train(ends.path, [b"%d" % tos], tos))
+        got = _receive(ends.there)
+        assert [(train.tos, train.datagrams) for train in got] == [
+            (0, [b"0", b"0"]),
+            (2, [b"2"]),
+            (0, [b"0"]),
+        ]
+
+
+class _OldKernel(socket.socket):
+    """Refuses what `refused` holds: options of UDP when they are set, UDP_SEGMENT with `code` when used."""
+
+    refused: frozenset[int] = frozenset()
+    code = 0
+    segmented = 0
+    room = 1_000_000
+
+    def setsockopt(self, level: int, option: int, *value: Any) -> None:
+        if level == socket.IPPROTO_UDP and option in self.refused:
+            raise OSError(errno.ENOPROTOOPT, "Protocol not available")
+        super().setsockopt(level, option, *value)
+
+    def sendmsg(self, buffers: Any, ancillary: Any = (), flags: int = 0, address: Any = None) -> int:
+        if any(kind == UDP_SEGMENT for _, kind, _ in ancillary):
+            type(self).segmented += 1
+            if self.code:
+                raise OSError(self.code, "refused")
+        if self.room <= 0:
+            raise BlockingIOError
+        type(self).room -= 1
+        return super().sendmsg(buffers, ancillary, flags, address)
+
+
+@pytest.fixture
+def old_kernel(monkeypatch: pytest.MonkeyPatch) -> type[_OldKernel]:
+    class Kernel(_OldKernel):
+        pass
+
+    monkeypatch.setattr(socket, "socket", Kernel)
+    return Kernel
+
+
+def test_without_udp_gro_datagrams_come_singly(old_kernel: type[_OldKernel]) -> None:
+    old_kernel.refused = frozenset({UDP_GRO})
+    with Ends() as ends:
+        ends.told.clear()
+        burst = _burst(20, 100, 30)
+        trains = ends.carry(burst)
+        assert _all(trains) == list(burst)
+        assert not any(isinstance(train.datagrams, Burst) for train in trains)
+    told: list[str] = []
+    UdpSocket("127.0.0.1", 0, on_limit=told.append).close()
+    assert told == [NO_GRO]
+
+
+def test_without_udp_segment_datagrams_leave_singly(old_kernel: type[_OldKernel]) -> None:
+    """A kernel that does not know it would ignore it, and send the burst as one datagram."""
+    old_kernel.refused = frozenset({UDP_SEGMENT})
+    with Ends() as ends:
+        assert ends.told == [NO_GSO, NO_GSO]  # one for each socket
+        burst = _burst(20, 100, 30)
+        assert _all(ends.carry(burst)) == list(burst)
+        assert old_kernel.segmented == 0
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.EINVAL])
+def test_udp_segment_refused_at_the_first_send_is_given_up(old_kernel: type[_OldKernel], code: int) -> None:
+    """EIO: the way out wants to see each datagram (udp_send_skb). EINVAL, and its datagrams do fit."""
+    old_kernel.code = code
+    with Ends() as ends:
+        burst = _burst(20, 100, 30)
+        for _ in range(3):
+            assert _all(ends.carry(burst)) == list(burst)
+        assert ends.told == [NO_GSO]
+        assert old_kernel.segmented == 1
+        assert not ends.here.errors
+
+
+def test_what_is_refused_for_another_reason_does_not_end_segmentation(old_kernel: type[_OldKernel]) -> None:
+    with Ends() as ends:
+        nowhere = Path(ends.path.local, UdpAddress("127.0.0.1", 0))
+        assert ends.here.send(Train(nowhere, _burst(4, 100, 100))) == 4
+        assert ends.here.errors == {errno.EINVAL: 4}
+        old_kernel.code = errno.EPERM
+        assert ends.here.send(Train(ends.path, _burst(5, 100, 100))) == 5
+        assert ends.here.errors == {errno.EINVAL: 4, errno.EPERM: 5}
+        old_kernel.code = 0
+        assert isinstance(ends.carry(_burst(4, 100, 100))[0].datagrams, Burst)
+        assert ends.told == []
+
+
+@pytest.mark.parametrize(("room", "done"), [(0, 0), (1, 64), (2, 128), (3, 150)])
+def test_a_full_buffer_takes_whole_calls(old_kernel: type[_OldKernel], room: int, done: int) -> None:
+    with Ends() as ends:
+        old_kernel.room = room
+        burst = _burst(150, 100, 50)
+        assert ends.here.send(Train(ends.path, burst)) == done
+        old_kernel.room = 100
+        assert ends.here.send(Train(ends.path, burst[done:])) == 150 - done
+        got: list[bytes] = []
+        while len(got) < 150:
+            got += _all(_receive(ends.there))
+        assert got == list(burst)
+        assert not ends.here.errors
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("code", [0, errno.EINVAL, errno.EMSGSIZE])
+@pytest.mark.parametrize(("here", "there"), [("192.0.2.1", "192.0.2.2"), ("2001:db8::1", "2001:db8::2")])
+def test_datagrams_over_the_mtu_are_fragmented_and_segmentation_goes_on(
+    old_kernel: type[_OldKernel], here: str, there: str, code: int
+) -> None:
+    """The kernel calls it EMSGSIZE now, and called it EINVAL before."""
+    with Namespace() as left, Namespace() as right:
+        prefix = "/64" if ":" in here else "/24"
+        for namespace in (left, right):
+            namespace.set_sysctl("net/ipv6/conf/default/accept_dad", "0")
+        connect(Port(left, "wan", here + prefix), Port(right, "wan", there + prefix))
+        told: list[str] = []
+        with left.inside():
+            sender = UdpSocket(here, 0, on_limit=told.append)
+        with right.inside():
+            receiver = UdpSocket(there, 0)
+        path = Path(UdpAddress(here, sender.port), UdpAddress(there, receiver.port))
+        old_kernel.code = code
+        got: list[bytes] = []
+        with left.inside():
+            assert sender.send(Train(path, _burst(10, 2000, 1800))) == 10
+        while len(got) < 10:
+            got += _all(_receive(receiver))
+        assert got == list(_burst(10, 2000, 1800))
+        old_kernel.code = 0
+        assert sender.send(Train(path, _burst(10, 1400, 1400))) == 10
+        (train,) = _receive(receiver)
+        assert isinstance(train.datagrams, Burst)
+        assert told == []
+        assert not sender.errors
+        sender.close()
+        receiver.close()
 
 
 def test_datagrams_without_checksum_are_accepted(pair: SocketSet) -> None:
