@@ -240,10 +240,13 @@ class Tunnel:
         if path.local.port in self._ike_ports:
             for datagram in datagrams:
                 self._ike.receive_datagram(datagram, path, now)
-        elif isinstance(datagrams, Burst) and natt.is_esp(datagrams):
-            self._open(datagrams, path, now, tos)
         else:
-            self._receive_natt(datagrams, path, now, tos)
+            self._keep_packets()
+            opened = self._esp.open_burst(datagrams, path, now, tos) if isinstance(datagrams, Burst) else None
+            if opened is None:
+                self._receive_natt(datagrams, path, now, tos)
+            else:
+                self._packets += opened
         self._carry(now)
 
     def _receive_natt(self, datagrams: Sequence[Buffer], path: Path, now: float, tos: int) -> None:
@@ -261,17 +264,30 @@ class Tunnel:
                 self.drops[Drop.KEEPALIVE if kind is natt.Kind.KEEPALIVE else Drop.RUNT] += 1
         self._open(train, path, now, tos)
 
-    def _open(self, train: Sequence[Buffer] | Burst, path: Path, now: float, tos: int) -> None:
+    def _open(self, train: list[Buffer], path: Path, now: float, tos: int) -> None:
         if train:
-            if self._packets:
-                self._packets = [_kept(packet) for packet in self._packets]
             self._packets += self._esp.open(train, path, now, tos)
-            self._packets += self._esp.take_replies()
+
+    def _keep_packets(self) -> None:
+        """Copy what was not drained yet, for its memory is about to be written again."""
+        if self._packets:
+            self._packets = [
+                Frame(packet.header, [packet.packet]) if isinstance(packet, Frame) else bytes(packet)
+                for packet in self._packets
+            ]
+
+    def _keep_trains(self) -> None:
+        if self._trains:
+            self._trains = [
+                train._replace(datagrams=train.datagrams.copy())
+                if isinstance(train.datagrams, Burst)
+                else train
+                for train in self._trains
+            ]
 
     def receive_packets(self, packets: Sequence[Buffer | Frame], now: float) -> None:
         """IP packets that the host routed into the TUN device."""
-        if self._trains:
-            self._trains = [_kept_train(train) for train in self._trains]
+        self._keep_trains()
         for train in self._esp.seal(packets, now):
             self._trains.append(train)
             if train[0] in self._last_sent:
@@ -495,15 +511,3 @@ class Tunnel:
             state.mtu = mtu
             self._esp.set_inner_mtu(connection, mtu)
             self._events.append(MtuChanged(connection, mtu))
-
-
-# What was not drained yet would be overwritten.
-
-
-def _kept(packet: Buffer | Frame) -> Buffer | Frame:
-    return Frame(packet.header, [packet.packet]) if isinstance(packet, Frame) else bytes(packet)
-
-
-def _kept_train(train: Train) -> Train:
-    datagrams = train.datagrams
-    return train._replace(datagrams=datagrams.copy()) if isinstance(datagrams, Burst) else train

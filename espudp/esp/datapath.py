@@ -102,6 +102,13 @@ class DataPath:
         """
         return self._inbound.open(datagrams, path, now, tos)
 
+    def open_burst(self, burst: Burst, path: Path, now: float, tos: int = 0) -> list[Buffer | Frame] | None:
+        """As `open` for a burst that is as most are: authentic, in order, for one SA.
+
+        None for any other, which may hold anything, and nothing has changed.
+        """
+        return self._inbound.open_burst(burst, path, now, tos)
+
     # Drains and time
 
     def take_replies(self) -> list[bytes]:

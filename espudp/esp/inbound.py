@@ -63,12 +63,12 @@ class Inbound:
         self, datagrams: Sequence[Buffer] | Burst, path: Path, now: float, tos: int
     ) -> list[Buffer | Frame]:
         """See `DataPath.open`."""
-        self._grids.reclaim()
-        packets: list[Buffer | Frame] = []
         if isinstance(datagrams, Burst):
-            if self._open_burst(datagrams, path, now, tos, packets):
-                return packets
+            opened = self.open_burst(datagrams, path, now, tos)
+            if opened is not None:
+                return opened
             datagrams = list(datagrams)
+        packets: list[Buffer | Frame] = []
         start, count = 0, len(datagrams)
         while start < count:
             spi = bytes(datagrams[start][:4])
@@ -163,64 +163,43 @@ class Inbound:
 
     # Row by row
 
-    def _open_burst(
-        self, burst: Burst, path: Path, now: float, tos: int, packets: list[Buffer | Frame]
-    ) -> bool:
-        """False: each datagram must be looked at, and nothing has changed."""
-        count, octets = len(burst), len(burst.data)
+    def open_burst(self, burst: Burst, path: Path, now: float, tos: int) -> list[Buffer | Frame] | None:
+        """See `DataPath.open_burst`."""
+        count, octets, width = len(burst), len(burst.data), burst.size
         sa = self._find(bytes(burst.data[:4])) if count >= MIN_ROWS else None
         if sa is None or _is_over(sa, now) or not sa.usage.has_room(count, octets):
-            return False
-        plain = burst.size - sa.layout.overhead
-        tail = octets % burst.size and octets % burst.size - sa.layout.overhead
-        if plain <= TRAILER_OCTETS or burst.size % _ALIGNMENT or count > sa.layout.rows(plain):
-            return False
-        if tail < 0 or 0 < tail <= TRAILER_OCTETS:
-            return False
+            return None
+        overhead = sa.layout.overhead
+        plain, tail = width - overhead, octets % width
+        if tail:
+            tail -= overhead
+            if tail <= TRAILER_OCTETS:
+                return None
+        if plain <= TRAILER_OCTETS or width % _ALIGNMENT or count > sa.layout.rows(plain):
+            return None
+        self._grids.reclaim()
         sheet = self._grids.take(sa.layout, plain)
         highest = sa.window.highest
         if not sa.open_rows(burst, sheet):
-            return False
-        rows = sheet.plain.head(count, plain, tail)
-        self._deliver_rows(sa, rows, tos, packets)
+            return None
+        packets = self._unwrap_rows(sa, sheet.plain.head(count, plain, tail), tos)
         sa.usage.packets += count
         self._heard_from(sa.child, path, now, advanced=sa.window.highest > highest)
-        return True
+        return packets
 
-    def _deliver_rows(self, sa: InboundSa, plaintexts: Rows, tos: int, packets: list[Buffer | Frame]) -> None:
-        inner = None if ecn.is_news(tos) else self._unwrap_rows(sa, plaintexts)
-        if inner is None:
-            for plaintext in plaintexts:
-                self._deliver(sa, plaintext, tos, packets)
-            return
-        sa.usage.octets += inner.size * (len(inner) - 1) + inner.last
-        if self.offloads is Offload.NONE:
-            packets += inner
-        else:
-            packets += coalesce(inner, self.offloads)
-
-    def _unwrap_rows(self, sa: InboundSa, plaintexts: Rows) -> Rows | None:
-        """As `_unwrap` for all of them; None: each must be looked at."""
-        matrix, plain, count = plaintexts.matrix, plaintexts.size, len(plaintexts)
-        padding, next_header = matrix.item(0, plain - 2), matrix.item(0, plain - 1)
-        version = _INNER_VERSION.get(next_header)
-        size = plain - TRAILER_OCTETS - padding
-        if version is None or size < ip.IPV4_HEADER_OCTETS:
-            return None
-        whole = count if plaintexts.last == plain else count - 1
-        trailer = PADDING[padding] + bytes((padding, next_header))
-        if matrix[:whole, size:plain].tobytes() != trailer * whole:
-            return None
-        last = size
-        if whole < count:
-            tail = matrix[whole, : plaintexts.last].tobytes()
-            last = payload_octets(tail)
-            if last < ip.IPV4_HEADER_OCTETS or last > size or tail[-1] != next_header:
-                return None
-        inner = plaintexts.head(count, size, last)
-        if version_of(inner) != version:
-            return None
-        return inner if all(_may_carry_all(sa, pair) for pair in addresses_of(inner, version)) else None
+    def _unwrap_rows(self, sa: InboundSa, plaintexts: Rows, tos: int) -> list[Buffer | Frame]:
+        """As `_unwrap` for all of them."""
+        packets: list[Buffer | Frame]
+        inner = None if ecn.is_news(tos) else _stripped(plaintexts)
+        if inner is not None:
+            packets = list(inner) if self.offloads is Offload.NONE else coalesce(inner, self.offloads)
+            if _may_carry_rows(sa, inner, packets):
+                sa.usage.octets += inner.size * (len(inner) - 1) + inner.last
+                return packets
+        packets = []
+        for plaintext in plaintexts:
+            self._deliver(sa, plaintext, tos, packets)
+        return packets
 
     # What it tells
 
@@ -279,3 +258,36 @@ def _may_carry_all(sa: InboundSa, addresses: bytes) -> bool:
         return False
     sa.checked = addresses
     return True
+
+
+def _stripped(plaintexts: Rows) -> Rows | None:
+    """The inner packets, if all have the same trailer, and no TFC padding; else each must be looked at."""
+    matrix, plain, count = plaintexts.matrix, plaintexts.size, len(plaintexts)
+    padding, next_header = matrix.item(0, plain - 2), matrix.item(0, plain - 1)
+    version = _INNER_VERSION.get(next_header)
+    size = plain - TRAILER_OCTETS - padding
+    if version is None or size < ip.IPV4_HEADER_OCTETS or matrix.item(0, 0) >> 4 != version:
+        return None
+    whole = count if plaintexts.last == plain else count - 1
+    trailer = PADDING[padding] + bytes((padding, next_header))
+    if matrix[:whole, size:plain].tobytes() != trailer * whole:
+        return None
+    last = size
+    if whole < count:
+        tail = matrix[whole, : plaintexts.last].tobytes()
+        last = payload_octets(tail)
+        if last < ip.IPV4_HEADER_OCTETS or last > size or tail[-1] != next_header:
+            return None
+    return plaintexts.head(count, size, last)
+
+
+def _may_carry_rows(sa: InboundSa, inner: Rows, packets: Sequence[Buffer | Frame]) -> bool:
+    """Whether the SA may carry all of them, none of which is out of the ordinary.
+
+    `packets` are what they were joined to: those that became one frame have the same header.
+    """
+    if len(packets) == 1:
+        first = inner.matrix[0, : ip.IPV6_HEADER_OCTETS].tobytes()
+        return _may_carry_all(sa, ip.addresses_of(first))
+    version = version_of(inner)
+    return version != 0 and all(_may_carry_all(sa, pair) for pair in addresses_of(inner, version))

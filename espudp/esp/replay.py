@@ -110,15 +110,19 @@ class ReplayWindow:
 
     def commit_run(self, first: int, lows: Sequence[int]) -> None:
         """Mark the numbers of a run that `check_run` let through, of which `first` is the first."""
-        last = first + lows[-1] - lows[0]
-        if _is_consecutive(lows) and (first > self.highest or last <= self.highest):
-            self.commit(first)
-            self._mark(last, len(lows))
-            self.highest = max(last, self.highest)
-        else:
-            ahead = first - lows[0]
+        count = len(lows)
+        ahead = first - lows[0]
+        last = lows[-1] + ahead
+        # They increase, so a run that spans as many numbers as it has leaves none out.
+        if last - first != count - 1 or first <= self.highest < last:
             for low in lows:
                 self.commit(low + ahead)
+            return
+        if first > self.highest + 1:
+            self.commit(first)
+        self._mark(last, count)
+        if last > self.highest:
+            self.highest = last
 
     def _mark(self, top: int, count: int) -> None:
         """Take the places of the `count` numbers up to `top`."""

@@ -3,7 +3,6 @@
 from enum import Enum, auto
 
 from espudp.wire.buffer import Buffer
-from espudp.wire.train import Burst
 
 # RFC 3948 section 2.2: four zero octets where ESP has its SPI, which is never zero
 NON_ESP_MARKER = bytes(4)
@@ -38,17 +37,6 @@ def classify(data: Buffer) -> Kind:
     if octets >= len(NON_ESP_MARKER) and data[:4] == NON_ESP_MARKER:
         return Kind.IKE
     return Kind.RUNT
-
-
-def is_esp(burst: Burst) -> bool:
-    """Whether all datagrams are ESP with one SPI. False where each must be looked at."""
-    data, size, count = burst.data, burst.size, len(burst)
-    if len(data) - (count - 1) * size < MIN_ESP_OCTETS:
-        return False
-    spi = data[:4]
-    return spi != NON_ESP_MARKER and all(
-        data[at::size] == spi[at : at + 1].tobytes() * count for at in range(len(NON_ESP_MARKER))
-    )
 
 
 def spi_of(data: Buffer) -> int:
