@@ -4,6 +4,7 @@ import errno
 import select
 import socket
 import struct
+import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -297,6 +298,18 @@ def test_a_full_buffer_takes_whole_calls(old_kernel: type[_OldKernel], room: int
         assert not ends.here.errors
 
 
+def _open(address: str, told: list[str]) -> UdpSocket:
+    """An IPv6 address may be used only some time after its link has come up."""
+    deadline = time.monotonic() + 5
+    while True:
+        try:
+            return UdpSocket(address, 0, on_limit=told.append)
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(0.02)
+
+
 @pytest.mark.root
 @pytest.mark.parametrize("code", [0, errno.EINVAL, errno.EMSGSIZE])
 @pytest.mark.parametrize(("here", "there"), [("192.0.2.1", "192.0.2.2"), ("2001:db8::1", "2001:db8::2")])
@@ -311,9 +324,9 @@ def test_datagrams_over_the_mtu_are_fragmented_and_segmentation_goes_on(
         connect(Port(left, "wan", here + prefix), Port(right, "wan", there + prefix))
         told: list[str] = []
         with left.inside():
-            sender = UdpSocket(here, 0, on_limit=told.append)
+            sender = _open(here, told)
         with right.inside():
-            receiver = UdpSocket(there, 0)
+            receiver = _open(there, told)
         path = Path(UdpAddress(here, sender.port), UdpAddress(there, receiver.port))
         old_kernel.code = code
         got: list[bytes] = []
