@@ -33,7 +33,7 @@ UDP_LENGTH = 4
 UDP_CHECKSUM = 6
 
 # Headers that are copied into every segment, as the kernel's ipv6_gso_segment does. A Fragment header is not.
-_PASSED_OVER = frozenset({ip.HOP_BY_HOP, ip.ROUTING, ip.DESTINATION_OPTIONS})
+EXTENSIONS = frozenset({ip.HOP_BY_HOP, ip.ROUTING, ip.DESTINATION_OPTIONS})
 _MORE_OR_OFFSET = 0x3FFF
 _KEPT = 128
 
@@ -78,7 +78,7 @@ def shape_of(packet: Buffer) -> Shape | None:
             return None
     elif version == ip.IPV6 and octets >= ip.IPV6_HEADER_OCTETS:
         l4, protocol = ip.IPV6_HEADER_OCTETS, packet[6]
-        if protocol in _PASSED_OVER:
+        if protocol in EXTENSIONS:
             l4, protocol = _behind_extensions(packet)
     else:
         return None
@@ -94,7 +94,7 @@ def _behind_extensions(packet: Buffer) -> tuple[int, int]:
     """Where the header behind the IPv6 extension headers starts, and of which protocol it is."""
     protocol, at = packet[6], ip.IPV6_HEADER_OCTETS
     for _ in range(ip.MAX_EXTENSION_HEADERS):
-        if protocol not in _PASSED_OVER or at + 8 > len(packet):
+        if protocol not in EXTENSIONS or at + 8 > len(packet):
             break
         protocol, at = packet[at], at + (packet[at + 1] + 1) * 8
     return at, protocol

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from espudp.offload.rows import Rows
 from espudp.offload.shape import (
     CWR,
+    EXTENSIONS,
     FIN,
     IPV4_CHECKSUM,
     IPV4_LENGTH,
@@ -20,6 +21,8 @@ from espudp.offload.shape import (
     PSH,
     RST,
     SYN,
+    TCP_HEADER_OCTETS,
+    TCP_OFFSET,
     UDP_LENGTH,
     URG,
     Shape,
@@ -72,23 +75,47 @@ def coalesce(rows: Rows, takes: Offload) -> list[Buffer | Frame]:
     All of it borrows the memory of `rows`. `takes`: the kinds of super-packet that are wanted.
     """
     packets = rows.packets()
-    found: list[Buffer | Frame] = []
-    known: dict[Shape, bytes] = {}
+    count = len(packets)
+    if count < 2:
+        return [*packets]
     kinds = _kinds(takes)
+    shape = _joinable(packets[0], kinds)
+    if (
+        shape is not None
+        and _goes_on(packets[0], packets[1], shape)
+        and _limit(rows, 0, shape) == count
+        and _is_one(rows, packets, shape)
+    ):
+        return [_super_packet(rows, 0, count, shape)]
+    return [*packets] if _none_can_join(rows, packets[0], kinds) else _in_runs(rows, packets, kinds)
+
+
+def _in_runs(
+    rows: Rows, packets: list[memoryview], kinds: frozenset[tuple[int, int]]
+) -> list[Buffer | Frame]:
+    """Several super-packets, or packets that stay alone, or both."""
+    found: list[Buffer | Frame] = []
+    known: dict[Shape, tuple[bytes, bool]] = {}
     at, count = 0, len(packets)
     while at < count:
-        shape = _joinable(packets[at], kinds) if at + 1 < count else None
-        if shape is None or not _same_flow(packets[at], packets[at + 1], shape):
+        shape = _joinable(packets[at], kinds)
+        if shape is None:
             found.append(packets[at])
             at += 1
             continue
-        limit = _limit(rows, at, shape)
         if shape not in known:
-            whole = limit - at == count and _is_one(rows, packets, shape)
-            known[shape] = b"\1" * count if whole else _continuing(rows, packets, shape)
-        end = known[shape].find(0, at + 1, limit)
+            known[shape] = _continuing(rows, packets, shape), _are_alike(rows, packets[at], shape)
+        continuing, alike = known[shape]
+        limit = _limit(rows, at, shape)
+        end = continuing.find(0, at + 1, limit)
         end = limit if end < 0 else end
-        found.append(packets[at] if end == at + 1 else _super_packet(rows, at, end, shape))
+        if end > at + 1:
+            found.append(_super_packet(rows, at, end, shape))
+        else:
+            if alike:
+                following = continuing.find(1, end)
+                end = count if following < 0 else following - 1
+            found += packets[at:end]
         at = end
     return found
 
@@ -115,10 +142,51 @@ def _joinable(packet: memoryview, kinds: frozenset[tuple[int, int]]) -> Shape | 
     return None if shape.flags and packet[shape.flags] & (_NEVER_JOINED | PSH | FIN) else shape
 
 
-def _same_flow(first: memoryview, second: memoryview, shape: Shape) -> bool:
-    """A quick look at addresses and ports, so that flows that alternate cost little."""
-    start, end = (12 if shape.version == ip.IPV4 else 8), shape.l4 + 4
-    return first[start:end] == second[start:end]
+def _goes_on(first: memoryview, second: memoryview, shape: Shape) -> bool:
+    """A quick look at whether the second packet may go on where the first ends."""
+    l4 = shape.l4
+    if shape.flags:
+        this, following = first[l4 : l4 + 8], second[l4 : l4 + 8]
+        step = int.from_bytes(following, "big") - int.from_bytes(this, "big")
+        # Their ports are equal, and the sequence number behind them may have passed through 0.
+        return step & 0xFFFFFFFF == len(first) - shape.header and this[:4] == following[:4]
+    if shape.version == ip.IPV4 and (second[5] - first[5]) & 0xFF != 1:
+        return False
+    return first[l4 - 8 : l4 + 4] == second[l4 - 8 : l4 + 4]
+
+
+def _none_can_join(rows: Rows, first: memoryview, kinds: frozenset[tuple[int, int]]) -> bool:
+    """A quick look at whether all packets are of a kind that is never joined; it may say no wrongly."""
+    if rows.size < ip.IPV4_HEADER_OCTETS:
+        return True
+    version = first[0] >> 4
+    field, l4 = (9, ip.IPV4_HEADER_OCTETS) if version == ip.IPV4 else (6, ip.IPV6_HEADER_OCTETS)
+    protocol = first[field]
+    matrix = rows.matrix
+    if not _is_constant(matrix[:, 0]) or not _is_constant(matrix[:, field]):
+        return False
+    if (version, protocol) not in kinds:
+        return version == ip.IPV4 or protocol not in EXTENSIONS
+    if protocol != ip.TCP or rows.size < l4 + TCP_HEADER_OCTETS:
+        return False
+    # Acknowledgments without data
+    octets = (first[l4 + TCP_OFFSET] >> 4) * 4
+    return rows.size <= l4 + octets and _is_constant(matrix[:, l4 + TCP_OFFSET])
+
+
+def _are_alike(rows: Rows, first: memoryview, shape: Shape) -> bool:
+    """Whether all packets have this shape. It may be no although they have."""
+    matrix = rows.matrix
+    if shape.version == ip.IPV6 and shape.l4 > ip.IPV6_HEADER_OCTETS:
+        return False
+    field = 9 if shape.version == ip.IPV4 else 6
+    columns = (0, field, shape.l4 + TCP_OFFSET) if shape.protocol == ip.TCP else (0, field)
+    return all(_is_constant(matrix[:, column]) for column in columns)
+
+
+def _is_constant(column: NDArray[np.uint8]) -> bool:
+    octets = column.tobytes()
+    return octets.count(octets[0]) == len(octets)
 
 
 def _limit(rows: Rows, start: int, shape: Shape) -> int:
@@ -228,32 +296,41 @@ def _is_one(rows: Rows, packets: list[memoryview], shape: Shape) -> bool:
 
 def _continuing(rows: Rows, packets: list[memoryview], shape: Shape) -> bytes:
     """For each row 1 if it goes on where the row before ends, provided that that one is of `shape`."""
-    size = rows.size
     pattern = _pattern(rows, shape)
-    valid = _residues(rows, packets, shape, pattern) == 0
-    fields = rows.matrix[:, shape.checksum : shape.checksum + 2].view("<u2")[:, 0]
-    valid &= fields != int.from_bytes(pattern.never, "big")
-    if rows.last <= shape.header:
-        valid[-1] = False
-    heads = _heads(rows, shape, pattern, size - rows.last)
+    heads = _heads(rows, shape, pattern, rows.size - rows.last)
+    step = pattern.steps[1]
     if shape.version == ip.IPV4:
-        header = rows.words[:, : ip.IPV4_HEADER_OCTETS // 4]
-        valid &= np.add.reduce(header, 1, _U64) % _MODULUS == 0
-        checksums = heads[:, IPV4_CHECKSUM // 4]
-        valid &= checksums & np.uint32(0xFFFF) != 0xFFFF
-        checksums &= np.uint32(0xFFFF0000)
-    joined = valid.copy()
-    joined[1:] &= valid[:-1]
+        step = step.copy()
+        step[IPV4_CHECKSUM // 4] = 0
+        heads[:, IPV4_CHECKSUM // 4] &= np.uint32(0xFFFF0000)
+    if shape.flags:
+        heads[:, pattern.flags] &= np.uint32(0xFFFFFFFF ^ (CWR | PSH | FIN) << 16)
+    joined = np.zeros(len(rows), np.bool_)
+    joined[1:] = (heads[1:] - heads[:-1] == step).all(axis=1)
+    if rows.last <= shape.header:
+        joined[-1] = False
+    continuing = joined.tobytes()
+    if 1 not in continuing:
+        return continuing
     if shape.flags:
         flags = rows.matrix[:, shape.flags]
         joined[1:] &= (flags[1:] & CWR == 0) & (flags[:-1] & (PSH | FIN) == 0)
-        heads[:, pattern.flags] &= np.uint32(0xFFFFFFFF ^ (CWR | PSH | FIN) << 16)
-    step = pattern.steps[1].copy()
-    if shape.version == ip.IPV4:
-        step[IPV4_CHECKSUM // 4] = 0
-    joined[1:] &= (heads[1:] - heads[:-1] == step).all(axis=1)
-    continuing: bytes = joined.tobytes()
+    valid = _valid(rows, packets, shape, pattern)
+    joined[1:] &= valid[1:] & valid[:-1]
+    continuing = joined.tobytes()
     return continuing
+
+
+def _valid(rows: Rows, packets: list[memoryview], shape: Shape, pattern: _Pattern) -> NDArray[np.bool_]:
+    """Of each row whether its checksums are right, and written as `segment` writes them."""
+    valid: NDArray[np.bool_] = _residues(rows, packets, shape, pattern) == 0
+    fields = rows.matrix[:, shape.checksum : shape.checksum + 2].view("<u2")[:, 0]
+    valid &= fields != int.from_bytes(pattern.never, "big")
+    if shape.version == ip.IPV4:
+        header = rows.words[:, : ip.IPV4_HEADER_OCTETS // 4]
+        valid &= np.add.reduce(header, 1, _U64) % _MODULUS == 0
+        valid &= header[:, IPV4_CHECKSUM // 4] >> np.uint32(16) != 0xFFFF
+    return valid
 
 
 def _super_packet(rows: Rows, start: int, end: int, shape: Shape) -> Frame:
