@@ -5,20 +5,21 @@ import json
 import signal
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmarks import table
+from benchmarks import markdown, table
 from benchmarks.figures import GROUPS, Results
 from benchmarks.lab import lab
 from benchmarks.machine import describe
 from benchmarks.measure import FULL, QUICK
+from benchmarks.report import Report
 from benchmarks.run import Plan, run
-from benchmarks.targets import Ratio, ratios
+from benchmarks.targets import ratios
 from benchmarks.tunnels.base import Tunnel, absent
 from benchmarks.tunnels.registry import choose
 from espudp.errors import EspudpError
@@ -31,28 +32,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Raises SystemExit with one line where something is missing without which nothing can be measured."""
     options = _parser().parse_args(arguments)
     console = Console(width=None if sys.stdout.isatty() else FILE_COLUMNS)
-    chosen, missing = _available(options.peers)
-    for tunnel, packages in missing:
-        console.print(f"{tunnel.title} is not installed: apt-get install {packages}")
-    effort = QUICK if options.quick else FULL
-    if options.rounds:
-        effort = replace(effort, rounds=options.rounds, slow_rounds=min(options.rounds, effort.slow_rounds))
-    plan = Plan(chosen, options.only or GROUPS, effort)
-    signal.signal(signal.SIGTERM, _terminated)
-    try:
-        results = _measure(plan, console)
-    except EspudpError as error:
-        sys.exit(f"{error} {error.remedy}")
-    except KeyboardInterrupt:
-        sys.exit("Interrupted.")
-    compared = ratios(results)
-    _show(console, results, compared)
+    if options.read:
+        report = Report.from_json(json.loads(options.read.read_text()))
+    else:
+        report = _measured(options, console)
+    _show(console, report)
     if options.json:
-        options.json.write_text(json.dumps(_report(plan, results, compared), indent=1) + "\n")
+        options.json.write_text(json.dumps(report.to_json(), indent=1) + "\n")
+    if options.markdown:
+        markdown.insert(report, options.markdown)
     if options.plot:
         from benchmarks.plot import draw
 
-        draw(results, options.plot)
+        draw(report.results, options.plot)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -71,8 +63,12 @@ def _parser() -> argparse.ArgumentParser:
         help=f"measure only some of {', '.join(GROUPS)}",
     )
     parser.add_argument("--rounds", type=int, help="trials of each figure (default: 3)")
+    parser.add_argument("--read", type=Path, metavar="FILE", help="measure nothing, show what --json wrote")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything, each trial as well")
     parser.add_argument("--plot", type=Path, metavar="FILE.svg", help="draw it")
+    parser.add_argument(
+        "--markdown", type=Path, metavar="FILE.md", help="put the tables between the marks in a file"
+    )
     return parser
 
 
@@ -96,7 +92,26 @@ def _available(peers: str) -> tuple[list[Tunnel], list[tuple[Tunnel, str]]]:
     return [tunnel for tunnel in wanted if tunnel.name not in without], missing
 
 
-def _measure(plan: Plan, console: Console) -> list[Results]:
+def _measured(options: argparse.Namespace, console: Console) -> Report:
+    chosen, missing = _available(options.peers)
+    for tunnel, packages in missing:
+        console.print(table.missing_line(tunnel.title, packages))
+    effort = QUICK if options.quick else FULL
+    if options.rounds:
+        effort = replace(effort, rounds=options.rounds, slow_rounds=min(options.rounds, effort.slow_rounds))
+    plan = Plan(chosen, options.only or GROUPS, effort)
+    signal.signal(signal.SIGTERM, _terminated)
+    try:
+        results = _run(plan, console)
+    except EspudpError as error:
+        sys.exit(f"{error} {error.remedy}")
+    except KeyboardInterrupt:
+        sys.exit("Interrupted.")
+    absent_ones = {tunnel.title: packages for tunnel, packages in missing}
+    return Report(describe(), asdict(effort), absent_ones, results)
+
+
+def _run(plan: Plan, console: Console) -> list[Results]:
     columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
     with Progress(*columns, console=console, transient=True) as progress, lab() as place:
         task = progress.add_task("making the namespaces", total=plan.total())
@@ -107,23 +122,13 @@ def _measure(plan: Plan, console: Console) -> list[Results]:
         return run(plan, place, tell)
 
 
-def _show(console: Console, results: list[Results], compared: list[Ratio]) -> None:
-    facts = describe()
-    title = f"{facts['cpu']}, {facts['cores']} cores, Linux {facts['kernel']}; medians"
-    console.print(table.rich_table(title, table.rows(results), left=1))
-    if compared:
-        console.print(table.rich_table("", table.ratio_rows(compared), left=1))
-    for note in table.footnotes(results):
+def _show(console: Console, report: Report) -> None:
+    console.print(report.heading)
+    console.print(table.rich_table(table.rows(report.results), left=1))
+    if compared := ratios(report.results):
+        console.print(table.rich_table(table.ratio_rows(compared), left=1))
+    for note in table.footnotes(report.results):
         console.print(note, style="dim")
-
-
-def _report(plan: Plan, results: list[Results], compared: list[Ratio]) -> dict[str, Any]:
-    return {
-        "machine": describe(),
-        "effort": vars(plan.effort),
-        "tunnels": [found.to_json() for found in results],
-        "ratios": [one.to_json() for one in compared],
-    }
 
 
 def _terminated(*_: object) -> NoReturn:

@@ -39,7 +39,8 @@ LEGEND = """\
 Up is from the client, which is behind the NAT, to the server. UDP is by payload, and the highest rate of
 which less than 0.1 % is lost. Loaded is beside one TCP flow up. CPU is that of the tunnel's processes: for
 each gigabyte of one TCP flow up, and of the responder for each IKE handshake. Memory is resident, after all
-this. Start is from the client's to the answer to the first packet."""
+this. Start is from the client's to the answer to the first packet. Variants are measured for what they are to
+show."""
 
 FIGURES = (
     *(TCP_UP, TCP_DOWN, TCP_FOUR, UDP_SMALL, UDP_LARGE, RTT_IDLE, RTT_LOADED),

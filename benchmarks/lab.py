@@ -125,7 +125,7 @@ class Lab:
 def lab() -> Iterator[Lab]:
     """The namespaces until the end of the block. Raises HostError."""
     with ExitStack() as stack:
-        directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="espudp-benchmark-"))
+        directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="espudp-"))
         net = stack.enter_context(laboratory())
         net.server.add_address("lo", f"{SERVER_INSIDE}/32")
         for namespace in (net.client, net.server):

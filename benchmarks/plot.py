@@ -24,7 +24,7 @@ from benchmarks.figures import (
     Results,
 )
 
-# Panels, from left to right: what it shows, and whether its scale is one of ratios.
+# What each panel shows, and whether its scale is one of ratios.
 PANELS: tuple[tuple[str, tuple[Figure, ...], bool], ...] = (
     ("TCP, Gbit/s", (TCP_UP, TCP_DOWN, TCP_FOUR), True),
     ("UDP without loss, kpps", (UDP_SMALL, UDP_LARGE), False),
@@ -33,28 +33,23 @@ PANELS: tuple[tuple[str, tuple[Figure, ...], bool], ...] = (
 )
 COLOURS = "#1f5a96", "#5b9bd5", "#b4d2ef"
 CEILING = "ceiling"
-PANEL_INCHES = 3.6
-ROW_INCHES = 0.55
-MARGIN_INCHES = 1.4
+WIDTH_INCHES = 9.5
+ROW_INCHES = 0.42
+MARGIN_INCHES = 1.0
 
 
 def draw(results: Sequence[Results], path: Path) -> None:
     """Write an SVG. Text stays text, and the same figures make the same file."""
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "espudp", "font.size": 9}):
-        panels = [panel for panel in PANELS if _anything(results, panel[1])]
-        size = PANEL_INCHES * max(1, len(panels)) + MARGIN_INCHES, ROW_INCHES * len(results) + MARGIN_INCHES
-        drawing, axes = pyplot.subplots(1, max(1, len(panels)), sharey=True, squeeze=False, figsize=size)
-        for ax, (title, figures, logarithmic) in zip(axes[0], panels, strict=False):
-            _panel(ax, title, figures, results)
-            if logarithmic:
+        height = ROW_INCHES * len(results) + MARGIN_INCHES
+        drawing, axes = pyplot.subplots(2, 2, sharey=True, figsize=(WIDTH_INCHES, 2 * height))
+        for ax, (title, figures, logarithmic) in zip(axes.flat, PANELS, strict=True):
+            if logarithmic and any(found.median(figure) for found in results for figure in figures):
                 ax.set_xscale("log")
+            _panel(ax, title, figures, results)
         drawing.tight_layout()
         drawing.savefig(path, metadata={"Date": None})
         pyplot.close(drawing)
-
-
-def _anything(results: Sequence[Results], figures: Sequence[Figure]) -> bool:
-    return any(found.median(figure) is not None for found in results for figure in figures)
 
 
 def _panel(ax: Axes, title: str, figures: Sequence[Figure], results: Sequence[Results]) -> None:
@@ -75,4 +70,4 @@ def _panel(ax: Axes, title: str, figures: Sequence[Figure], results: Sequence[Re
         ax.invert_yaxis()
     ax.margins(x=0.15)
     ax.spines[["top", "right"]].set_visible(False)
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=len(figures), frameon=False, fontsize=8)
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.07), ncols=len(figures), frameon=False, fontsize=8)

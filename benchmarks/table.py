@@ -1,4 +1,4 @@
-"""The results as tables: on a terminal, and in Markdown."""
+"""The results as tables."""
 
 from collections.abc import Sequence
 
@@ -44,9 +44,9 @@ def ratio_rows(ratios: Sequence[Ratio]) -> list[list[str]]:
     ]
 
 
-def rich_table(title: str, lines: Sequence[Sequence[str]], *, left: int) -> Table:
+def rich_table(lines: Sequence[Sequence[str]], *, left: int) -> Table:
     """The first `left` columns are text, the others figures."""
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for number, heading in enumerate(lines[0]):
         table.add_column(heading, justify="left" if number < left else "right")
     for line in lines[1:]:
@@ -54,10 +54,9 @@ def rich_table(title: str, lines: Sequence[Sequence[str]], *, left: int) -> Tabl
     return table
 
 
-def markdown(lines: Sequence[Sequence[str]], *, left: int) -> str:
-    """The same as a Markdown table."""
-    alignment = ["---" if number < left else "---:" for number in range(len(lines[0]))]
-    return "\n".join(f"| {' | '.join(line)} |" for line in (lines[0], alignment, *lines[1:]))
+def missing_line(title: str, packages: str) -> str:
+    """What to do about a tunnel that is not there."""
+    return f"{title} is not installed, and left out: apt-get install {packages}"
 
 
 def footnotes(results: Sequence[Results]) -> list[str]:

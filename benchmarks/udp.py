@@ -54,12 +54,13 @@ class Flood:
     def highest_rate(self, octets: int, steps: int) -> float:
         """Packets per second of so many octets of payload, that lose less than `LOSS_MAX`."""
         return highest_rate(
-            lambda rate: any(self._trial(octets, rate).carried(rate) for _ in range(ATTEMPTS)),
-            self._trial(octets, 0.0).delivered,
+            lambda rate: any(self.trial(octets, rate).carried(rate) for _ in range(ATTEMPTS)),
+            self.trial(octets, 0.0).delivered,
             steps,
         )
 
-    def _trial(self, octets: int, rate: float) -> Trial:
+    def trial(self, octets: int, rate: float) -> Trial:
+        """Send at a rate, 0 being as fast as possible, and wait for what comes."""
         self._receiver.ask("")
         said = self._sender.ask(f"{octets} {rate} {self._seconds}")
         received, last = 0, 0.0

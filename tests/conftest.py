@@ -62,6 +62,7 @@ REQUIREMENTS: dict[str, tuple[str, Callable[[], str]]] = {
         "makes network namespaces with ip and NAT with nft",
         _program("iproute2 nftables util-linux", "ip", "nft", "unshare"),
     ),
+    "iperf3": ("measures with iperf3", _program("iperf3", "iperf3")),
     "strongswan": ("talks to strongSwan with kernel-libipsec", _strongswan),
 }
 

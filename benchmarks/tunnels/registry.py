@@ -11,6 +11,7 @@ from benchmarks.tunnels.wireguard import WireGuardGo
 
 GCM, CBC = "aes128gcm16", "aes128-sha256"
 # What is measured of variants, which are there to be compared with one other tunnel.
+WORKERS = ("tcp", "four", "udp", "rtt", "memory", "start")
 ALONE = ("tcp", "four", "rtt", "memory", "start")
 
 
@@ -19,6 +20,7 @@ def tunnels() -> list[Tunnel]:
     return [
         Espudp("espudp", "espudp", GCM),
         CrowdedEspudp("espudp-1000", "espudp, 1,000 SAs", GCM, others=CROWD_PEERS, groups=ALONE),
+        Espudp("espudp-workers", "espudp, 2 workers", GCM, options=("--workers", "2"), groups=WORKERS),
         StrongSwan("strongswan", "strongSwan", GCM),
         OpenVpn(),
         WireGuardGo(),

@@ -25,7 +25,7 @@ PROJECT = Path(__file__).parents[2]
 START_SECONDS = 15.0
 PING_SECONDS = 2.0
 
-__all__ = ["UDP_NO_CHECK6_RX", "Network", "Peer", "ping", "state"]
+__all__ = ["UDP_NO_CHECK6_RX", "Network", "Peer", "descendants", "ping", "state"]
 
 _SYSCTLS = (
     "net/ipv4/ip_forward",
@@ -198,6 +198,19 @@ class Peer:
         assert answer["ok"], answer
         result: dict[str, Any] = answer["result"]
         return result
+
+
+def descendants(folder: Path) -> list[str]:
+    """Processes that have a folder of the test's in their environment."""
+    found = []
+    for process in Path("/proc").iterdir():
+        if process.name.isdecimal() and process.name != str(os.getpid()):
+            try:
+                if str(folder).encode() in (process / "environ").read_bytes():
+                    found.append((process / "cmdline").read_text())
+            except OSError:
+                continue
+    return found
 
 
 def ping(namespace: Namespace, address: str, *, octets: int = 56, tries: int = 1) -> int:

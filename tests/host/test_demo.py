@@ -17,6 +17,7 @@ from espudp.errors import HostError
 from espudp.host import demo
 from espudp.host.demo import DemoOptions, run_demo
 from espudp.host.netns import Namespace
+from tests.host.support import descendants
 
 pytestmark = [pytest.mark.root, pytest.mark.tun]
 
@@ -40,19 +41,6 @@ def start(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
         stderr=subprocess.PIPE,
         text=True,
     )
-
-
-def descendants(folder: Path) -> list[str]:
-    """Processes that have the demo's folder in their environment."""
-    found = []
-    for process in Path("/proc").iterdir():
-        if process.name.isdecimal() and process.name != str(os.getpid()):
-            try:
-                if str(folder).encode() in (process / "environ").read_bytes():
-                    found.append((process / "cmdline").read_text())
-            except OSError:
-                continue
-    return found
 
 
 @pytest.mark.parametrize("suite", ["aes128gcm16", "aes128-sha256", "chacha20poly1305", "aes256-sha512-esn"])
