@@ -328,6 +328,9 @@ def test_datagrams_over_the_mtu_are_fragmented_and_segmentation_goes_on(
         with right.inside():
             receiver = _open(there, told)
         path = Path(UdpAddress(here, sender.port), UdpAddress(there, receiver.port))
+        while not select.select([receiver], [], [], 0.2)[0]:  # until the neighbours have found each other
+            sender.send(Train(path, [b"hello"]))
+        receiver.receive(64)
         old_kernel.code = code
         got: list[bytes] = []
         with left.inside():
