@@ -47,8 +47,9 @@ class PathMtus:
 
     def ask_next(self) -> None:
         """Ask about the next few peers, and forget those that are gone."""
-        remotes = sorted(set(self._peers.values()))
-        self._known = {ip: mtu for ip, mtu in self._known.items() if ip in remotes}
+        peers = set(self._peers.values())
+        remotes = sorted(peers)
+        self._known = {ip: mtu for ip, mtu in self._known.items() if ip in peers}
         for index in range(min(len(remotes), QUERIES)):
             self.ask(remotes[(self._turn + index) % len(remotes)])
         self._turn += QUERIES
