@@ -38,6 +38,8 @@ def process_view(process: Json) -> RenderableType:
         parts.append(Text("  no peer", style="dim"))
     if len(process["workers"]) > 1:
         parts.append(Padding(_workers(process["workers"]), (1, 0, 0, 2)))
+    for limit in process["limits"]:
+        parts.append(Padding(Text.assemble(("slower than it could be  ", "bold"), limit), (1, 0, 0, 2)))
     if trouble := _drops(process):
         parts.append(Padding(Text.assemble(("dropped or refused  ", "bold"), trouble), (1, 0, 0, 2)))
     return Padding(Group(*parts), (0, 0, 1, 0))
@@ -48,6 +50,7 @@ def _headline(process: Json) -> Text:
         f"device {process['device']}",
         f"address {', '.join(process['addresses'])}" if process["addresses"] else "",
         f"MTU {process['mtu']}",
+        f"offloads {' '.join(process['offloads'])}" if process["offloads"] else "no offloads",
         f"UDP {', '.join(map(str, process['ports']))}",
         f"routes {', '.join(process['routes'])}" if process["routes"] else "",
         f"DNS {', '.join(process['dns'])}" if process["dns"] else "",

@@ -38,6 +38,8 @@ class Commands:
             "started": s.started,
             "device": s.tun.name,
             "mtu": s.tun.mtu,
+            "offloads": [offload.name for offload in s.tun.offloads],
+            "limits": s.limits,
             "addresses": s.routing.addresses,
             "routes": sorted(str(network) for network in s.routing.networks),
             "ports": sorted({udp.port for udp in s.sockets.sockets}),

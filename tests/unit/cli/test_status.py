@@ -57,6 +57,8 @@ PROCESS: dict[str, Any] = {
     "send_errors": {"Network is unreachable": 2},
     "send_drops": {},
     "tun_errors": {},
+    "offloads": ["CHECKSUM", "TSO4", "TSO6"],
+    "limits": ["UDP goes through the TUN device packet by packet."],
     "workers": [
         {
             "worker": 0,
@@ -129,6 +131,7 @@ def test_everything_is_shown(width: int) -> None:
         *("aes128gcm16", "active", "10.99.0.2/32 <=> 10.99.0.0/24, 10.1.0.0/16"),
         *("983360bb", "619bbb09", "14304", "1024", "14300", "760 kB", "67164"),
         *("48 min", "58 min", "240 kB", "1.24 MB", "700 pkts"),
+        *("offloads CHECKSUM TSO4 TSO6", "slower than it could be UDP goes through the TUN device packet by"),
         *("replay 3, ICV 1", "cookie missing 4", "sending: Network is unreachable 2"),
     ):
         assert fact in " ".join(text.split())
@@ -188,7 +191,9 @@ def test_a_name_is_no_path(program: Program) -> None:
 def test_no_peer() -> None:
     process = copy.deepcopy(PROCESS)
     process["tunnel"] |= {"connections": [], "sas": []}
+    process["offloads"] = []
     assert "no peer" in shown(process)
+    assert "no offloads" in shown(process)
 
 
 @pytest.mark.parametrize(
