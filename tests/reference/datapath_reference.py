@@ -159,6 +159,7 @@ class ReferenceDataPath:
         self.drops: Counter[str] = Counter()
         self.replies: list[bytes] = []
         self.events: Counter[tuple[str, int, int]] = Counter()
+        self.unknown: set[int] = set()
         self.pairs: list[Pair] = []
         self.peers: dict[int, Peer] = {}
         self._ranks = 0
@@ -334,7 +335,7 @@ class ReferenceDataPath:
         elif pair is None:
             self.drops["unknown SPI"] += 1
             if self._unknown_rate.take(now):
-                self.events["UnknownSpi", 0, spi] += 1
+                self.unknown.add(spi)
         else:
             return self._receive(pair, datagram, path, now, tos)
         return None
