@@ -218,6 +218,8 @@ class Tunnel:
 
     def set_path_mtu(self, remote_ip: str, mtu: int) -> None:
         """The path to `remote_ip` carries IP packets of `mtu` octets, as the host learnt."""
+        if mtu == self._path_mtu.get(remote_ip, self._default_path_mtu):
+            return
         if len(self._path_mtu) >= PATH_MTUS_MAX:
             # Peers move as they like, and each address that they were at has been asked about.
             used = {state.path.remote.ip for state in self._connections.values()}
