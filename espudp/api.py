@@ -42,12 +42,15 @@ from espudp.manual import ManualConfig, ManualPair, emit_manual, generate_pair, 
 from espudp.tunnel import Event, ManualUp, MtuChanged, Tunnel
 from espudp.wire.address import Path, UdpAddress
 from espudp.wire.selectors import TrafficSelector
+from espudp.wire.train import Burst, Train
+from espudp.wire.vnet import Frame, Offload, VnetHeader
 
 __all__ = [
     "DYNAMIC",
     "ESP_SUITES",
     "AddressAssigned",
     "AuthenticationFailed",
+    "Burst",
     "ChildConfig",
     "ChildInstalled",
     "ChildKeys",
@@ -65,6 +68,7 @@ __all__ = [
     "EspudpError",
     "Event",
     "Fault",
+    "Frame",
     "HostError",
     "Identity",
     "IkeProposal",
@@ -78,6 +82,7 @@ __all__ = [
     "ManualPair",
     "ManualUp",
     "MtuChanged",
+    "Offload",
     "Path",
     "PathChanged",
     "PeerAddressAssigned",
@@ -85,8 +90,10 @@ __all__ = [
     "PeerRefused",
     "Timers",
     "TrafficSelector",
+    "Train",
     "Tunnel",
     "UdpAddress",
+    "VnetHeader",
     "WireError",
     "emit_manual",
     "generate_pair",

@@ -8,6 +8,7 @@ from espudp.ike.config import ConnectionConfig, ListenerConfig
 from espudp.ike.events import AddressAssigned, ChildInstalled, ChildRemoved, ConnectionDown, ConnectionUp
 from espudp.tunnel import Event, Tunnel
 from espudp.wire.address import Path, UdpAddress
+from espudp.wire.vnet import Frame
 from tests.sim.link import Datagram, Link, Quality, Segment
 from tests.sim.world import Timer, World
 
@@ -165,7 +166,7 @@ class Host:
                 self._port.send(datagram)
         for packet in self.tunnel.packets_to_deliver():
             for take in self.on_packet:
-                take(packet)
+                take(packet.packet if isinstance(packet, Frame) else bytes(packet))
         while (event := self.tunnel.next_event()) is not None:
             self.events.append((now, event))
             for hear in self.on_event:

@@ -1,6 +1,7 @@
 """Two data paths that hold the two ends of the same SAs, and packets for them."""
 
 import struct
+from collections.abc import Iterable
 from ipaddress import ip_address
 from typing import Any
 
@@ -9,8 +10,10 @@ from espudp.esp.datapath import DataPath, Event
 from espudp.esp.sa import ChildKeys, Lifetime
 from espudp.wire import ip
 from espudp.wire.address import Path, UdpAddress
+from espudp.wire.buffer import Buffer
 from espudp.wire.selectors import TrafficSelector
 from espudp.wire.train import Train
+from espudp.wire.vnet import Frame
 from tests.unit.crypto.seeded import keys_for, seeded_rng
 
 GCM = parse_esp_suite("aes128gcm16")
@@ -105,6 +108,15 @@ def both(suite: EspSuite = GCM, **changes: Any) -> tuple[DataPath, DataPath]:
 
 def datagrams(trains: list[Train]) -> list[bytes]:
     return [datagram for _, train, _ in trains for datagram in train]
+
+
+def plain(packets: Iterable[Buffer | Frame]) -> list[bytes]:
+    """The packets, of which none has work left."""
+    whole: list[bytes] = []
+    for packet in packets:
+        assert not isinstance(packet, Frame)
+        whole.append(bytes(packet))
+    return whole
 
 
 def events(path: DataPath) -> list[Event]:

@@ -25,6 +25,7 @@ from tests.unit.esp.peers import (
     left_keys,
     left_path,
     mirrored,
+    plain,
     selectors,
     udp,
 )
@@ -305,7 +306,7 @@ class TestLifetimes:
         right.install(mirrored(left_keys(lifetime=lifetime)), 0.0)
         opened: list[bytes] = []
         for at in range(0, 20, batch):
-            opened += right.open(wire[at : at + batch], TO_LEFT, 0.0)
+            opened += plain(right.open(wire[at : at + batch], TO_LEFT, 0.0))
         assert len(opened) == 8
         assert right.drops == {Drop.EXPIRED: 12}
         assert events(right) == [SoftExpired(1, RIGHT_SPI), HardExpired(1, RIGHT_SPI)]

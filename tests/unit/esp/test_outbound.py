@@ -33,6 +33,7 @@ from tests.unit.esp.peers import (
     left_keys,
     left_path,
     mirrored,
+    plain,
     selectors,
     tcp,
     tcp_checksum_is_right,
@@ -44,7 +45,7 @@ SYN_MSS = b"\x02\x04\x05\xb4"  # 1460
 
 
 def opened(right: DataPath, left: DataPath, *packets: Buffer) -> list[bytes]:
-    return right.open(datagrams(left.seal(packets, 0.0)), TO_LEFT, 0.0)
+    return plain(right.open(datagrams(left.seal(packets, 0.0)), TO_LEFT, 0.0))
 
 
 class TestRouting:

@@ -18,6 +18,7 @@ from tests.unit.esp.peers import (
     both,
     datagrams,
     left_keys,
+    plain,
     right_path,
     udp,
 )
@@ -90,5 +91,5 @@ def test_a_packet_made_by_scapy_from_scratch() -> None:
     suite = next(suite for suite in ESP_SUITES if suite.name == "aes256gcm16")
     packet = IP(src="10.1.0.1", dst="10.2.0.1") / UDP(sport=7, dport=9) / Raw(b"hello")
     datagram = bytes(scapy_sa(suite).encrypt(packet)[ESP])
-    (opened,) = right_path(suite, received=100).open([datagram], TO_LEFT, 0.0)
+    (opened,) = plain(right_path(suite, received=100).open([datagram], TO_LEFT, 0.0))
     assert IP(opened)[Raw].load == b"hello"
