@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from espudp.crypto.aead import make_opener, make_sealer
 from espudp.crypto.ikekeys import IkeKeys, IkeSuite
@@ -30,8 +31,9 @@ class Protection:
 
     def __init__(self, suite: IkeSuite, keys: IkeKeys, rng: Rng, *, is_initiator: bool) -> None:
         ours, theirs = (keys.initiator, keys.responder) if is_initiator else (keys.responder, keys.initiator)
-        self._sealer = make_sealer(suite.encr, suite.integ, ours, rng)
-        self._opener = make_opener(suite.encr, suite.integ, theirs)
+        # Made for each message: kept, the key schedules are more memory than all else of an idle IKE SA.
+        self._make_sealer = partial(make_sealer, suite.encr, suite.integ, ours, rng)
+        self._make_opener = partial(make_opener, suite.encr, suite.integ, theirs)
         # RFC 5282 section 3: an AEAD needs no padding; the alignment in its row is that of ESP.
         self._block = 1 if suite.encr.is_aead else suite.encr.block_octets
         self._counter = 0
@@ -41,15 +43,16 @@ class Protection:
         first, inner = emit_payloads(payloads)
         padding = -(len(inner) + 1) % self._block
         plaintext = inner + bytes(padding) + bytes([padding])
-        body_octets = self._sealer.iv_octets + len(plaintext) + self._sealer.icv_octets
+        sealer = self._make_sealer()
+        body_octets = sealer.iv_octets + len(plaintext) + sealer.icv_octets
         aad = protected_aad(header, first, body_octets)
         self._counter += 1
-        return aad + self._sealer.seal(self._counter, aad, plaintext)
+        return aad + sealer.seal(self._counter, aad, plaintext)
 
     def open(self, data: Buffer, encrypted: Encrypted) -> Opened | None:
         """`encrypted` is the last payload of the datagram `data`. None: not authentic."""
         covered = memoryview(data)[: len(data) - len(encrypted.body)]
-        plaintext = self._opener.open(covered, encrypted.body)
+        plaintext = self._make_opener().open(covered, encrypted.body)
         return None if plaintext is None else Opened(encrypted.first_payload, plaintext)
 
 
