@@ -61,6 +61,15 @@ _NO_QUEUES = "The kernel gives a TUN device one queue only: the work stays with 
 READ_OCTETS = 56 << 10
 _READ_SIZE = VNET_OCTETS + MAX_PACKET_OCTETS
 
+# So many segments of one TCP flow in a batch are a super-packet that was cut up. linux/netdevice.h
+CUT_SEGMENTS = 32
+GSO_MAX_SEGS = 65535
+
+# RFC 9293 section 3.1; RFC 791 section 3.1, RFC 8200 section 3: behind it are most of the addresses, and
+# nothing that differs between packets of one flow.
+TCP_CHECKSUM = 16
+ADDRESSES = 12
+
 # Kept apart by all their fields, of which a program can make up as many as it likes.
 HEADERS_MAX = 1 << 10
 
@@ -114,6 +123,8 @@ class TunQueue:
         self.write_errors: Counter[int] = Counter()
         """Packets that the kernel did not take, by errno."""
         self._headers: dict[bytes, VnetHeader] = {}
+        self.limited = header
+        """Whether the size of super-packets may be limited for our convenience."""
         self._proven: set[int] = set()  # types of super-packets that the kernel has taken
 
     def fileno(self) -> int:
@@ -149,6 +160,7 @@ class TunQueue:
                     packet = memoryview(data)[VNET_OCTETS:] if header.gso_size else data[VNET_OCTETS:]
                     packets.append(_new_tuple(Frame, (header, (packet,))))
                 if room <= 0:
+                    self._watch(packets)
                     break
         except OSError as error:  # EAGAIN: drained; EIO: the link is down
             if error.errno == errno.EBADFD:
@@ -167,6 +179,19 @@ class TunQueue:
             self._headers.clear()
         self._headers[octets] = header
         return header
+
+    def _watch(self, packets: list[Buffer | Frame]) -> None:
+        """Allow larger super-packets if the kernel has cut one up for being larger than we allow.
+
+        That happens to what is forwarded, made by hosts that know nothing of our limit, and is worse than two
+        sends: it comes packet by packet. Nobody else sends so many full segments of one flow singly.
+        """
+        first, last = packets[0], packets[min(len(packets), CUT_SEGMENTS) - 1]
+        if not (self.limited and len(packets) >= CUT_SEGMENTS and _same_tcp_flow(first, last)):
+            return
+        self.limited = False
+        with suppress(OSError), closing(Netlink()) as netlink:
+            netlink.set_link(socket.if_nametoindex(self.name), gso_max_segs=GSO_MAX_SEGS)
 
     def write_batch(self, packets: Iterable[Buffer | Frame]) -> None:
         """Hand packets to the kernel; those it refuses (link down, not IP) are counted."""
@@ -300,7 +325,7 @@ class TunDevice(TunQueue):
 
     def limit_segments(self, count: int) -> None:
         """Have the kernel make super-packets of at most so many segments."""
-        if not self.offloads or count == self._segments:
+        if not (self.offloads and self.limited) or count == self._segments:
             return
         self._segments = count
         try:
@@ -362,6 +387,20 @@ def _flags_of(fd: int) -> int:
     except OSError:  # from before there were such flags
         return 0
     return flags
+
+
+def _same_tcp_flow(one: Buffer | Frame, other: Buffer | Frame) -> bool:
+    """Of single packets, which the kernel gives us with their checksums to complete."""
+    if not (isinstance(one, Frame) and isinstance(other, Frame) and one.header is other.header):
+        return False
+    header, packet, further = one.header, one.parts[0], other.parts[0]
+    ports_end = header.csum_start + 4
+    return (
+        header.gso_type == GSO_NONE
+        and header.csum_offset == TCP_CHECKSUM
+        and len(packet) == len(further)
+        and packet[ADDRESSES:ports_end] == further[ADDRESSES:ports_end]
+    )
 
 
 def _kind(frame: Frame) -> Offload:

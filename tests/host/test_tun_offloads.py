@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 
 import pytest
 import pytun
@@ -18,7 +19,7 @@ from scapy.layers.inet6 import IPv6
 
 from espudp.host import tun
 from espudp.host.netlink import DeviceAddress, Netlink
-from espudp.host.netns import Namespace
+from espudp.host.netns import Namespace, Port, connect
 from espudp.host.tun import TunDevice, TunQueue
 from espudp.offload import finished, segment
 from espudp.wire.buffer import Buffer
@@ -63,6 +64,9 @@ class Host:
             netlink = Netlink()
             for address in (f"10.7.0.{number}/24", f"2001:db8:7::{number}/64"):
                 netlink.add_address(DeviceAddress(index, address, prefix_route=True))
+            # An IPv6 address is heard at only some time after.
+            while netlink.next_hop(ip_address(f"2001:db8:7::{number}")).device == index:
+                time.sleep(0.01)
             netlink.close()
         return cls(namespace, device, number, told)
 
@@ -133,13 +137,13 @@ def ready(one: socket.socket) -> bool:
     return bool(select.select([one], [], [], 0)[0])
 
 
-def stream(cable: Cable, version: int, octets: int) -> None:
-    """TCP from the left host to the right one: what arrives is what was sent."""
+def stream(cable: Cable, version: int, octets: int, sender: socket.socket | None = None) -> None:
+    """TCP from the left host, or one behind it, to the right one: what arrives is what was sent."""
     left, right = cable.ends
     data = os.urandom(octets)
     with (
         right.socket(version, socket.SOCK_STREAM) as listener,
-        left.socket(version, socket.SOCK_STREAM) as out,
+        sender or left.socket(version, socket.SOCK_STREAM) as out,
     ):
         listener.listen()
         out.connect_ex(listener.getsockname()[:2])
@@ -269,6 +273,30 @@ def test_super_packets_are_no_larger_than_they_should_be(hosts: tuple[Host, Host
     cable = Cable(hosts)
     stream(cable, 4, 2_000_000)
     assert max(cable.octets) == 20 * (MTU - 52) + 52
+
+
+def test_super_packets_from_elsewhere_are_not_cut_up_for_long(hosts: tuple[Host, Host]) -> None:
+    """The kernel cuts up what was made without regard to the limit, which does more harm than it helps."""
+    left, right = hosts
+    with left.namespace.inside():
+        left.tun.limit_segments(20)
+    with Namespace() as behind:
+        connect(Port(behind, "lan", "10.8.0.2/24"), Port(left.namespace, "lan", "10.8.0.1/24"))
+        behind.add_default_route("10.8.0.1")
+        left.namespace.set_sysctl("net/ipv4/ip_forward", "1")
+        with right.namespace.inside(), IPRoute() as ip:
+            ip.route("add", dst="10.8.0.0/24", gateway="10.7.0.1")
+        with behind.inside():
+            out = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        out.setblocking(False)
+        cable = Cable(hosts)
+        with left.namespace.inside():
+            stream(cable, 4, 3_000_000, out)
+    assert link(left, "IFLA_GSO_MAX_SEGS") == tun.GSO_MAX_SEGS
+    assert max(cable.octets) > 20 * MTU
+    with left.namespace.inside():
+        left.tun.limit_segments(30)
+    assert link(left, "IFLA_GSO_MAX_SEGS") == tun.GSO_MAX_SEGS
 
 
 def test_bursts_find_room(hosts: tuple[Host, Host]) -> None:
