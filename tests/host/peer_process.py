@@ -6,7 +6,10 @@ import sys
 from ipaddress import ip_network
 from typing import Any
 
+import pytun
+
 from espudp.errors import EspudpError
+from espudp.host import steering, workers
 from espudp.host.options import ConnectOptions, ListenOptions, ManualOptions, Report
 from espudp.host.run import run_connect, run_listen, run_manual
 from espudp.ike.config import DYNAMIC, ChildConfig, ConnectionConfig, Identity, ListenerConfig, Timers
@@ -61,10 +64,21 @@ def _manual(options: dict[str, Any]) -> int:
     return run_manual(ManualOptions(config=config, **options.get("host_options", {})), report)
 
 
+def _take_away(what: str) -> None:
+    """Ask the kernel for something that none has instead."""
+    if what == "steering":
+        steering.SO_ATTACH_REUSEPORT_CBPF = 0x7FFF
+    elif what == "queues":
+        pytun.IFF_MULTI_QUEUE = 0x0800
+
+
 def main() -> int:
     options = json.loads(sys.argv[1])
     if options.get("drop_root"):
         os.setresuid(NOBODY, NOBODY, NOBODY)
+    if "worker_life" in options:
+        workers.LIFE_SECONDS_MIN = options["worker_life"]
+    _take_away(options.get("missing", ""))
     run = {"listen": _listen, "connect": _connect, "manual": _manual}[options["mode"]]
     try:
         return run(options)

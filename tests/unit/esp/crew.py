@@ -62,12 +62,12 @@ class Crew:
         commands, self.commands = self.commands, []
         reports, self.reports = self.reports, []
         astray, self.astray = self.astray, []
-        for number, octets in commands:
-            self.workers[number].obey(pickle.loads(octets), now)
-        for number, octets in reports:
-            self.front.receive(number, pickle.loads(octets), now)
-        for number, octets in astray:
-            self._take_over(number, pickle.loads(octets), now)
+        for number, message in commands:
+            self.workers[number].obey(pickle.loads(message), now)
+        for number, message in reports:
+            self.front.receive(number, pickle.loads(message), now)
+        for number, message in astray:
+            self._take_over(number, pickle.loads(message), now)
         return bool(commands or reports or astray)
 
     def _take_over(self, number: int, item: messages.Astray, now: float) -> None:
@@ -83,8 +83,8 @@ class Crew:
 
     def _collect(self, number: int, now: float) -> None:
         worker = self.workers[number]
-        self.sent[number] += map(_owned_train, worker.datagrams_to_send(now))
-        self.delivered[number] += map(_octets, worker.packets_to_deliver())
+        self.sent[number] += (train.copy() for train in worker.datagrams_to_send(now))
+        self.delivered[number] += map(octets, worker.packets_to_deliver())
 
     def seal(self, number: int, packets: Sequence[Buffer | Frame], now: float = 0.0) -> None:
         """What one of them reads from its TUN queue."""
@@ -92,7 +92,7 @@ class Crew:
             self.workers[number].receive_packets(packets, now)
             self._collect(number, now)
         else:
-            self.sent[0] += map(_owned_train, self.front.seal(packets, now))
+            self.sent[0] += (train.copy() for train in self.front.seal(packets, now))
 
     def open(
         self, number: int, datagrams: Sequence[Buffer], path: Path, now: float = 0.0, tos: int = 0
@@ -102,23 +102,20 @@ class Crew:
             self.workers[number].receive_datagrams(datagrams, path, now, tos)
             self._collect(number, now)
         else:
-            self.delivered[0] += map(_octets, self.front.open(datagrams, path, now, tos))
+            self.delivered[0] += map(octets, self.front.open(datagrams, path, now, tos))
 
 
 def _owned(astray: messages.Astray) -> messages.Astray:
     if isinstance(astray, messages.Outgoing):
         packet = astray.packet
         if isinstance(packet, Frame):
-            return messages.Outgoing(Frame(packet.header, (packet.packet,)))
+            return messages.Outgoing(packet.copy())
         return messages.Outgoing(bytes(packet))
     datagrams = astray.datagrams
     owned = datagrams.copy() if isinstance(datagrams, Burst) else [bytes(d) for d in datagrams]
     return messages.Incoming(owned, astray.path, astray.tos)
 
 
-def _owned_train(train: Train) -> Train:
-    return train._replace(datagrams=[bytes(datagram) for datagram in train.datagrams])
-
-
-def _octets(packet: Buffer | Frame) -> bytes:
+def octets(packet: Buffer | Frame) -> bytes:
+    """A packet, whatever is left to do for it, copied."""
     return packet.packet if isinstance(packet, Frame) else bytes(packet)

@@ -15,7 +15,7 @@ from espudp.wire.address import Path, UdpAddress
 from espudp.wire.natt import NON_ESP_MARKER
 from espudp.wire.train import Burst
 from tests.unit.crypto.seeded import seeded_rng
-from tests.unit.esp.crew import Crew
+from tests.unit.esp.crew import Crew, octets
 from tests.unit.esp.peers import (
     LEFT,
     RIGHT,
@@ -65,7 +65,7 @@ def drops(crew: Crew, now: float = 0.0) -> dict[Drop, int]:
 
 def opened(peer: DataPath, crew: Crew, number: int) -> list[bytes]:
     trains, crew.sent[number] = crew.sent[number], []
-    return [bytes(packet) for train in trains for packet in peer.open(train.datagrams, TO_LEFT, 0.0)]
+    return [octets(packet) for train in trains for packet in peer.open(train.datagrams, TO_LEFT, 0.0)]
 
 
 @pytest.mark.parametrize("owner", range(WORKERS))
@@ -151,9 +151,9 @@ def test_a_removed_child_sa_may_linger_at_its_owner() -> None:
 
 def test_who_believes_wrongly_does_not_start_a_circle() -> None:
     crew, _ = joined()
-    said = {"connection": 1, "local": left_keys().local, "remote": left_keys().remote}
-    crew.workers[1].obey(Announce(spi_in=SPI[2], owner=2, **said), 0.0)
-    crew.workers[2].obey(Announce(spi_in=SPI[1], owner=1, **said), 0.0)
+    local, remote = left_keys().local, left_keys().remote
+    crew.workers[1].obey(Announce(SPI[2], 1, 2, local, remote), 0.0)
+    crew.workers[2].obey(Announce(SPI[1], 1, 1, local, remote), 0.0)
     crew.seal(1, [udp(100)])
     crew.carry()
     assert crew.handed == {2: 1}
