@@ -274,22 +274,13 @@ class Tunnel:
         """Copy what was not drained yet, for its memory is about to be written again."""
         if self._packets:
             self._packets = [
-                Frame(packet.header, [packet.packet]) if isinstance(packet, Frame) else bytes(packet)
-                for packet in self._packets
-            ]
-
-    def _keep_trains(self) -> None:
-        if self._trains:
-            self._trains = [
-                train._replace(datagrams=train.datagrams.copy())
-                if isinstance(train.datagrams, Burst)
-                else train
-                for train in self._trains
+                packet.copy() if isinstance(packet, Frame) else bytes(packet) for packet in self._packets
             ]
 
     def receive_packets(self, packets: Sequence[Buffer | Frame], now: float) -> None:
         """IP packets that the host routed into the TUN device."""
-        self._keep_trains()
+        if self._trains:
+            self._trains = [train.copy() for train in self._trains]
         for train in self._esp.seal(packets, now):
             self._trains.append(train)
             if train[0] in self._last_sent:

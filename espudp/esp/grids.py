@@ -24,11 +24,12 @@ class Sheet(NamedTuple):
 class Grids:
     """Bounded in memory. What is taken holds what was written there until `reclaim`."""
 
-    __slots__ = ("_free", "_limit", "_octets", "_taken")
+    __slots__ = ("_free", "_limit", "_taken", "octets")
 
     def __init__(self, octets: int = STOCK_OCTETS) -> None:
         self._limit = octets
-        self._octets = 0
+        self.octets = 0
+        """About how much memory they take, those that are taken included."""
         # By layout and octets of plaintext, least recently used first.
         self._free: OrderedDict[_Key, list[Sheet]] = OrderedDict()
         self._taken: list[tuple[_Key, Sheet]] = []
@@ -42,7 +43,7 @@ class Grids:
         else:
             grid = make_grid(layout, plain)
             sheet = Sheet(grid, Rows(grid.plain, plain))
-            self._octets += _octets(sheet)
+            self.octets += _octets(sheet)
         self._taken.append((key, sheet))
         return sheet
 
@@ -52,10 +53,10 @@ class Grids:
             key, sheet = self._taken.pop()
             self._free.setdefault(key, []).append(sheet)
             self._free.move_to_end(key)
-        while self._octets > self._limit:
+        while self.octets > self._limit:
             key, sheets = next(iter(self._free.items()))
             if sheets:
-                self._octets -= _octets(sheets.pop())
+                self.octets -= _octets(sheets.pop())
             else:
                 del self._free[key]
 
