@@ -24,6 +24,8 @@ class Report:
         """One line: the machine, and how it was measured."""
         facts, rounds = self.machine, self.effort["rounds"]
         trials = f"medians of {rounds} trials" if rounds > 1 else "one trial each"
+        if self.effort["slow_rounds"] < rounds:
+            trials += f" ({self.effort['slow_rounds']} of UDP, handshakes and the loaded round trip)"
         return (
             f"{facts['cpu']}, {facts['cores']} cores, Linux {facts['kernel']}, Python {facts['python']}, "
             f"TCP {facts['congestion_control']}, {facts['date']}; {trials}"

@@ -111,7 +111,7 @@ class _Turn:
                 self._progress(f"{stem}: {step.title}")
                 try:
                     step.measure(probe)
-                except TunnelError as error:
+                except (TunnelError, OSError) as error:  # OSError: a process or its route is gone
                     self._problem(step.title, error)
 
     def _start(self, stack: ExitStack) -> Ends:
@@ -133,7 +133,7 @@ class _Turn:
         self._results.add(HANDSHAKES, served.rate)
         self._results.add(HANDSHAKE_CPU, served.cpu_milliseconds)
 
-    def _problem(self, what: str, error: TunnelError) -> None:
+    def _problem(self, what: str, error: Exception) -> None:
         self._results.problems.append(f"{what}: {error}")
 
 

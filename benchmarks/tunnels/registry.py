@@ -12,7 +12,7 @@ from benchmarks.tunnels.wireguard import WireGuardGo
 GCM, CBC = "aes128gcm16", "aes128-sha256"
 # What is measured of variants, which are there to be compared with one other tunnel.
 WORKERS = ("tcp", "four", "udp", "rtt", "memory", "start")
-ALONE = ("tcp", "four", "rtt", "memory", "start")
+ALONE = ("tcp", "memory", "start")
 
 
 def tunnels() -> list[Tunnel]:

@@ -1,6 +1,7 @@
 """The benchmarks' arithmetic, and how it is shown. What is measured is for a quiet machine to say."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,7 @@ from benchmarks.report import Report
 from benchmarks.run import Plan
 from benchmarks.search import highest_rate
 from benchmarks.targets import Ratio, ratios
-from benchmarks.tunnels import registry
+from benchmarks.tunnels import registry, strongswan
 from benchmarks.udp import Trial
 
 MACHINE: dict[str, str | int] = {
@@ -75,7 +76,7 @@ def everything() -> list[Results]:
 
 
 def report() -> Report:
-    return Report(MACHINE, {"rounds": 3}, {"wireguard-go": "wireguard-go"}, everything())
+    return Report(MACHINE, {"rounds": 3, "slow_rounds": 3}, {"wireguard-go": "wireguard-go"}, everything())
 
 
 # Figures
@@ -249,6 +250,36 @@ def test_a_dash_has_its_reason_and_a_failure_its_line() -> None:
 def test_a_peer_that_is_missing_names_its_package() -> None:
     line = table.missing_line("wireguard-go", "wireguard-go")
     assert line == "wireguard-go is not installed, and left out: apt-get install wireguard-go"
+
+
+def test_each_peer_knows_its_packages(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(strongswan, "PLUGINS", tmp_path)
+    monkeypatch.setattr(strongswan, "CHARON", str(tmp_path / "charon"))
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    missing = {tunnel.name: tunnel.missing() for tunnel in registry.choose("all")}
+    assert missing["openvpn"] == "openvpn"
+    assert missing["wireguard"] == "wireguard-go"
+    assert missing["strongswan"].split() == [
+        "strongswan-charon",
+        "strongswan-swanctl",
+        "libcharon-extra-plugins",
+        "libstrongswan-standard-plugins",
+    ]
+    assert [name for name, packages in missing.items() if not packages] == [
+        *("espudp", "espudp-1000", "espudp-workers", "espudp-cbc", "ceiling", "direct"),
+    ]
+
+
+def test_without_a_load_nothing_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    with pytest.raises(SystemExit, match="apt-get install iperf3"):
+        command.main([])
+
+
+def test_the_heading_says_what_had_fewer_trials() -> None:
+    quick = Report(MACHINE, {"rounds": 3, "slow_rounds": 1}, {}, [])
+    assert quick.heading.endswith("medians of 3 trials (1 of UDP, handshakes and the loaded round trip)")
+    assert report().heading.endswith("medians of 3 trials")
 
 
 def test_ratios_as_lines() -> None:
