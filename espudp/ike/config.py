@@ -68,6 +68,7 @@ class Limits:
 
     connections_max: int = 20_000
     children_per_connection: int = 32
+    """Beside those that several workers need."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,6 +20,7 @@ from espudp.ike.lifetimes import jittered
 from espudp.ike.narrowing import resolve
 from espudp.ike.v2.child import Allowed, Child, NewChild, Selectors
 from espudp.ike.v2.hub import Hub
+from espudp.ike.v2.resources import most_alike
 from espudp.wire.address import Path
 
 if TYPE_CHECKING:
@@ -130,7 +131,8 @@ class Connection:
     def has_room(self, *, rekey: bool) -> bool:
         """Whether the peer may have one more child SA; while it rekeys them it has some of them twice."""
         limits = self.policy.limits if isinstance(self.policy, ListenerConfig) else Limits()
-        return len(self.children) < limits.children_per_connection * (4 if rekey else 1)
+        room = limits.children_per_connection + most_alike(self.hub.workers) - 1
+        return len(self.children) < room * (4 if rekey else 1)
 
     @property
     def has_room_for_ike(self) -> bool:

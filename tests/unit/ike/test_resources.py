@@ -499,11 +499,27 @@ def test_a_responder_says_when_it_has_enough(workers: int) -> None:
 
 def test_the_number_of_children_of_a_connection_is_bounded_as_ever() -> None:
     """RFC 9611 section 6: even then the answer is not NO_ADDITIONAL_SAS."""
-    pair = _pair(1, 8, limits=Limits(children_per_connection=3))
-    answers = [[n.type for n in _ask_same(pair, _RESOURCE).notifies()] for _ in range(4)]
-    assert answers[:2] == [[NotifyType.SA_RESOURCE_INFO]] * 2
-    assert answers[2:] == [[NotifyType.TS_MAX_QUEUE]] * 2
-    assert [n.type for n in _ask_same(pair).notifies()] == [NotifyType.NO_ADDITIONAL_SAS]
+    pair = _pair(1, 2, limits=Limits(children_per_connection=3))
+    room = 3 + most_alike(2) - 1
+    for _ in range(room - 1):
+        assert not _ask_same(pair).notifies()
+    assert len(pair.server.children) == room
+    (child,) = pair.server.children[:1]
+    part = TsResponder((TrafficSelector.from_network("10.1.7.0/24"),))
+    (refusal,) = _ask(pair, [_RESOURCE], TsInitiator(child.remote), part).notifies()
+    assert refusal.type == NotifyType.TS_MAX_QUEUE
+    (refusal,) = _ask(pair, [], TsInitiator(child.remote), part).notifies()
+    assert refusal.type == NotifyType.NO_ADDITIONAL_SAS
+
+
+def test_as_many_workers_as_there_can_be() -> None:
+    pair = Pair(client_config(timers=_TIMERS), server_config(timers=_TIMERS), workers=(64, 64))
+    pair.dial()
+    while pair.move(pair.client) + pair.move(pair.server):
+        pass
+    assert len(pair.client.children) == 64
+    assert sorted(_workers(pair.server), key=lambda w: w or 0) == list(range(64))
+    pair.agree()
 
 
 def test_those_that_are_being_replaced_do_not_count() -> None:
