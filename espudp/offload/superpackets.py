@@ -282,7 +282,7 @@ def _is_one(rows: Rows, packets: list[memoryview], shape: Shape) -> bool:
         if int.from_bytes(first[: shape.l4], "big") % 0xFFFF or not counts_straight(first, count):
             return False
         if less:
-            if not less < (last[IPV4_CHECKSUM] << 8 | last[IPV4_CHECKSUM + 1]) < 0xFFFF:
+            if last[IPV4_CHECKSUM] & last[IPV4_CHECKSUM + 1] == 0xFF:
                 return False
             heads[-1:, IPV4_CHECKSUM // 4] -= np.uint32(less)
     octets = (heads - pattern.steps).tobytes()

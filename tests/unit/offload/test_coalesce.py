@@ -105,6 +105,13 @@ def test_a_super_packet(flow: Flow, gso_type: int, start: int, offset: int, head
     assert u16(packet, start + offset) == ones_sum(pseudo)
 
 
+def test_a_pseudo_header_whose_sum_is_zero() -> None:
+    """A field of 0 would mean that UDP has no checksum."""
+    (frame,) = coalesce(laid_out(train(UDP4, 61, size=990, last=987), 10), EVERYTHING)
+    assert isinstance(frame, Frame)
+    assert u16(frame.packet, 26) == 0xFFFF
+
+
 def test_the_payload_is_not_copied() -> None:
     rows = laid_out(train(TCP4, 3), 10)
     (frame,) = coalesce(rows, EVERYTHING)
@@ -166,6 +173,7 @@ def test_at_most_what_an_ip_length_can_say() -> None:
 def test_at_most_as_many_datagrams_as_a_kernel_takes() -> None:
     assert joined(train(UDP4, 70)) == [64, 6]
     assert joined(train(UDP6, 64)) == [64]
+    assert joined(train(UDP4, 70, size=900)) == [64, 6]
     assert joined(train(TCP4, 70)) == [70]
 
 
@@ -346,6 +354,19 @@ def test_a_sum_of_zero_is_joined_as_it_is_written_by_us() -> None:
         assert joined([build(flow, part) for part in (one, two, three)]) == [3]
         two.summed = 0xFFFF if flow.protocol != UDP else 0
         assert joined([build(flow, part) for part in (one, two, three)]) == [1, 1, 1]
+
+
+@pytest.mark.parametrize(("place", "expected"), [(0, [1, 3]), (1, [1, 1, 2]), (2, [2, 1, 1]), (3, [3, 1])])
+@pytest.mark.parametrize("last", [SIZE, SIZE - 3])
+@pytest.mark.parametrize("name", ["TCP4", "UDP4"])
+def test_a_header_sum_of_zero(name: str, last: int, place: int, expected: list[int]) -> None:
+    packet = train(ALL[name], 4, last=last)[place]
+    around = (u16(packet, 10) + u16(packet, 4) - place) % 0xFFFF
+    packets = train(replace(ALL[name], identification=around), 4, last=last)
+    assert packets[place][10:12] == b"\0\0"
+    assert joined(packets) == [4]
+    packets[place] = put16(packets[place], 10, 0xFFFF)
+    assert joined(packets) == expected
 
 
 def test_udp_without_a_checksum_stays_alone() -> None:
