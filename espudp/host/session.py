@@ -13,7 +13,6 @@ from typing import Any
 
 import uvloop
 
-from espudp.crypto.rows import MAX_OCTETS, MAX_ROWS
 from espudp.crypto.suites import EspSuite
 from espudp.errors import ConfigError, EspudpError, HostError
 from espudp.esp.elsewhere import FRONT
@@ -26,9 +25,10 @@ from espudp.host.journal import runtime_directory
 from espudp.host.netconf import NetConf
 from espudp.host.options import HostOptions, Report, Reporter, Severity
 from espudp.host.pathmtu import INTERVAL_SECONDS, PathMtus
+from espudp.host.rehearsal import Rehearsal
 from espudp.host.routing import Routing
 from espudp.host.tun import TunDevice
-from espudp.host.udp import SocketSet, UdpSocket
+from espudp.host.udp import GSO_OCTETS, GSO_SEGMENTS, SocketSet, UdpSocket
 from espudp.host.usage import Usage, usage
 from espudp.host.workers import Workers, usable_cores
 from espudp.ike.config import ListenerConfig
@@ -68,6 +68,7 @@ class Session(ABC):
         self._report = report
         self._mtus: dict[int, int] = {}
         self._suites: set[EspSuite] = set()  # those that were ever in use
+        self._rehearsal: Rehearsal | None = None
         self._closing = False
         self.workers: Workers | None = None
         self._front: Front | None = None
@@ -125,6 +126,8 @@ class Session(ABC):
                 return await self._live()
             finally:
                 self.driver.stop()
+                if self._rehearsal is not None:
+                    self._rehearsal.close()
                 await control.close()
 
     def _open(self, stack: ExitStack) -> Path:
@@ -304,7 +307,14 @@ class Session(ABC):
         self.routing.add((connection, child.spi_in), child.local, child.remote)
         self.routing.peer_at(child.path.remote.ip)
         self._suites.add(child.suite)
+        if self._rehearsal is None:
+            self._rehearse(child.suite)
         self._size_super_packets()
+
+    def _rehearse(self, suite: EspSuite) -> None:
+        with suppress(OSError):
+            self._rehearsal = Rehearsal(suite)
+            self.driver.on_lull = self._rehearsal.keep_on
 
     def _forget(self, connection: int) -> None:
         self.connections.discard(connection)
@@ -334,7 +344,7 @@ class Session(ABC):
         """One of full segments becomes one send: two would make twice the work here, and at the peer."""
         octets = max((suite.packet_octets(self.tun.mtu) for suite in self._suites), default=0)
         if octets:
-            self.tun.limit_segments(min(MAX_ROWS, MAX_OCTETS // octets))
+            self.tun.limit_segments(min(GSO_SEGMENTS, GSO_OCTETS // octets))
 
     def _tun_limited(self, text: str) -> None:
         self.limit(text)

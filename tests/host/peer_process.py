@@ -9,7 +9,7 @@ from typing import Any
 import pytun
 
 from espudp.errors import EspudpError
-from espudp.host import steering, workers
+from espudp.host import steering, tun, udp, workers
 from espudp.host.options import ConnectOptions, ListenOptions, ManualOptions, Report
 from espudp.host.run import run_connect, run_listen, run_manual
 from espudp.ike.config import DYNAMIC, ChildConfig, ConnectionConfig, Identity, ListenerConfig, Timers
@@ -66,10 +66,22 @@ def _manual(options: dict[str, Any]) -> int:
 
 def _take_away(what: str) -> None:
     """Ask the kernel for something that none has instead."""
-    if what == "steering":
-        steering.SO_ATTACH_REUSEPORT_CBPF = 0x7FFF
-    elif what == "queues":
-        pytun.IFF_MULTI_QUEUE = 0x0800
+    match what:
+        case "steering":
+            steering.SO_ATTACH_REUSEPORT_CBPF = 0x7FFF
+        case "queues":
+            pytun.IFF_MULTI_QUEUE = 0x0800
+        case "IFF_VNET_HDR":
+            pytun.IFF_VNET_HDR = 0x0800
+        case "USO":
+            (features, offloads, missed), tcp = tun._STEPS
+            tun._STEPS = (features | 0x8000, offloads, missed), tcp
+        case "TSO":
+            tun.TUNSETOFFLOAD |= 0xFF
+        case "UDP_GRO":
+            udp.UDP_GRO = 0x7FFF
+        case "UDP_SEGMENT":
+            udp.UDP_SEGMENT = 0x7FFF
 
 
 def main() -> int:
@@ -78,7 +90,8 @@ def main() -> int:
         os.setresuid(NOBODY, NOBODY, NOBODY)
     if "worker_life" in options:
         workers.LIFE_SECONDS_MIN = options["worker_life"]
-    _take_away(options.get("missing", ""))
+    for what in options.get("missing", "").split():
+        _take_away(what)
     run = {"listen": _listen, "connect": _connect, "manual": _manual}[options["mode"]]
     try:
         return run(options)
