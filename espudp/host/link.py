@@ -43,6 +43,11 @@ class Setup:
 
 
 @dataclass(frozen=True, slots=True)
+class Ready:
+    """The worker reads."""
+
+
+@dataclass(frozen=True, slots=True)
 class Limit:
     """A line for a person about what this host turns out not to be able to do."""
 
@@ -57,7 +62,7 @@ class Mistake:
 
 
 ToWorker = Setup | Command
-FromWorker = Report | Limit | Mistake | Usage
+FromWorker = Report | Ready | Limit | Mistake | Usage
 
 
 class Link:

@@ -1,8 +1,9 @@
-"""Several sockets on one UDP port, and a program in the kernel that picks one by the SPI."""
+"""How the kernel chooses among several sockets on one UDP port, and several queues of one TUN device."""
 
 import ctypes
 import socket
 import struct
+from fcntl import ioctl
 
 # asm-generic/socket.h
 SO_ATTACH_REUSEPORT_CBPF = 51
@@ -13,6 +14,11 @@ _LOAD_WORD, _MODULO, _RETURN = 0x20, 0x94, 0x16
 # struct sock_filter: code, jt, jf, k; struct sock_fprog: number of instructions, where they are
 _INSTRUCTION = struct.Struct("=HBBI")
 _PROGRAM = struct.Struct("@HP")
+
+# linux/if_tun.h, in the encoding of asm-generic/ioctl.h; linux/if.h: name, which is not looked at, and flags
+TUNSETQUEUE = 0x4004_54D9
+IFF_ATTACH_QUEUE, IFF_DETACH_QUEUE = 0x0200, 0x0400
+_IFREQ = struct.Struct("=16xH22x")
 
 
 def steer(group: socket.socket, count: int) -> None:
@@ -28,3 +34,13 @@ def steer(group: socket.socket, count: int) -> None:
     memory = ctypes.create_string_buffer(instructions, len(instructions))
     program = _PROGRAM.pack(len(instructions) // _INSTRUCTION.size, ctypes.addressof(memory))
     group.setsockopt(socket.SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, program)
+
+
+def attach(queue: int) -> None:
+    """Let the kernel put packets into a TUN queue again, told by its descriptor. Raises OSError."""
+    ioctl(queue, TUNSETQUEUE, _IFREQ.pack(IFF_ATTACH_QUEUE))
+
+
+def detach(queue: int) -> None:
+    """Let it use the other queues alone: nobody reads this one. What waits in it is lost. Raises OSError."""
+    ioctl(queue, TUNSETQUEUE, _IFREQ.pack(IFF_DETACH_QUEUE))

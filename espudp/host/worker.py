@@ -18,7 +18,7 @@ from espudp.esp.messages import Ask, Astray, Command
 from espudp.esp.worker import Worker
 from espudp.host.driver import Driver
 from espudp.host.inbox import Inbox, Outboxes
-from espudp.host.link import Limit, Link, Mistake, Setup
+from espudp.host.link import Limit, Link, Mistake, Ready, Setup
 from espudp.host.tun import TunQueue
 from espudp.host.udp import SocketSet, UdpSocket
 from espudp.host.usage import usage
@@ -61,6 +61,7 @@ class WorkerProcess:
         """Until the other end hangs up."""
         self._loop.add_reader(self._inbox.fileno(), self._take_over)
         self._driver.start()
+        self._link.send(Ready())
         while (command := await self._link.receive()) is not None:
             self._driver.command(partial(_obey, command))
             if isinstance(command, Ask):

@@ -2,7 +2,7 @@
 
 Each process owns whole SAs, told by their inbound SPI, and has its own UDP sockets and its own queue of the
 one TUN device. All of those are opened here and inherited, so that they outlive a process that dies, and its
-successor finds what has come meanwhile.
+successor finds what has come meanwhile. A queue takes part only while there is somebody who reads it.
 """
 
 import asyncio
@@ -23,9 +23,9 @@ from espudp.esp.front import Front
 from espudp.esp.messages import Astray, Command, Incoming, Outgoing
 from espudp.host.driver import Driver
 from espudp.host.inbox import Inbox, Outboxes, open_inboxes
-from espudp.host.link import FromWorker, Limit, Link, Mistake, Setup
+from espudp.host.link import FromWorker, Limit, Link, Mistake, Ready, Setup
 from espudp.host.options import WORKERS_MAX, Severity
-from espudp.host.steering import steer
+from espudp.host.steering import attach, detach, steer
 from espudp.host.tun import TunDevice
 from espudp.host.udp import UdpSocket
 from espudp.host.usage import Usage
@@ -78,6 +78,7 @@ class Workers:
             self._queues = [tun.open_queue() for _ in range(1, count)]
             for queue in self._queues:
                 stack.callback(queue.close)
+                detach(queue.fileno())
             self._inboxes = open_inboxes(count)
             for end in (end for pair in self._inboxes for end in pair):
                 stack.callback(end.close)
@@ -159,6 +160,8 @@ class Workers:
             while (message := await self._links[worker].receive()) is not None:
                 self._receive(worker, message)
             self._links.pop(worker).hang_up()
+            with suppress(OSError):  # it was not attached yet, or the device is gone
+                detach(self._queues[worker - 1].fileno())
             code = _end(self._processes[worker])
             what, remedy = f"Worker {worker} ended with code {code}", "Please report it."
             if time.monotonic() - started < LIFE_SECONDS_MIN:
@@ -182,6 +185,8 @@ class Workers:
                 self._silent.discard(worker)
                 if not self._silent:
                     self._answered.set()
+            case Ready():
+                attach(self._queues[worker - 1].fileno())
             case Limit(text):
                 self._owner.limit(text)
             case Mistake(what):

@@ -17,7 +17,8 @@ from espudp.esp.messages import Ask, Astray, Incoming, Outgoing
 from espudp.host.inbox import Inbox, Outboxes, open_inboxes
 from espudp.host.link import Link, Setup
 from espudp.host.netns import Namespace, Port, connect
-from espudp.host.steering import steer
+from espudp.host.steering import attach, detach, steer
+from espudp.host.tun import TunDevice
 from espudp.host.udp import UdpSocket
 from espudp.wire.address import Path as UdpPath
 from espudp.wire.address import UdpAddress
@@ -82,6 +83,32 @@ def test_a_socket_can_be_inherited() -> None:
         ((_, datagrams, _),) = heir.receive(8)
         assert datagrams == [b"for both"]
         assert first.receive(8) == []
+
+
+@pytest.mark.root
+@pytest.mark.tun
+def test_a_queue_takes_part_while_it_is_attached() -> None:
+    with Namespace() as namespace, namespace.inside(), ExitStack() as stack:
+        device = TunDevice("esp0", 1400, queues=True)
+        stack.callback(device.close)
+        further = device.open_queue()
+        stack.callback(further.close)
+        device.up()
+        namespace.add_address("esp0", "10.9.0.1/24")
+
+        def packets() -> list[int]:
+            """Of forty flows, how many each of the two gets."""
+            for _ in range(40):
+                with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+                    sender.sendto(b"x", ("10.9.0.2", 9))
+            return [len(queue.read_batch(64)) for queue in (device, further)]
+
+        device.read_batch(64)
+        assert min(packets()) > 0
+        detach(further.fileno())
+        assert packets() == [40, 0]
+        attach(further.fileno())
+        assert min(packets()) > 0
 
 
 # What goes from worker to worker
