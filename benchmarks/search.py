@@ -2,25 +2,24 @@
 
 from collections.abc import Callable
 
-# Where to look, relative to what a flood brought through: a tunnel may carry a bit more when it is not
-# overrun, and much less without loss.
-HEADROOM = 1.3
-FLOOR = 1 / 16
+# From one trial to the next, as long as none has failed or none has worked.
+UP, DOWN = 1.5, 0.5
 
 
-def highest_rate(carried: Callable[[float], bool], delivered: float, steps: int) -> float:
-    """Bisect between nothing much and a bit more than a flood had `delivered`; 0.0 if nothing is carried.
+def highest_rate(carried: Callable[[float], bool], start: float, steps: int) -> float:
+    """Look around `start` for the limit, then bisect; 0.0 if nothing is carried in so many steps.
 
-    On a scale of ratios, so that each step halves the uncertainty in per cent.
+    On a scale of ratios, so that each step halves the uncertainty in per cent. What a flood brought through
+    is a good place to start: some tunnels carry more when they are not overrun, some less without loss.
     """
-    if delivered <= 0:
-        return 0.0
-    best, low, high = 0.0, delivered * FLOOR, delivered * HEADROOM
-    rate = delivered  # a good guess at first
-    for _ in range(steps):
+    best, limit, rate = 0.0, 0.0, start
+    for _ in range(steps if start > 0 else 0):
         if carried(rate):
-            best = low = rate
+            best = rate
         else:
-            high = rate
-        rate = (low * high) ** 0.5
+            limit = rate
+        if best and limit:
+            rate = (best * limit) ** 0.5
+        else:
+            rate *= UP if best else DOWN
     return best

@@ -49,6 +49,7 @@ class Espudp(Tunnel):
     @contextmanager
     def server(self, lab: Lab) -> Iterator[list[Program]]:
         folder = lab.folder(self.name)
+        # Clients of `benchmarks.initiators` do not answer any more when they have shaken hands: --dpd 0.
         with self._run(lab.server, folder, "listen", "--pool", POOL, "--dpd", "0") as program:
             program.wait_until(lambda: any(folder.glob("*.sock")), "the control socket")
             yield [program]
