@@ -14,10 +14,10 @@ from pyroute2 import IPRoute
 from espudp.host import pathmtu
 from espudp.host.netns import Namespace, Port, connect
 from tests.host.support import Network, Peer, ping, state
+from tests.host.wiretap import Wiretap
 
 pytestmark = [pytest.mark.root, pytest.mark.tun]
 
-ETH_P_ALL = 3
 MARKER = b"plaintext that must not be seen outside"
 
 
@@ -25,26 +25,6 @@ MARKER = b"plaintext that must not be seen outside"
 def network(tmp_path: Path) -> Iterator[Network]:
     with Network.make(tmp_path) as made:
         yield made
-
-
-class Wiretap:
-    """What crosses an interface, until it is read."""
-
-    def __init__(self, namespace: Namespace, interface: str) -> None:
-        with namespace.inside():
-            self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
-        self._socket.setsockopt(socket.SOL_SOCKET, 33, 64 << 20)
-        self._socket.bind((interface, ETH_P_ALL))
-        self._socket.setblocking(False)
-
-    def frames(self) -> list[bytes]:
-        frames: list[bytes] = []
-        with self._socket:
-            while True:
-                try:
-                    frames.append(self._socket.recv(65535))
-                except BlockingIOError:
-                    return frames
 
 
 def _ipv4(frames: list[bytes]) -> list[bytes]:
