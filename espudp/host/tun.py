@@ -17,7 +17,6 @@ from pathlib import Path
 import pytun
 
 from espudp.errors import ConfigError, HostError, WireError
-from espudp.host.netlink import Netlink
 from espudp.offload import finished, segment
 from espudp.wire import vnet
 from espudp.wire.buffer import Buffer
@@ -192,8 +191,8 @@ class TunQueue:
         if not (self.limited and len(packets) >= CUT_SEGMENTS and _same_tcp_flow(first, last)):
             return
         self.limited = False
-        with suppress(OSError), closing(Netlink()) as netlink:
-            netlink.set_link(socket.if_nametoindex(self.name), gso_max_segs=GSO_MAX_SEGS)
+        with suppress(OSError):
+            _set_link(self.name, gso_max_segs=GSO_MAX_SEGS)
 
     def write_batch(self, packets: Iterable[Buffer | Frame]) -> None:
         """Hand packets to the kernel; those it refuses (link down, not IP) are counted."""
@@ -331,8 +330,7 @@ class TunDevice(TunQueue):
             return
         self._segments = count
         try:
-            with closing(Netlink()) as netlink:
-                netlink.set_link(socket.if_nametoindex(self.name), gso_max_segs=count)
+            _set_link(self.name, gso_max_segs=count)
         except OSError as error:
             self._limited(
                 f"Super-packets may take more than one send each: the kernel does not limit their size "
@@ -368,8 +366,8 @@ class TunDevice(TunQueue):
         return Offload.NONE
 
     def _lengthen_queue(self) -> None:
-        with suppress(OSError), closing(Netlink()) as netlink:
-            netlink.set_link(socket.if_nametoindex(self.name), queue_packets=QUEUE_PACKETS)
+        with suppress(OSError):
+            _set_link(self.name, queue_packets=QUEUE_PACKETS)
 
 
 def check_device_name(name: str) -> None:
@@ -380,6 +378,14 @@ def check_device_name(name: str) -> None:
             field="dev",
             remedy=f"Use 1 to {MAX_NAME_OCTETS} letters and digits, such as esp0.",
         )
+
+
+def _set_link(name: str, **changes: int) -> None:
+    # Imported where it is used: it is large, and a worker process, which has a queue only, has no need of it.
+    from espudp.host.netlink import Netlink
+
+    with closing(Netlink()) as netlink:
+        netlink.set_link(socket.if_nametoindex(name), **changes)
 
 
 def _flags_of(fd: int) -> int:
