@@ -17,7 +17,7 @@ from espudp.host.tun import TunQueue
 from espudp.host.udp import SocketSet, UdpSocket
 from espudp.wire.address import Path
 from espudp.wire.buffer import Buffer
-from espudp.wire.train import Burst, Train
+from espudp.wire.train import Train
 
 T = TypeVar("T")
 M = TypeVar("M", bound="Machine")
@@ -81,6 +81,8 @@ class Driver(Generic[M]):
         self._timer: asyncio.TimerHandle | None = None
         self._deadline: float | None = None
         self._woken = 0.0
+        self.on_lull: Callable[[], None] = lambda: None
+        """Called when what came after a pause has been served."""
         self._transmitting = False
         self._backlog: dict[UdpSocket, deque[Train]] = {}
         self.drops: Counter[Drop] = Counter()
@@ -112,6 +114,7 @@ class Driver(Generic[M]):
     def _packets_wait(self) -> None:
         if self._after_lull():
             self._take_packets(1)
+            self.on_lull()
             return
         for _ in range(TURN):
             if not self._take_packets(BATCH):
@@ -121,6 +124,7 @@ class Driver(Generic[M]):
         if self._after_lull():
             self._take_datagrams(udp, 1)
             self._take_packets(1)  # a host answers an echo before it has returned from taking it
+            self.on_lull()
             return
         for _ in range(TURN):
             if not self._take_datagrams(udp, BATCH):
@@ -213,7 +217,7 @@ class Driver(Generic[M]):
         backlog = self._backlog.get(udp)
         if backlog is not None:
             if len(backlog) < BACKLOG_TRAINS:
-                backlog.append(_owned(train))
+                backlog.append(train.copy())
             else:
                 self.drops[Drop.BACKLOG] += len(train[1])
             return
@@ -244,10 +248,4 @@ def _send(udp: UdpSocket, train: Train) -> Train | None:
     done = udp.send(train)
     if done == len(train.datagrams):
         return None
-    return _owned(train if done == 0 else train._replace(datagrams=train.datagrams[done:]))
-
-
-def _owned(train: Train) -> Train:
-    """With datagrams that do not change when the tunnel is next given something to do."""
-    burst = train.datagrams
-    return train._replace(datagrams=burst.copy()) if isinstance(burst, Burst) else train
+    return train.copy() if done == 0 else train._replace(datagrams=train.datagrams[done:])
