@@ -12,8 +12,10 @@ from espudp.wire.buffer import Buffer
 TRAILER_ROOM = 64
 """Octets free behind each packet in rows made here: an ESP trailer and an ICV may be put there."""
 
+# A sheet has room for what one datagram burst or one super-packet holds, of as many rows as UDP GSO sends.
 _SHEET_ROWS = 64
-_SHEETS = 32
+_SHEET_OCTETS = 0x10000
+_SHEETS = 16
 # Widths are rounded up to this, so that traffic of all sizes shares few sheets.
 _WIDTH_STEP = 64
 _SLICINGS = 32
@@ -106,14 +108,17 @@ class Rows:
 def blank(count: int, size: int) -> Rows:
     """Rows to be filled, with TRAILER_ROOM behind each packet. The next call may hand out the same memory."""
     width = (size + TRAILER_ROOM + _WIDTH_STEP - 1) // _WIDTH_STEP * _WIDTH_STEP
-    if count <= _SHEET_ROWS:
-        return _sheet(width).head(count, size)
+    sheet = _sheet(width)
+    if count <= len(sheet):
+        return sheet.head(count, size)
     return Rows(np.zeros((count, width), np.uint8), size)
 
 
 @lru_cache(_SHEETS)
 def _sheet(width: int) -> Rows:
-    return Rows(np.zeros((_SHEET_ROWS, width), np.uint8), width)
+    shortest = width - TRAILER_ROOM - _WIDTH_STEP + 1
+    count = min(_SHEET_ROWS, _SHEET_OCTETS // max(shortest, 1) + 1)
+    return Rows(np.zeros((count, width), np.uint8), width)
 
 
 def rows_of(packets: Sequence[Buffer]) -> Rows:

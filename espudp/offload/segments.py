@@ -52,12 +52,12 @@ _MODULUS = np.uint64(0xFFFF)
 _CEILING = np.uint64(0xFFFF << 40)
 _U64 = np.dtype(np.uint64)
 _U32 = np.dtype(np.uint32)
-_GEOMETRIES = 128
+_GEOMETRIES = 64
 _MAX_KEPT_SEGMENTS = 64
 
 
 def segment(frame: Frame) -> Rows:
-    """The packets that a super-packet stands for. Borrowed: they hold until the next call in this module.
+    """The packets that a super-packet stands for. They hold until the next rows are made.
 
     Raises WireError for a frame that no kernel hands out.
     """
@@ -195,7 +195,8 @@ class _Checksums:
 def finished(frame: Frame) -> bytearray:
     """The packet of one frame that lacks its checksum.
 
-    Raises WireError where the checksum would lie outside of the packet.
+    A TCP sum that comes to 0 is written as 0, as in segments; Linux itself would write 0xFFFF here, which is
+    as right and no segment has. Raises WireError where the checksum would lie outside of the packet.
     """
     header, parts = frame
     packet = bytearray(parts[0]) if len(parts) == 1 else bytearray().join(parts)
@@ -222,7 +223,7 @@ def _completed(packet: bytearray, start: int, offset: int) -> bytearray:
 def finish(frames: Sequence[Frame]) -> Rows:
     """The packets of frames that lack their checksum, all of one length and with one header.
 
-    Borrowed: they hold until the next call in this module. Raises WireError as `finished` does.
+    They hold until the next rows are made. Raises WireError as `finished` does, and for different lengths.
     """
     header = frames[0].header
     start, field = header.csum_start, header.csum_start + header.csum_offset

@@ -46,7 +46,7 @@ from espudp.wire.vnet import (
 )
 
 MAX_SUPER_PACKET_OCTETS = 65535
-# linux/udp.h UDP_MAX_SEGMENTS before Linux 6.9, and linux/skbuff.h MAX_GSO_SEGS is far beyond it
+# linux/udp.h UDP_MAX_SEGMENTS, before it became 128
 MAX_UDP_SEGMENTS = 64
 
 _GSO_TYPES = {
@@ -98,7 +98,7 @@ def _in_runs(
     known: dict[Shape, tuple[bytes, bool]] = {}
     at, count = 0, len(packets)
     while at < count:
-        shape = _joinable(packets[at], kinds)
+        shape = _joinable(packets[at], kinds) if at + 1 < count else None
         if shape is None:
             found.append(packets[at])
             at += 1
@@ -145,14 +145,15 @@ def _joinable(packet: memoryview, kinds: frozenset[tuple[int, int]]) -> Shape | 
 def _goes_on(first: memoryview, second: memoryview, shape: Shape) -> bool:
     """A quick look at whether the second packet may go on where the first ends."""
     l4 = shape.l4
-    if shape.flags:
-        this, following = first[l4 : l4 + 8], second[l4 : l4 + 8]
-        step = int.from_bytes(following, "big") - int.from_bytes(this, "big")
-        # Their ports are equal, and the sequence number behind them may have passed through 0.
-        return step & 0xFFFFFFFF == len(first) - shape.header and this[:4] == following[:4]
-    if shape.version == ip.IPV4 and (second[5] - first[5]) & 0xFF != 1:
+    if first[l4 : l4 + 4] != second[l4 : l4 + 4]:  # ports
         return False
-    return first[l4 - 8 : l4 + 4] == second[l4 - 8 : l4 + 4]
+    if shape.flags:
+        return _step(first[l4 + 4 : l4 + 8], second[l4 + 4 : l4 + 8], 32) == len(first) - shape.header
+    return shape.version == ip.IPV6 or _step(first[4:6], second[4:6], 16) == 1
+
+
+def _step(number: memoryview, following: memoryview, bits: int) -> int:
+    return (int.from_bytes(following, "big") - int.from_bytes(number, "big")) % (1 << bits)
 
 
 def _none_can_join(rows: Rows, first: memoryview, kinds: frozenset[tuple[int, int]]) -> bool:
@@ -201,15 +202,13 @@ def _limit(rows: Rows, start: int, shape: Shape) -> int:
 
 
 class _Pattern:
-    """What the headers of packets that continue one another have in common.
-
-    As 32-bit words: `mask` takes out the checksum of TCP or UDP.
-    """
+    """What packets that continue one another have in common; places are in 32-bit words."""
 
     def __init__(self, shape: Shape, size: int, count: int) -> None:
         self.steps = steps(shape, size - shape.header, count)
         self.words = shape.header // 4
         self.field = shape.checksum // 4
+        # Takes out the checksum.
         self.mask = np.uint32(0x0000FFFF if shape.protocol == ip.TCP else 0xFFFF0000)
         self.never = b"\xff\xff" if shape.protocol == ip.TCP else b"\0\0"
         """TCP: a sum that `segment` writes as 0. UDP: no checksum at all."""
@@ -230,8 +229,10 @@ def _pattern(rows: Rows, shape: Shape) -> _Pattern:
 
 
 def _heads(rows: Rows, shape: Shape, pattern: _Pattern, less: int) -> NDArray[np.uint32]:
-    """The headers as 32-bit words, without the checksum of TCP or UDP, and all with the lengths that packets
-    of `size` octets have: the last is `less` octets shorter."""
+    """The headers as 32-bit words, without the checksum of TCP or UDP.
+
+    The last, of a packet that is `less` octets shorter, with the lengths that the others have.
+    """
     heads: NDArray[np.uint32] = rows.words[:, : pattern.words].view(">u4").astype(_U32)
     column = heads[:, pattern.field]
     np.bitwise_and(column, pattern.mask, column)

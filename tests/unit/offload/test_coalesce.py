@@ -400,6 +400,16 @@ def test_what_is_no_packet(packet: bytes) -> None:
     ] == [packet] * 3
 
 
+@pytest.mark.parametrize("name", ALL)
+def test_a_last_packet_that_is_cut_off(name: str) -> None:
+    for count in (2, 3):
+        for octets in range(1, 110):
+            packets = train(ALL[name], count)
+            packets[-1] = packets[-1][:octets]
+            whole = octets >= len(packets[0])
+            assert joined(packets) == ([count] if whole else [1, 1] if count == 2 else [2, 1])
+
+
 def test_rows_stay_as_they_are() -> None:
     rows = laid_out(train(TCP4, 5, last=3), 10)
     before = rows.matrix.tobytes()
