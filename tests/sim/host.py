@@ -10,6 +10,7 @@ from espudp.tunnel import Event, Tunnel
 from espudp.wire.address import Path, UdpAddress
 from espudp.wire.vnet import Frame
 from tests.sim.link import Datagram, Link, Quality, Segment
+from tests.sim.team import Team
 from tests.sim.world import Timer, World
 
 IKE_PORT = 500
@@ -153,8 +154,10 @@ class Host:
 
     def _new_tunnel(self) -> Tunnel:
         self._lives += 1
-        rng = self.world.chance(f"host {self.name} {self._lives}").randbytes
-        return Tunnel(rng, listener=self._listener, path_mtu=self._path_mtu, workers=self._workers)
+        chance = self.world.chance(f"host {self.name} {self._lives}")
+        if self._workers > 1:
+            return Team(chance, listener=self._listener, path_mtu=self._path_mtu, workers=self._workers)
+        return Tunnel(chance.randbytes, listener=self._listener, path_mtu=self._path_mtu)
 
     def _drain(self) -> None:
         now = self.world.now
