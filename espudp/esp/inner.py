@@ -55,7 +55,9 @@ def _may_be_syn(rows: Rows, version: int, first: bytes) -> bool:
     if ip.TCP not in protocols:
         return False
     at = ip.IPV6_HEADER_OCTETS if version == ip.IPV6 else (first[0] & 0x0F) * 4
-    # A packet too short for its flags has whatever lies behind it there: it may then be called a SYN.
+    if at + _FLAGS >= rows.size:
+        return False
+    # A last packet too short for flags has whatever lies behind it there, and may be called a SYN.
     return bool(rows.matrix[:, at + _FLAGS].tobytes().translate(None, _WITHOUT_SYN))
 
 

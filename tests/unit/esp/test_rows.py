@@ -395,3 +395,15 @@ def test_congestion_marks_reach_each_packet() -> None:
     packets = [bytes(packet) for packet in plain(right.open(train.datagrams, TO_LEFT, 0.0, ecn.CE))]
     assert [ecn.tos_of(packet) for packet in packets] == [ecn.CE] * 10
     assert all(ip.checksum(packet[:20]) == 0 and tcp_checksum_is_right(packet) for packet in packets)
+
+
+@pytest.mark.parametrize("octets", [60, 64, 73, 74, 80])
+def test_ip_options_that_leave_no_room_for_tcp(octets: int) -> None:
+    """The flags of TCP would lie behind the packet."""
+    left, right = both()
+    right.set_offloads(EVERYTHING)
+    header = bytearray(ip.build_ip(LEFT, RIGHT, ip.TCP, bytes(octets - 20)))
+    header[0] = 0x4F
+    packets = [bytes(header)] * 10
+    (burst,) = bursts(left.seal(packets, 0.0))
+    assert flattened(right.open(burst, TO_LEFT, 0.0)) == packets
