@@ -1,6 +1,7 @@
 """A running peer, from its first socket to its last rule undone: what connect, listen and manual share."""
 
 import asyncio
+import gc
 import os
 import signal
 import time
@@ -358,4 +359,5 @@ class Session(ABC):
 
 def run_session(session: Session) -> int:
     """On an event loop of its own, in the main thread; the exit code. Raises ConfigError and HostError."""
+    gc.freeze()  # what is there stays: to look through it for garbage would stop the traffic for 30 ms
     return uvloop.run(session.run())
