@@ -357,7 +357,7 @@ def test_a_sum_of_zero_is_joined_as_it_is_written_by_us() -> None:
 
 
 @pytest.mark.parametrize(("place", "expected"), [(0, [1, 3]), (1, [1, 1, 2]), (2, [2, 1, 1]), (3, [3, 1])])
-@pytest.mark.parametrize("last", [SIZE, SIZE - 3])
+@pytest.mark.parametrize("last", [SIZE, SIZE - 3, SIZE - 13])
 @pytest.mark.parametrize("name", ["TCP4", "UDP4"])
 def test_a_header_sum_of_zero(name: str, last: int, place: int, expected: list[int]) -> None:
     packet = train(ALL[name], 4, last=last)[place]
@@ -384,6 +384,17 @@ def test_flows_one_after_the_other() -> None:
     ack = replace(UDP4, identification=3)
     longer = SIZE + 52 - 28
     assert joined(train(TCP4, 3) + train(ack, 3, size=longer) + train(TCP6, 2, size=SIZE - 20)) == [3, 3, 2]
+
+
+def test_what_is_never_joined_before_what_is() -> None:
+    udp = train(UDP4, 3, size=SIZE + 24)
+    icmp = udp[0][:9] + b"\1" + udp[0][10:]
+    assert joined([icmp, *udp]) == [1, 3]
+    assert joined([*train(TCP4, 2), *udp], Offload.USO4) == [1, 1, 3]
+    # An acknowledgment without data that is as long as segments with data
+    ack = train(replace(TCP4, options=bytes([1] * 40)), 1, size=0)
+    data = train(replace(TCP4, options=TIMESTAMPS), 3, size=28)
+    assert joined([*ack, *data]) == [1, 3]
 
 
 def test_packets_out_of_order() -> None:
