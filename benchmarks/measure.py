@@ -36,7 +36,10 @@ IPERF_PAUSE_SECONDS = 0.3
 LOAD_SECONDS = "60"
 LOAD_RAMP_SECONDS = 0.5
 
-PING_PAUSE_SECONDS = 0.005
+# Between pings: idle enough for other programs to have the caches meanwhile; and beside a flow.
+IDLE_PAUSE_SECONDS = 0.1
+LOADED_PAUSE_SECONDS = 0.01
+LOADED_PINGS = 100
 FIRST_PING_SECONDS = 0.02
 START_SECONDS_MAX = 30.0
 
@@ -57,8 +60,8 @@ class Effort:
     handshake_seconds: float
 
 
-FULL = Effort(3, 3, tcp_seconds=4, udp_seconds=1.0, udp_steps=7, pings=200, handshake_seconds=5.0)
-QUICK = Effort(3, 1, tcp_seconds=1, udp_seconds=0.3, udp_steps=6, pings=60, handshake_seconds=2.0)
+FULL = Effort(3, 3, tcp_seconds=4, udp_seconds=1.0, udp_steps=7, pings=40, handshake_seconds=5.0)
+QUICK = Effort(3, 1, tcp_seconds=1, udp_seconds=0.3, udp_steps=6, pings=12, handshake_seconds=2.0)
 
 
 @dataclass(frozen=True)
@@ -101,15 +104,16 @@ class Probe:
 
     def rtt(self) -> None:
         """With nothing else on the way."""
-        self._note(RTT_IDLE, self._round_trip())
+        self._note(RTT_IDLE, self._round_trip(self._effort.pings, IDLE_PAUSE_SECONDS))
 
     def rtt_loaded(self) -> None:
         """Beside a TCP flow in the direction of the requests."""
         for _ in range(IPERF_TRIES):
             with self._start_iperf("--time", LOAD_SECONDS) as client:
                 time.sleep(LOAD_RAMP_SECONDS)
-                milliseconds = self._round_trip() if client.running else 0.0
-                if client.running:
+                running = client.running
+                milliseconds = self._round_trip(LOADED_PINGS, LOADED_PAUSE_SECONDS)
+                if running and client.running:
                     self._note(RTT_LOADED, milliseconds)
                     return
             time.sleep(IPERF_PAUSE_SECONDS)
@@ -156,16 +160,16 @@ class Probe:
             said = json_object(client.output)
             return said if "sum_received" in said.get("end", {}) else {"error": client.last_words(), **said}
 
-    def _round_trip(self) -> float:
+    def _round_trip(self, pings: int, pause: float) -> float:
         """Median, in milliseconds."""
         with self._lab.client.inside():
             pinger = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
         times: list[float] = []
         with pinger:
-            for number in range(self._effort.pings):
+            for number in range(pings):
                 if (seconds := ping(pinger, self._inner_ip, number)) is not None:
                     times.append(seconds)
-                time.sleep(PING_PAUSE_SECONDS)
+                time.sleep(pause)
         if not times:
             raise TunnelError("no ping is answered")
         return statistics.median(times) * 1000

@@ -101,7 +101,7 @@ class _Turn:
         with ExitStack() as stack:
             try:
                 ends = self._start(stack)
-            except TunnelError as error:
+            except (TunnelError, OSError) as error:
                 self._problem("start", error)
                 for step in steps:
                     self._progress(f"{stem}: {step.title} left out")

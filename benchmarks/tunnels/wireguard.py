@@ -61,11 +61,16 @@ class WireGuardGo(Tunnel):
         argv = ["unshare", "--mount", "sh", "-c", script]
         with Program(namespace, argv, folder / "log", env=env) as program:
             control = run / "wireguard" / f"{DEVICE}.sock"
-            program.wait_until(control.exists, "its socket")
+            program.wait_until(lambda: _listens(control), "its socket")
             _configure(control, settings)
             namespace.set_mtu(DEVICE, INNER_MTU)
             namespace.add_address(DEVICE, address)
             yield program
+
+
+def _listens(control: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as client:
+        return client.connect_ex(str(control)) == 0
 
 
 def _configure(control: Path, settings: dict[str, str]) -> None:
