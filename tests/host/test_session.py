@@ -243,6 +243,9 @@ def test_the_mtu_follows_the_path(network: Network) -> None:
             ip.link("set", index=socket.if_nametoindex(name), mtu=1300)
     server, client = network.listen(), network.connect()
     small, large = server.ask("status")["mtu"], client.ask("status")["mtu"]
+    # What one send takes, in datagrams of 1300 and 1500 octets less IP and UDP headers.
+    assert segments(network.server) == 65_450 // 1272
+    assert segments(network.client) == 65_450 // 1472
     assert large - small == 200
     assert ping(network.client, "10.99.0.1", octets=large - 28, tries=2) >= 1
     assert ping(network.server, "10.99.0.2", octets=2000, tries=2) == 2
@@ -252,6 +255,14 @@ def test_the_mtu_follows_the_path(network: Network) -> None:
     while client.ask("status")["mtu"] != small:
         assert time.monotonic() < deadline
         time.sleep(0.2)
+    assert segments(network.client) == 65_450 // 1272
+
+
+def segments(namespace: Namespace) -> int:
+    """How many a super-packet from the TUN device has at most."""
+    with namespace.inside(), IPRoute() as ip:
+        (link,) = ip.get_links(ifname="esp0")
+    return int(link.get_attr("IFLA_GSO_MAX_SEGS"))
 
 
 def test_a_server_that_says_goodbye_is_dialled_again(network: Network) -> None:
