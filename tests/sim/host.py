@@ -149,7 +149,7 @@ class Host:
         """A datagram from the network."""
         if self.alive and datagram.destination.port in (IKE_PORT, NATT_PORT):
             path = Path(datagram.destination, datagram.source)
-            self.tunnel.receive_datagrams([datagram.payload], path, self.world.now)
+            self.tunnel.receive_datagrams([datagram.payload], path, self.world.now, datagram.tos)
             self._drain()
 
     def _new_tunnel(self) -> Tunnel:
@@ -161,9 +161,9 @@ class Host:
 
     def _drain(self) -> None:
         now = self.world.now
-        for path, payloads, _ in self.tunnel.datagrams_to_send(now):
+        for path, payloads, tos in self.tunnel.datagrams_to_send(now):
             for payload in payloads:
-                datagram = Datagram(path.local, path.remote, payload)
+                datagram = Datagram(path.local, path.remote, payload, tos)
                 for seen in self.on_send:
                     seen(datagram)
                 self._port.send(datagram)

@@ -18,6 +18,7 @@ class Datagram(NamedTuple):
     source: UdpAddress
     destination: UdpAddress
     payload: bytes
+    tos: int = 0
 
     @property
     def ip_octets(self) -> int:
@@ -47,6 +48,9 @@ class Quality:
     duplicate: float = 0.0
     corrupt: float = 0.0
     """One bit flips. No UDP checksum notices: RFC 3948 section 2.1 sends none."""
+
+    remark: Callable[[int], int] | None = None
+    """What routers make of the traffic class: other treatment, and the news of congestion."""
 
     mtu: int = 1500
     fragments: bool = True
@@ -80,6 +84,8 @@ class Link:
             self._deliver(self._damaged(datagram, quality.corrupt), deliver)
 
     def _deliver(self, datagram: Datagram, deliver: Callable[[Datagram], None]) -> None:
+        if self.quality.remark is not None:
+            datagram = datagram._replace(tos=self.quality.remark(datagram.tos))
         delay = self.quality.latency
         if self.quality.jitter:
             delay += self._chance.uniform(0.0, self.quality.jitter)

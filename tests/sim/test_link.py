@@ -123,3 +123,12 @@ def test_some_datagrams_can_be_spared() -> None:
     spared = [payload for payload in arrived if payload[:4] in {n.to_bytes(4) for n in range(0, 200, 2)}]
     assert len({payload for payload in spared if not any(payload[4:])}) >= 100
     assert len(arrived) < 180
+
+
+def test_routers_may_change_the_traffic_class() -> None:
+    world = World()
+    classes: list[int] = []
+    link = Link(world, "test", Quality(remark=lambda tos: tos | 3))
+    link.carry(Datagram(_A, _B, b"x", tos=0xB8), lambda datagram: classes.append(datagram.tos))
+    world.run(1.0)
+    assert classes == [0xBB]
