@@ -80,7 +80,8 @@ class Driver(Generic[M]):
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._deadline: float | None = None
-        self._woken = 0.0
+        self.woken = 0.0
+        """When a packet or datagram last woke us, by the monotonic clock."""
         self.on_lull: Callable[[], None] = lambda: None
         """Called when what came after a pause has been served."""
         self._transmitting = False
@@ -133,8 +134,8 @@ class Driver(Generic[M]):
     def _after_lull(self) -> bool:
         """What wakes us now is probably alone: somebody waits for it, and nothing for the rest of a batch."""
         now = time.monotonic()
-        alone = now - self._woken > LULL_SECONDS
-        self._woken = now
+        alone = now - self.woken > LULL_SECONDS
+        self.woken = now
         return alone
 
     def _take_packets(self, limit: int) -> bool:

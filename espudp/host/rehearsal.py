@@ -2,8 +2,8 @@
 
 A packet that comes after a pause meets code and data that have left the caches meanwhile, and takes several
 times as long as the next one would. So for a moment after such a packet others, our own, go the same way
-every few milliseconds: through a second driver, over a tunnel that ends where it begins. While nobody sends
-it stops, and where many packets come without a pause it does not start.
+every few milliseconds: through a second driver, over a tunnel that ends where it begins. It stops when nobody
+sends any more, and leaves a way alone that is busy.
 """
 
 import asyncio
@@ -11,6 +11,7 @@ import os
 import socket
 import time
 from contextlib import ExitStack, suppress
+from typing import Any
 
 from espudp.crypto.aead import CipherKeys
 from espudp.crypto.suites import EspSuite
@@ -40,11 +41,12 @@ _PACKET = _HEADERS + bytes(84 - len(_HEADERS))
 class Rehearsal:
     """The second driver, on the running event loop."""
 
-    def __init__(self, suite: EspSuite) -> None:
+    def __init__(self, suite: EspSuite, real: Driver[Any]) -> None:
         """With the suite whose cipher is to be kept warm. Raises OSError if the host has no loopback."""
         self.rounds = 0
         """Packets that have come through."""
         self._loop = asyncio.get_running_loop()
+        self._real = real
         self._until = 0.0
         self._timer: asyncio.TimerHandle | None = None
         with ExitStack() as stack:
@@ -59,6 +61,7 @@ class Rehearsal:
             driver.start()
             stack.callback(driver.stop)
             self._opened = stack.pop_all()
+        real.on_lull = self.keep_on
 
     def close(self) -> None:
         """For good."""
@@ -73,13 +76,14 @@ class Rehearsal:
             self._timer = self._loop.call_later(INTERVAL_SECONDS, self._round)
 
     def _round(self) -> None:
+        now = time.monotonic()
+        self._timer = self._loop.call_later(INTERVAL_SECONDS, self._round) if now < self._until else None
         with suppress(BlockingIOError):
             self._host.recv(len(_PACKET))  # the last one
             self.rounds += 1
-        going_on = time.monotonic() < self._until
-        self._timer = self._loop.call_later(INTERVAL_SECONDS, self._round) if going_on else None
-        with suppress(OSError):
-            self._host.send(PLAIN.pack() + _PACKET)
+        if now - self._real.woken > INTERVAL_SECONDS:
+            with suppress(OSError):
+                self._host.send(PLAIN.pack() + _PACKET)
 
 
 def _circle(suite: EspSuite, address: UdpAddress) -> Tunnel:

@@ -314,8 +314,7 @@ class Session(ABC):
 
     def _rehearse(self, suite: EspSuite) -> None:
         with suppress(OSError):
-            self._rehearsal = Rehearsal(suite)
-            self.driver.on_lull = self._rehearsal.keep_on
+            self._rehearsal = Rehearsal(suite, self.driver)
 
     def _forget(self, connection: int) -> None:
         self.connections.discard(connection)

@@ -2,19 +2,29 @@
 
 import asyncio
 import errno
+import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import uvloop
 
 from espudp.crypto.suites import EspSuite, parse_esp_suite
+from espudp.host.driver import Driver
 from espudp.host.rehearsal import INTERVAL_SECONDS, MOMENT_SECONDS, Rehearsal
 
 
-def _run(test: Callable[[Rehearsal], Any], suite: EspSuite | None = None) -> None:
+class Real:
+    """What the rehearsal sees of the driver that it is for."""
+
+    woken = 0.0
+    on_lull: Callable[[], None]
+
+
+def _run(test: Callable[[Rehearsal], Any], suite: EspSuite | None = None, real: Real | None = None) -> None:
     async def run() -> None:
-        rehearsal = Rehearsal(suite or parse_esp_suite("aes128gcm16"))
+        driver = cast(Driver[Any], real or Real())
+        rehearsal = Rehearsal(suite or parse_esp_suite("aes128gcm16"), driver)
         try:
             await test(rehearsal)
         finally:
@@ -53,6 +63,21 @@ def test_it_is_silent_until_asked_and_stops_after_a_moment(monkeypatch: pytest.M
             assert rehearsal.rounds == first
 
     _run(test)
+
+
+def test_a_busy_way_is_left_alone() -> None:
+    real = Real()
+
+    async def test(rehearsal: Rehearsal) -> None:
+        real.on_lull()
+        real.woken = time.monotonic() + 10
+        await asyncio.sleep(20 * INTERVAL_SECONDS)
+        assert rehearsal.rounds == 0
+        real.woken = 0.0
+        await asyncio.sleep(20 * INTERVAL_SECONDS)
+        assert rehearsal.rounds >= 3
+
+    _run(test, real=real)
 
 
 def test_it_ends_at_any_time() -> None:
