@@ -185,10 +185,14 @@ class TunQueue:
         """Allow larger super-packets if the kernel has cut one up for being larger than we allow.
 
         That happens to what is forwarded, made by hosts that know nothing of our limit, and is worse than two
-        sends: it comes packet by packet. Nobody else sends so many full segments of one flow singly.
+        sends: it comes packet by packet. Our own host sends so many segments singly only to repair losses.
         """
-        first, last = packets[0], packets[min(len(packets), CUT_SEGMENTS) - 1]
-        if not (self.limited and len(packets) >= CUT_SEGMENTS and _same_tcp_flow(first, last)):
+        if not self.limited or len(packets) < CUT_SEGMENTS:
+            return
+        first, last = packets[0], packets[CUT_SEGMENTS - 1]
+        if not (isinstance(first, Frame) and isinstance(last, Frame) and _same_tcp_flow(first, last)):
+            return
+        if _is_ours(first.parts[0]):
             return
         self.limited = False
         with suppress(OSError):
@@ -397,18 +401,29 @@ def _flags_of(fd: int) -> int:
     return flags
 
 
-def _same_tcp_flow(one: Buffer | Frame, other: Buffer | Frame) -> bool:
+def _same_tcp_flow(one: Frame, other: Frame) -> bool:
     """Of single packets, which the kernel gives us with their checksums to complete."""
-    if not (isinstance(one, Frame) and isinstance(other, Frame) and one.header is other.header):
-        return False
     header, packet, further = one.header, one.parts[0], other.parts[0]
     ports_end = header.csum_start + 4
     return (
-        header.gso_type == GSO_NONE
+        header is other.header
+        and header.gso_type == GSO_NONE
         and header.csum_offset == TCP_CHECKSUM
         and len(packet) == len(further)
         and packet[ADDRESSES:ports_end] == further[ADDRESSES:ports_end]
     )
+
+
+def _is_ours(packet: Buffer) -> bool:
+    """Whether it comes from an address of this host: one that can be bound to."""
+    four = packet[0] >> 4 == 4
+    family, source = (socket.AF_INET, packet[12:16]) if four else (socket.AF_INET6, packet[8:24])
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((socket.inet_ntop(family, source), 0))
+        except OSError:
+            return False
+    return True
 
 
 def _kind(frame: Frame) -> Offload:

@@ -116,10 +116,12 @@ class Cable:
     change: Change = as_they_are
     seen: list[VnetHeader] = field(default_factory=list)
     octets: list[int] = field(default_factory=list)
+    most: int = 0  # packets in one batch
 
     def carry(self) -> None:
         for here, there in (self.ends, self.ends[::-1]):
             packets = here.tun.read_batch(64)
+            self.most = max(self.most, len(packets))
             for packet in packets:
                 if isinstance(packet, Frame) and packet.header.gso_type:
                     self.seen.append(packet.header)
@@ -137,7 +139,13 @@ def ready(one: socket.socket) -> bool:
     return bool(select.select([one], [], [], 0)[0])
 
 
-def stream(cable: Cable, version: int, octets: int, sender: socket.socket | None = None) -> None:
+def stream(
+    cable: Cable,
+    version: int,
+    octets: int,
+    sender: socket.socket | None = None,
+    when_connected: Callable[[], None] = lambda: None,
+) -> None:
     """TCP from the left host, or one behind it, to the right one: what arrives is what was sent."""
     left, right = cable.ends
     data = os.urandom(octets)
@@ -150,6 +158,7 @@ def stream(cable: Cable, version: int, octets: int, sender: socket.socket | None
         cable.until(lambda: ready(listener))
         receiver, _ = listener.accept()
         with receiver:
+            when_connected()
             flow = Flow(out, receiver, memoryview(data))
             cable.until(lambda: flow.move() == octets)
     assert flow.received == data
@@ -297,6 +306,16 @@ def test_super_packets_from_elsewhere_are_not_cut_up_for_long(hosts: tuple[Host,
     with left.namespace.inside():
         left.tun.limit_segments(30)
     assert link(left, "IFLA_GSO_MAX_SEGS") == tun.GSO_MAX_SEGS
+
+
+def test_a_host_sticks_to_its_own_limit(hosts: tuple[Host, Host]) -> None:
+    """Even if it sends segments singly, as for a connection from before the limit."""
+    left, _ = hosts
+    cable = Cable(hosts)
+    with left.namespace.inside():
+        stream(cable, 4, 2_000_000, when_connected=lambda: left.tun.limit_segments(10))
+    assert cable.most >= tun.CUT_SEGMENTS
+    assert link(left, "IFLA_GSO_MAX_SEGS") == 10
 
 
 def test_bursts_find_room(hosts: tuple[Host, Host]) -> None:
