@@ -11,7 +11,7 @@ import pytest
 import uvloop
 
 from espudp.errors import HostError
-from espudp.host.driver import BACKLOG_TRAINS, BATCH, Driver, Drop
+from espudp.host.driver import BACKLOG_TRAINS, BATCH, TURN, Driver, Drop
 from espudp.host.tun import TunDevice
 from espudp.host.udp import SocketSet, UdpSocket
 from espudp.ike.events import Diagnostic
@@ -186,6 +186,20 @@ async def test_after_a_lull_the_first_goes_alone(bench: Bench) -> None:
         bench.tun.kernel.send(b"%d" % number)
     await _until(lambda: len(_all_in(bench, "packets")) == 3)
     assert bench.tunnel.received == [("packets", [b"0"]), ("packets", [b"1", b"2"])]
+
+
+@_on_bench
+async def test_a_source_that_never_dries_up_does_not_starve_the_others(bench: Bench) -> None:
+    def refill() -> None:
+        bench.tun.kernel.send(b"more")
+
+    bench.tunnel.on_packets = refill
+    bench.tun.kernel.send(b"more")
+    bench.peer.sendto(b"datagram", bench.path.local)
+    await _until(lambda: _all_in(bench, "datagrams"))
+    bench.tunnel.on_packets = lambda: None
+    kinds = [kind for kind, _ in bench.tunnel.received]
+    assert kinds.index("datagrams") <= 2 * TURN
 
 
 @_on_bench
