@@ -121,12 +121,16 @@ class Tunnel:
         """Raises ConfigError for a DSCP that cannot be."""
         self._ike = Endpoint(rng, listener=listener, key_log=key_log, workers=workers)
         self._esp = DataPath(rng, dscp=dscp) if esp is None else esp
+        self._esp_events = self._esp.events
         self._ike_ports = ike_ports
         self._default_path_mtu = path_mtu
         self._path_mtu: dict[str, int] = {}
         self._connections: dict[int, _Connection] = {}
         self._last_sent: dict[Path, float] = {}  # only for paths that we keep alive
         self._keepalive_timer: float | None = None
+        # What `poll_timer` said last; packets and ESP that nothing comes of do not change it.
+        self._timer: float | None = None
+        self._timer_is_known = False
         self._manual_count = 0
         self._trains: list[Train] = []
         self._packets: list[Buffer | Frame] = []
@@ -212,6 +216,7 @@ class Tunnel:
         )
         self._esp.install(child, now)
         self._watch_keepalive(state, now)
+        self._timer_is_known = False
         self._events.append(ManualUp(connection, child))
         self._events.append(MtuChanged(connection, state.mtu))
         return connection
@@ -242,14 +247,17 @@ class Tunnel:
         if path.local.port in self._ike_ports:
             for datagram in datagrams:
                 self._ike.receive_datagram(datagram, path, now)
-        else:
+            self._carry(now)
+            return
+        if self._packets:
             self._keep_packets()
-            opened = self._esp.open_burst(datagrams, path, now, tos) if isinstance(datagrams, Burst) else None
-            if opened is None:
-                self._receive_natt(datagrams, path, now, tos)
-            else:
-                self._packets += opened
-        self._carry(now)
+        opened = self._esp.open_burst(datagrams, path, now, tos) if type(datagrams) is Burst else None
+        if opened is None:
+            self._receive_natt(datagrams, path, now, tos)
+        else:
+            self._packets += opened
+        if self._esp_events.waiting:
+            self._carry(now)
 
     def _receive_natt(self, datagrams: Sequence[Buffer], path: Path, now: float, tos: int) -> None:
         """RFC 3948 section 2: keepalive, IKE or ESP. Runs of ESP, nearly everything, stay together."""
@@ -259,23 +267,21 @@ class Tunnel:
             if kind is natt.Kind.ESP:
                 train.append(datagram)
             elif kind is natt.Kind.IKE:
-                self._open(train, path, now, tos)
-                train = []
+                if train:
+                    self._packets += self._esp.open(train, path, now, tos)
+                    train = []
                 self._ike.receive_datagram(memoryview(datagram)[len(natt.NON_ESP_MARKER) :], path, now)
+                self._carry(now)
             else:
                 self.drops[Drop.KEEPALIVE if kind is natt.Kind.KEEPALIVE else Drop.RUNT] += 1
-        self._open(train, path, now, tos)
-
-    def _open(self, train: list[Buffer], path: Path, now: float, tos: int) -> None:
         if train:
             self._packets += self._esp.open(train, path, now, tos)
 
     def _keep_packets(self) -> None:
         """Copy what was not drained yet, for its memory is about to be written again."""
-        if self._packets:
-            self._packets = [
-                packet.copy() if isinstance(packet, Frame) else bytes(packet) for packet in self._packets
-            ]
+        self._packets = [
+            packet.copy() if isinstance(packet, Frame) else bytes(packet) for packet in self._packets
+        ]
 
     def receive_packets(self, packets: Sequence[Buffer | Frame], now: float) -> None:
         """IP packets that the host routed into the TUN device."""
@@ -285,8 +291,10 @@ class Tunnel:
             self._trains.append(train)
             if train[0] in self._last_sent:
                 self._last_sent[train[0]] = now
-        self._packets += self._esp.take_replies()
-        self._carry(now)
+        if self._esp.replies:
+            self._packets += self._esp.take_replies()
+        if self._esp_events.waiting:
+            self._carry(now)
 
     def attend(self, now: float) -> None:
         """Something else than the tunnel made its data path speak: act on what it says."""
@@ -296,8 +304,11 @@ class Tunnel:
 
     def poll_timer(self) -> float | None:
         """When `handle_timer` wants to be called next; calls before that do nothing."""
-        timers = (self._ike.poll_timer(), self._esp.poll_timer(), self._keepalive_timer)
-        return min((timer for timer in timers if timer is not None), default=None)
+        if not self._timer_is_known:
+            timers = (self._ike.poll_timer(), self._esp.poll_timer(), self._keepalive_timer)
+            self._timer = min((timer for timer in timers if timer is not None), default=None)
+            self._timer_is_known = True
+        return self._timer
 
     def handle_timer(self, now: float) -> None:
         """Whatever is due: retransmissions, lifetimes, dead peer detection, keepalives."""
@@ -308,6 +319,7 @@ class Tunnel:
         self._carry(now)
         if self._keepalive_timer is not None and now >= self._keepalive_timer:
             self._send_keepalives(now)
+        self._timer_is_known = False
 
     def _tell_heard(self) -> None:
         """ESP that arrived shows IKE that a peer lives; told when it matters, not for each packet."""
@@ -370,6 +382,7 @@ class Tunnel:
 
     def _carry(self, now: float) -> None:
         """Carry events between IKE and ESP until both are silent, and keep those for the host."""
+        self._timer_is_known = False
         while True:
             ike_event = self._ike.next_event()
             if ike_event is not None:

@@ -34,11 +34,14 @@ class DataPath:
     def __init__(self, rng: Rng, *, dscp: int | None = None) -> None:
         """`dscp`: of all datagrams; None: that of the packet inside. Raises ConfigError if it cannot be."""
         self.drops: Counter[Drop] = Counter()
-        self._events = EventQueue()
-        self._children = Children(rng, self._events)
+        self.events = EventQueue()
+        """What `next_event` takes from."""
+        self._children = Children(rng, self.events)
         self._outbound = Outbound(self._children, self.drops, dscp)
+        self.replies = self._outbound.replies
+        """What `take_replies` takes from."""
         self._heard: dict[int, float] = {}
-        self._inbound = Inbound(self._children, self.drops, self._events, self._heard)
+        self._inbound = Inbound(self._children, self.drops, self.events, self._heard)
 
     def share(self, worker: int, workers: int, hand_over: HandOver) -> Elsewhere:
         """From now on this is one of several data paths, each of which has some of the SAs."""
@@ -123,7 +126,7 @@ class DataPath:
 
     def next_event(self) -> Event | None:
         """What the rest should know or act on; None when there is nothing."""
-        return self._events.pop()
+        return self.events.pop()
 
     def poll_timer(self) -> float | None:
         """When `handle_timer` wants to be called next."""

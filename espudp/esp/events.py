@@ -49,9 +49,11 @@ Event = SoftExpired | HardExpired | PeerMoved | UnknownSpi
 class EventQueue:
     """Events to be told: at most two for an SA and one move for a connection, the rest bounded in rate."""
 
-    __slots__ = ("_expiries", "_moves", "_unknown", "_unknown_rate")
+    __slots__ = ("_expiries", "_moves", "_unknown", "_unknown_rate", "waiting")
 
     def __init__(self) -> None:
+        self.waiting = False
+        """Whether `pop` may have something."""
         self._moves: dict[int, Path] = {}
         self._expiries: deque[SoftExpired | HardExpired] = deque()
         self._unknown: deque[UnknownSpi] = deque(maxlen=UNKNOWN_SPI_BURST)
@@ -60,13 +62,16 @@ class EventQueue:
     def moved(self, connection: int, path: Path) -> None:
         """Only the last of several moves that nobody has asked for yet matters."""
         self._moves[connection] = path
+        self.waiting = True
 
     def expired(self, event: SoftExpired | HardExpired) -> None:
         self._expiries.append(event)
+        self.waiting = True
 
     def unknown_spi(self, spi: int, path: Path, now: float) -> None:
         if self._unknown_rate.take(now):
             self._unknown.append(UnknownSpi(spi, path))
+            self.waiting = True
 
     def pop(self) -> Event | None:
         """The next event, or None. Where the peer is comes first, then what must be rekeyed."""
@@ -75,4 +80,7 @@ class EventQueue:
             return PeerMoved(connection, self._moves.pop(connection))
         if self._expiries:
             return self._expiries.popleft()
-        return self._unknown.popleft() if self._unknown else None
+        if self._unknown:
+            return self._unknown.popleft()
+        self.waiting = False
+        return None

@@ -101,11 +101,11 @@ class Front(DataPath):
             case messages.Status():
                 self._take_status(worker, report)
             case PeerMoved(connection, path):
-                self._events.moved(connection, path)
+                self.events.moved(connection, path)
             case SoftExpired() | HardExpired():
-                self._events.expired(report)
+                self.events.expired(report)
             case UnknownSpi(spi, path):
-                self._events.unknown_spi(spi, path, now)
+                self.events.unknown_spi(spi, path, now)
 
     def _take_status(self, worker: int, status: messages.Status) -> None:
         former = self._statuses.get(worker)
@@ -118,7 +118,7 @@ class Front(DataPath):
         self._statuses.pop(worker, None)
         for said in list(self._announced.values()):
             if said.owner == worker:
-                self._events.expired(SoftExpired(said.connection, said.spi_in))
+                self.events.expired(SoftExpired(said.connection, said.spi_in))
             else:
                 self._tell(worker, said)
 

@@ -24,7 +24,7 @@ class Sheet(NamedTuple):
 class Grids:
     """Bounded in memory. What is taken holds what was written there until `reclaim`."""
 
-    __slots__ = ("_free", "_limit", "_taken", "octets")
+    __slots__ = ("_free", "_limit", "octets", "taken")
 
     def __init__(self, octets: int = STOCK_OCTETS) -> None:
         self._limit = octets
@@ -32,7 +32,7 @@ class Grids:
         """About how much memory they take, those that are taken included."""
         # By layout and octets of plaintext, least recently used first.
         self._free: OrderedDict[_Key, list[Sheet]] = OrderedDict()
-        self._taken: list[tuple[_Key, Sheet]] = []
+        self.taken: list[tuple[_Key, Sheet]] = []
 
     def take(self, layout: Layout, plain: int) -> Sheet:
         """One for plaintexts of `plain` octets, trailers included."""
@@ -44,13 +44,13 @@ class Grids:
             grid = make_grid(layout, plain)
             sheet = Sheet(grid, Rows(grid.plain, plain))
             self.octets += _octets(sheet)
-        self._taken.append((key, sheet))
+        self.taken.append((key, sheet))
         return sheet
 
     def reclaim(self) -> None:
         """All may be written again. Those that were not used for longest go if there are too many."""
-        while self._taken:
-            key, sheet = self._taken.pop()
+        while self.taken:
+            key, sheet = self.taken.pop()
             self._free.setdefault(key, []).append(sheet)
             self._free.move_to_end(key)
         while self.octets > self._limit:

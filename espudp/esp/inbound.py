@@ -5,7 +5,7 @@ of the ordinary about a burst, it goes packet by packet, and nothing has changed
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from espudp.esp.children import Children
 from espudp.esp.drops import Drop
@@ -63,7 +63,7 @@ class Inbound:
         self, datagrams: Sequence[Buffer] | Burst, path: Path, now: float, tos: int
     ) -> list[Buffer | Frame]:
         """See `DataPath.open`."""
-        if isinstance(datagrams, Burst):
+        if type(datagrams) is Burst:
             opened = self.open_burst(datagrams, path, now, tos)
             if opened is not None:
                 return opened
@@ -108,34 +108,42 @@ class Inbound:
         packets: list[Buffer | Frame],
     ) -> None:
         """Open datagrams of one SA, and stop where its life ends."""
-        child = sa.child
-        if _is_over(sa, now):
-            self._children.wear(child, now)
-            self._drop(sa, Drop.EXPIRED, len(run))
-            return
-        if len(run) > 1 and not sa.usage.has_room(len(run), sum(map(len, run))):
-            for datagram in run:
-                self._open_run(sa, [datagram], path, now, tos, packets)
-            return
+        child, usage = sa.child, sa.usage
+        alive = now < child.ends_at and child.state is not State.EXPIRED
+        stays_low = alive and usage.stays_low(len(run), sum(map(len, run)))
+        if not stays_low:
+            if len(run) > 1:
+                for datagram in run:
+                    self._open_run(sa, [datagram], path, now, tos, packets)
+                return
+            if not alive or usage.spent:
+                self._children.wear(child, now)
+                self._drop(sa, Drop.EXPIRED)
+                return
         highest = sa.window.highest
-        authentic = 0
+        plaintexts: list[bytes] = []
         for datagram in run:
             plaintext = sa.open(datagram)
             if isinstance(plaintext, Drop):
                 self._drop(sa, plaintext)
-                continue
-            authentic += 1
-            self._deliver(sa, plaintext, tos, packets)
-        if authentic:
-            sa.usage.packets += authentic
+            else:
+                plaintexts.append(plaintext)
+        if plaintexts:
+            self._deliver(sa, plaintexts, tos, packets)
+            usage.packets += len(plaintexts)
             self._heard_from(child, path, now, advanced=sa.window.highest > highest)
+            if not stays_low:
+                self._wear(child, now)
 
-    def _deliver(self, sa: InboundSa, plaintext: bytes, tos: int, packets: list[Buffer | Frame]) -> None:
-        packet = self._unwrap(sa, plaintext, tos)
-        if isinstance(packet, Drop):
-            self._drop(sa, packet)
-        else:
-            packets.append(packet)
+    def _deliver(
+        self, sa: InboundSa, plaintexts: Iterable[bytes], tos: int, packets: list[Buffer | Frame]
+    ) -> None:
+        for plaintext in plaintexts:
+            packet = self._unwrap(sa, plaintext, tos)
+            if isinstance(packet, Drop):
+                self._drop(sa, packet)
+            else:
+                packets.append(packet)
 
     def _unwrap(self, sa: InboundSa, plaintext: bytes, tos: int) -> Buffer | Drop:
         """The inner packet of an authentic plaintext (RFC 4303 section 3.4.4.1, RFC 4301 section 5.2)."""
@@ -146,20 +154,20 @@ class Inbound:
         if version is None:
             return Drop.DUMMY if plaintext[-1] == NEXT_HEADER_NONE else Drop.NEXT_HEADER
         # What follows the inner packet in front of the padding is TFC padding (RFC 4303 section 2.7).
-        octets = ip.inner_octets(plaintext, end)
-        if not octets or plaintext[0] >> 4 != version:
+        outline = ip.outline(plaintext, end)
+        if outline is None or plaintext[0] >> 4 != version:
             return Drop.INNER_HEADER
+        octets, addresses, _, may_be_syn = outline
         packet: Buffer = plaintext[:octets]
-        addresses = plaintext[12:20] if version == ip.IPV4 else plaintext[8:40]
         if addresses != sa.checked and not _may_carry(sa, addresses, packet):
             return Drop.SELECTORS
-        if ecn.is_news(tos):
+        if tos and ecn.is_news(tos):
             marked = bytearray(packet)
             if not ecn.merge(marked, tos):
                 return Drop.CONGESTION
             packet = bytes(marked)
         sa.usage.octets += octets
-        return clamped(packet, sa.child.inner_mtu) if ip.syn_at(packet) else packet
+        return clamped(packet, sa.child.inner_mtu) if may_be_syn else packet
 
     # Row by row
 
@@ -177,7 +185,8 @@ class Inbound:
                 return None
         if plain <= TRAILER_OCTETS or width % _ALIGNMENT or count > sa.layout.rows(plain):
             return None
-        self._grids.reclaim()
+        if self._grids.taken:
+            self._grids.reclaim()
         sheet = self._grids.take(sa.layout, plain)
         highest = sa.window.highest
         if not sa.open_rows(burst, sheet):
@@ -185,6 +194,7 @@ class Inbound:
         packets = self._unwrap_rows(sa, sheet.plain.head(count, plain, tail), tos)
         sa.usage.packets += count
         self._heard_from(sa.child, path, now, advanced=sa.window.highest > highest)
+        self._wear(sa.child, now)
         return packets
 
     def _unwrap_rows(self, sa: InboundSa, plaintexts: Rows, tos: int) -> list[Buffer | Frame]:
@@ -197,8 +207,7 @@ class Inbound:
                 sa.usage.octets += inner.size * (len(inner) - 1) + inner.last
                 return packets
         packets = []
-        for plaintext in plaintexts:
-            self._deliver(sa, plaintext, tos, packets)
+        self._deliver(sa, plaintexts, tos, packets)
         return packets
 
     # What it tells
@@ -216,6 +225,8 @@ class Inbound:
         elif peer.follow and _is_fresh(child, now, advanced=advanced):
             peer.path, peer.path_heard = path, now
             self._events.moved(peer.connection, path)
+
+    def _wear(self, child: Child, now: float) -> None:
         if child.inbound.usage.worn:
             self._children.wear(child, now)
 

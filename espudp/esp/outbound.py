@@ -43,38 +43,41 @@ class Outbound:
         self._settled = children.spd.settled
         self._outer = ecn.outer_octets(dscp)
         self._grids = Grids()
-        self._replies: deque[bytes] = deque(maxlen=REPLY_BURST)
+        self.replies: deque[bytes] = deque(maxlen=REPLY_BURST)
         self._reply_rate = TokenBucket(REPLY_BURST, REPLIES_PER_SECOND)
 
     def seal(self, packets: Sequence[Buffer | Frame], now: float) -> list[Train]:
         """See `DataPath.seal`."""
-        self._grids.reclaim()
+        if self._grids.taken:
+            self._grids.reclaim()
         trains: list[Train] = []
         singles: list[Buffer] = []
         at, count = 0, len(packets)
         while at < count:
-            packet = packets[at]
+            packet, end = packets[at], at + 1
             if isinstance(packet, Frame) and packet.header.gso_type != GSO_NONE:
                 self._seal_singles(singles, now, trains)
                 singles = []
                 self._seal_super(packet, now, trains)
-                at += 1
-                continue
-            end = _end_of_alike(packets, at) if count - at >= MIN_ALIKE else at + 1
-            if end - at >= MIN_ALIKE:
+            elif count - at >= MIN_ALIKE and (end := _end_of_alike(packets, at)) - at >= MIN_ALIKE:
                 self._seal_singles(singles, now, trains)
                 singles = []
                 self._seal_alike(packets[at:end], now, trains)
             else:
-                singles += self._finished(packets[at:end])
+                for one in packets[at:end]:
+                    try:
+                        singles.append(finished(one) if isinstance(one, Frame) else one)
+                    except WireError:
+                        self._drops[Drop.NOT_IP] += 1
             at = end
-        self._seal_singles(singles, now, trains)
+        if singles:
+            self._seal_singles(singles, now, trains)
         return trains
 
     def take_replies(self) -> list[bytes]:
         """See `DataPath.take_replies`."""
-        replies = list(self._replies)
-        self._replies.clear()
+        replies = list(self.replies)
+        self.replies.clear()
         return replies
 
     # Packet by packet
@@ -84,51 +87,50 @@ class Outbound:
         current: OutboundSa | None = None
         tos = 0
         for packet in packets:
-            sa = self._route(packet)
-            if sa is None:
+            octets = len(packet)
+            outline = ip.outline(packet, octets)
+            if outline is None or outline[0] != octets:
+                self._drops[Drop.NOT_IP] += 1
                 continue
-            outer = self._outer[ecn.tos_of(packet)]
-            if sa is not current or outer != tos:
-                if current is not None:
+            _, addresses, inner_tos, may_be_syn = outline
+            sa = self._settled(addresses) or self._find(addresses, packet)
+            if sa is None:
+                self._miss(packet)
+                continue
+            outer_tos = self._outer[inner_tos]
+            if sa is not current or outer_tos != tos:
+                if current is not None and run:
                     self._seal_run(current, run, tos, now, trains)
-                current, tos, run = sa, outer, []
-            if len(packet) > sa.child.inner_mtu:
-                self._seal_run(sa, run, tos, now, trains)
-                run = []
+                current, tos, run = sa, outer_tos, []
+            if octets > sa.child.inner_mtu:
+                if run:
+                    self._seal_run(sa, run, tos, now, trains)
+                    run = []
                 self._seal_large(packet, now, trains)
-            elif ip.syn_at(packet):
-                run.append(clamped(packet, sa.child.inner_mtu))
             else:
-                run.append(packet)
-        if current is not None:
+                run.append(clamped(packet, sa.child.inner_mtu) if may_be_syn else packet)
+        if current is not None and run:
             self._seal_run(current, run, tos, now, trains)
 
-    def _route(self, packet: Buffer) -> OutboundSa | None:
-        """The SA for a packet (RFC 4301 section 5.1)."""
-        octets = len(packet)
-        if not octets or ip.inner_octets(packet, octets) != octets:
-            self._drops[Drop.NOT_IP] += 1
-            return None
-        sa = self._find(ip.addresses_of(packet), packet)
-        if sa is None and not (self.elsewhere is not None and self.elsewhere.take_packet(packet)):
+    def _miss(self, packet: Buffer) -> None:
+        """No SA for it here."""
+        if not (self.elsewhere is not None and self.elsewhere.take_packet(packet)):
             self._drops[Drop.NO_POLICY] += 1
-        return sa
 
     def _seal_run(
         self, sa: OutboundSa, run: Sequence[Buffer], tos: int, now: float, trains: list[Train]
     ) -> None:
-        """Seal packets of one SA, and stop where its life ends."""
-        if not run:
-            return
-        child = sa.child
-        alive = now < child.ends_at and not sa.usage.spent
-        if alive and (len(run) == 1 or sa.usage.has_room(len(run), sum(map(len, run)))):
+        """Seal packets of one SA, at least one, and stop where its life ends."""
+        child, usage = sa.child, sa.usage
+        alive = now < child.ends_at
+        if alive and usage.stays_low(len(run), sum(map(len, run))):
             _append(trains, Train(child.peer.path, sa.seal(run), tos))
-            if sa.usage.worn:
-                self._children.wear(child, now)
         elif len(run) > 1:
             for packet in run:
                 self._seal_run(sa, [packet], tos, now, trains)
+        elif alive and not usage.spent:
+            _append(trains, Train(child.peer.path, sa.seal(run), tos))
+            self._children.wear(child, now)
         else:
             # Out of the way with this SA and all whose time is up: another may still carry the packet.
             self._children.handle_timer(now)
@@ -137,10 +139,13 @@ class Outbound:
 
     def _seal_large(self, packet: Buffer, now: float, trains: list[Train]) -> None:
         """A packet over the inner MTU, by itself: what went before it may have ended its SA."""
-        sa = self._route(packet)
-        if sa is not None:
-            tos = self._outer[ecn.tos_of(packet)]
-            self._seal_run(sa, self._cut(sa, packet, now), tos, now, trains)
+        sa = self._find(ip.addresses_of(packet), packet)
+        if sa is None:
+            self._miss(packet)
+            return
+        pieces = self._cut(sa, packet, now)
+        if pieces:
+            self._seal_run(sa, pieces, self._outer[ecn.tos_of(packet)], now, trains)
 
     def _cut(self, sa: OutboundSa, packet: Buffer, now: float) -> Sequence[Buffer]:
         """What to send of a packet over the inner MTU: its fragments; or nothing, and its sender is told."""
@@ -162,7 +167,7 @@ class Outbound:
         sa.drops[Drop.TOO_BIG] += 1
         reply = too_big(packet, mtu)
         if reply is not None and self._reply_rate.take(now):
-            self._replies.append(reply)
+            self.replies.append(reply)
         return []
 
     # Row by row
@@ -234,28 +239,10 @@ class Outbound:
         if sa.usage.worn:
             self._children.wear(child, now)
 
-    def _finished(self, packets: Sequence[Buffer | Frame]) -> list[Buffer]:
-        """Packets with nothing left to do."""
-        done: list[Buffer] = []
-        for packet in packets:
-            if not isinstance(packet, Frame):
-                done.append(packet)
-                continue
-            try:
-                done.append(finished(packet))
-            except WireError:
-                self._drops[Drop.NOT_IP] += 1
-        return done
-
 
 def _append(trains: list[Train], train: Train) -> None:
     last = trains[-1] if trains else None
-    if (
-        last is not None
-        and isinstance(last.datagrams, list)
-        and last.tos == train.tos
-        and last.path == train.path
-    ):
+    if last is not None and type(last.datagrams) is list and (last.path, last.tos) == (train.path, train.tos):
         last.datagrams.extend(train.datagrams)
     else:
         trains.append(train)

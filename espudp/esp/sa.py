@@ -98,12 +98,17 @@ class Usage:
         self.soft_packets = min(_limit(lifetime.soft_packets), self.hard_packets)
         self.soft_octets = min(_limit(lifetime.soft_bytes), self.hard_octets)
 
+    def stays_low(self, packets: int, octets: int) -> bool:
+        """Whether so much more reaches no limit, soft ones included."""
+        return self.packets + packets < self.soft_packets and self.octets + octets < self.soft_octets
+
     def has_room(self, packets: int, octets: int) -> bool:
         """Whether so much more reaches no limit that is not reached already: nothing happens on the way."""
-        packets, octets = packets + self.packets, octets + self.octets
-        if packets < self.soft_packets and octets < self.soft_octets:
-            return True
-        return self.worn and packets < self.hard_packets and octets < self.hard_octets
+        return self.stays_low(packets, octets) or (
+            self.worn
+            and self.packets + packets < self.hard_packets
+            and self.octets + octets < self.hard_octets
+        )
 
     @property
     def worn(self) -> bool:

@@ -163,6 +163,22 @@ def inner_octets(packet: Buffer, available: int) -> int:
     return 0
 
 
+def outline(packet: Buffer, available: int) -> tuple[int, bytes, int, bool] | None:
+    """All that most packets are judged by, at one look: what `inner_octets` and `addresses_of` give, the TOS
+    or traffic class octet, and whether it may be a TCP SYN. None where `inner_octets` gives 0."""
+    first = packet[0] if available >= IPV4_HEADER_OCTETS else 0
+    if first >> 4 == IPV4:
+        octets, at = packet[2] << 8 | packet[3], (first & 0x0F) * 4
+        if not IPV4_HEADER_OCTETS <= at <= octets <= available:
+            return None
+        is_tcp = packet[9] == TCP and at + _TCP_HEADER_OCTETS <= octets
+        return octets, bytes(packet[12:20]), packet[1], is_tcp and packet[at + 13] & _TCP_SYN != 0
+    octets = inner_octets(packet, available)
+    if not octets:
+        return None
+    return octets, bytes(packet[8:40]), (first & 0x0F) << 4 | packet[1] >> 4, syn_at(packet) > 0
+
+
 def addresses_of(packet: Buffer) -> bytes:
     """Source and destination, packed one behind the other, of a packet whose header is whole."""
     return bytes(packet[12:20] if packet[0] >> 4 == IPV4 else packet[8:40])
