@@ -17,7 +17,6 @@ from pathlib import Path
 import pytun
 
 from espudp.errors import ConfigError, HostError, WireError
-from espudp.host.netlink import Netlink
 from espudp.offload import finished, segment
 from espudp.wire import vnet
 from espudp.wire.buffer import Buffer
@@ -386,6 +385,9 @@ def check_device_name(name: str) -> None:
 
 
 def _set_link(name: str, **changes: int) -> None:
+    # Imported where it is used: it is large, and a worker process, which has a queue only, has no need of it.
+    from espudp.host.netlink import Netlink
+
     with closing(Netlink()) as netlink:
         netlink.set_link(socket.if_nametoindex(name), **changes)
 
