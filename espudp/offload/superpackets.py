@@ -139,6 +139,10 @@ def _joinable(packet: memoryview, kinds: frozenset[tuple[int, int]]) -> Shape | 
         octets, plain = ip.IPV6_HEADER_OCTETS + (packet[4] << 8 | packet[5]), True
     if not plain or not shape.header < octets == len(packet):
         return None
+    if shape.protocol == ip.UDP:
+        # One that is wrong may be summed up rightly, and segmentation would set it right.
+        said = packet[shape.l4 + UDP_LENGTH] << 8 | packet[shape.l4 + UDP_LENGTH + 1]
+        return shape if said == octets - shape.l4 else None
     return None if shape.flags and packet[shape.flags] & (_NEVER_JOINED | PSH | FIN) else shape
 
 

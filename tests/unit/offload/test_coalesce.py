@@ -306,6 +306,17 @@ def test_all_alike_and_wrong() -> None:
             assert joined(packets) == [1, 1, 1, 1]
 
 
+@pytest.mark.parametrize("name", ["UDP4", "UDP6"])
+def test_a_wrong_udp_length_that_is_summed_up_rightly(name: str) -> None:
+    """No sum but the pseudo-header's speaks of the true length."""
+    at = 20 if name == "UDP4" else 40
+    packets = []
+    for packet in train(ALL[name], 4):
+        wrong, right_sum = put16(packet, at + 4, u16(packet, at + 4) + 7), u16(packet, at + 6) - 7
+        packets.append(put16(wrong, at + 6, right_sum))
+    assert joined(packets) == [1, 1, 1, 1]
+
+
 def test_faults_that_cancel_each_other_out() -> None:
     """Half a sum too much in the IP header, as much too little in TCP."""
     packets = train(TCP4, 3)
