@@ -53,6 +53,10 @@ class Plan:
         groups = set(self.groups) & set(tunnel.groups)
         return [step for step in STEPS if step.group in groups and (slow or not step.slow)]
 
+    def carries(self, tunnel: Tunnel, number: int) -> bool:
+        """Whether it is to come up at all in that round, be it only to see how long that takes."""
+        return bool(self.steps(tunnel, number)) or START.group in self.groups
+
     def shakes_hands(self, tunnel: Tunnel, number: int) -> bool:
         """Whether the handshakes of many clients are measured in that round."""
         asked = "handshakes" in self.groups and "handshakes" in tunnel.groups
@@ -61,7 +65,7 @@ class Plan:
     def total(self) -> int:
         """How many times `progress` is told something; starting a tunnel counts as well."""
         turns = [(tunnel, number) for tunnel in self.tunnels for number in range(self.effort.rounds)]
-        return sum(1 + len(self.steps(*turn)) + self.shakes_hands(*turn) for turn in turns)
+        return sum(self.carries(*turn) + len(self.steps(*turn)) + self.shakes_hands(*turn) for turn in turns)
 
 
 def _notes(tunnel: Tunnel) -> dict[str, str]:
@@ -91,7 +95,8 @@ class _Turn:
     def take(self, number: int) -> None:
         """Start it, measure, end it."""
         stem = f"round {number + 1} of {self._plan.effort.rounds}: {self._tunnel.title}"
-        self._carry(stem, self._plan.steps(self._tunnel, number))
+        if self._plan.carries(self._tunnel, number):
+            self._carry(stem, self._plan.steps(self._tunnel, number))
         if self._plan.shakes_hands(self._tunnel, number):
             self._progress(f"{stem}: handshakes")
             self._shake_hands()

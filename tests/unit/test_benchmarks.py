@@ -238,6 +238,12 @@ def test_progress_counts_every_step() -> None:
     assert plan.total() == 3 * 2 * 2 + 2 + 1
 
 
+def test_what_is_not_asked_for_is_not_started() -> None:
+    plan = Plan(registry.choose("ceiling"), ("handshakes",), QUICK)
+    assert plan.total() == 1
+    assert not any(plan.carries(tunnel, 0) for tunnel in plan.tunnels)
+
+
 # Tables
 
 
