@@ -173,8 +173,10 @@ class Inbound:
 
     def open_burst(self, burst: Burst, path: Path, now: float, tos: int) -> list[Buffer | Frame] | None:
         """See `DataPath.open_burst`."""
-        count, octets, width = len(burst), len(burst.data), burst.size
-        sa = self._find(bytes(burst.data[:4])) if count >= MIN_ROWS else None
+        data, width = burst.data, burst.size
+        octets = len(data)
+        count = -(-octets // width)
+        sa = self._find(bytes(data[:4])) if count >= MIN_ROWS else None
         if sa is None or _is_over(sa, now) or not sa.usage.has_room(count, octets):
             return None
         overhead = sa.layout.overhead
@@ -189,7 +191,7 @@ class Inbound:
             self._grids.reclaim()
         sheet = self._grids.take(sa.layout, plain)
         highest = sa.window.highest
-        if not sa.open_rows(burst, sheet):
+        if not sa.open_rows(data, sheet.grid, count, tail):
             return None
         packets = self._unwrap_rows(sa, sheet.plain.head(count, plain, tail), tos)
         sa.usage.packets += count

@@ -176,10 +176,12 @@ class Outbound:
         """A super-packet: its segments are of one flow, so its header speaks for all of them."""
         packet = frame.parts[0] if len(frame.parts) == 1 else frame.packet
         octets = len(packet)
-        if not octets or ip.inner_octets(packet, octets) != octets:
+        outline = ip.outline(packet, octets)
+        if outline is None or outline[0] != octets:
             self._drops[Drop.NOT_IP] += 1
             return
-        sa = self._find(ip.addresses_of(packet), packet)
+        _, addresses, tos, may_be_syn = outline
+        sa = self._settled(addresses) or self._find(addresses, packet)
         if sa is None and self.elsewhere is not None and self.elsewhere.take_packet(frame):
             return
         try:
@@ -190,10 +192,10 @@ class Outbound:
         if sa is None:
             self._drops[Drop.NO_POLICY] += len(rows)
             return
-        if len(rows) < 2 or rows.size > sa.child.inner_mtu or ip.syn_at(packet):
+        if len(rows) < 2 or rows.size > sa.child.inner_mtu or may_be_syn:
             self._seal_singles(list(rows), now, trains)
         else:
-            self._seal_rows(sa, rows, self._outer[ecn.tos_of(packet)], now, trains)
+            self._seal_rows(sa, rows, self._outer[tos], now, trains)
 
     def _seal_alike(self, packets: Sequence[Buffer | Frame], now: float, trains: list[Train]) -> None:
         """Packets of one length that have the same work left."""
@@ -234,7 +236,7 @@ class Outbound:
         plain = rows.size + len(sa.trailer(ip.IPV4, rows.size))
         most = sa.layout.rows(plain)
         for piece in [rows] if len(rows) <= most else _pieces(rows, most):
-            burst = sa.seal_rows(piece, self._grids.take(sa.layout, plain))
+            burst = sa.seal_rows(piece, self._grids.take(sa.layout, plain).grid)
             trains.append(Train(child.peer.path, burst, tos))
         if sa.usage.worn:
             self._children.wear(child, now)

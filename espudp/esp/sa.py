@@ -15,10 +15,9 @@ import numpy as np
 
 from espudp.crypto.aead import CipherKeys, make_opener, make_sealer
 from espudp.crypto.random import Rng, draw
-from espudp.crypto.rows import Plaintexts, layout_of
+from espudp.crypto.rows import Grid, Plaintexts, layout_of
 from espudp.crypto.suites import EspSuite
 from espudp.esp.drops import Drop
-from espudp.esp.grids import Sheet
 from espudp.esp.padding import TRAILER_OCTETS, trailers
 from espudp.esp.replay import DEFAULT_WINDOW, ReplayWindow
 from espudp.esp.selectors import SelectorSet
@@ -186,9 +185,8 @@ class OutboundSa:
         """What goes behind an inner packet of so many octets."""
         return self._trailers[version][octets % self._block]
 
-    def seal_rows(self, rows: Rows, sheet: Sheet) -> Burst:
+    def seal_rows(self, rows: Rows, grid: Grid) -> Burst:
         """As `seal` for packets of one size, at most as many as the grid has rows. Borrows its memory."""
-        grid = sheet.grid
         matrix, size, count = rows.matrix, rows.size, len(rows)
         version = matrix.item(0, 0) >> 4
         trailer = self.trailer(version, size)
@@ -257,15 +255,13 @@ class InboundSa:
         self.window.commit(sequence)
         return plaintext
 
-    def open_rows(self, burst: Burst, sheet: Sheet) -> bool:
-        """As `open` for a whole burst, whose datagrams are of this SA's and not too many for the grid.
+    def open_rows(self, data: memoryview, grid: Grid, count: int, tail: int) -> bool:
+        """As `open` for `count` datagrams one behind the other, of which the first is for this SA.
 
-        False: not all are what they should be, and nothing has changed.
+        The last one is shorter if `tail`, the octets of its plaintext, is not 0. False: not all are what they
+        should be, and nothing has changed.
         """
-        grid, count = sheet.grid, len(burst)
-        spare = len(burst.data) % burst.size
-        tail = spare - self.layout.overhead if spare else 0
-        grid.load(burst.data)
+        grid.load(data)
         if not grid.same_spi(self.spi.to_bytes(4, "big"), count):
             return False
         lows = grid.lows(count)
