@@ -97,7 +97,16 @@ class OtherItem:
     octets: int = 60
 
 
-Item = TcpItem | UdpItem | OtherItem
+@dataclass(frozen=True)
+class AlikeItem:
+    """Packets of one length that differ in what else there is."""
+
+    octets: int
+    kinds: tuple[str, ...]
+    form: str = "plain"
+
+
+Item = TcpItem | UdpItem | OtherItem | AlikeItem
 
 
 @dataclass
@@ -116,9 +125,15 @@ class Hosts:
     identification: Counter[Flow] = field(default_factory=Counter)
 
     def make(self, item: Item) -> Made:
-        if isinstance(item, TcpItem):
-            return self._tcp(item)
-        return self._udp(item) if isinstance(item, UdpItem) else self._other(item)
+        match item:
+            case TcpItem():
+                return self._tcp(item)
+            case UdpItem():
+                return self._udp(item)
+            case AlikeItem():
+                made = [self._alike(item, kind) for kind in item.kinds]
+                return Made([p for one in made for p in one.packets], [h for one in made for h in one.handed])
+        return self._other(item)
 
     # TCP
 
@@ -214,6 +229,30 @@ class Hosts:
 
     # The rest
 
+    def _alike(self, item: AlikeItem, kind: str) -> Made:
+        octets, form = item.octets, item.form
+        match kind.split():
+            case ["junk"]:
+                made = Made([payload(octets, 9)], [payload(octets, 9)])
+            case ["cut"]:
+                made = self.make(UdpItem(Flow(), 1, octets - 25))
+                made = Made([made.packets[0][:-3]], [made.packets[0][:-3]])
+            case ["fragment"]:
+                made = self.make(OtherItem(Flow(), "later fragment", octets - 20))
+            case ["udp", *rest]:
+                flow = alike_flow(rest)
+                made = self.make(UdpItem(flow, 1, octets - (28 if flow.version == 4 else 48), form=form))
+            case ["broken"]:
+                made = self.make(UdpItem(Flow(), 1, octets - 28, fault=0x0100))
+            case [flags, *rest]:
+                flow = alike_flow(rest)
+                data = octets - (52 if flow.version == 4 else 72)
+                options, bits = (OF_SYN, SYN) if flags == "syn" else (TIMESTAMPS, ACK)
+                made = self.make(TcpItem(flow, data, mss=9000, flags=bits, options=options, form=form))
+            case _:
+                raise ValueError(kind)
+        return made
+
     def _other(self, item: OtherItem) -> Made:
         flow, data = item.flow, payload(item.octets, 3)
         identification = self.identification[flow]
@@ -235,6 +274,17 @@ class Hosts:
             case _:
                 packet = data
         return Made([packet], [packet])
+
+
+def alike_flow(words: list[str]) -> Flow:
+    """From some of: 6, there, nowhere, ect0, ce, ef."""
+    tos = {"ect0": 2, "ce": 3, "ef": 0xB8}
+    to = {"there": THERE, "nowhere": NOWHERE}
+    return Flow(
+        6 if "6" in words else 4,
+        tos=next((tos[word] for word in words if word in tos), 0),
+        dst=next((to[word] for word in words if word in to), b""),
+    )
 
 
 def payload(octets: int, salt: int) -> bytes:
@@ -365,4 +415,26 @@ OTHER_ITEMS = st.builds(
     ),
     octets=st.one_of(st.integers(0, 70), st.integers(1300, 1420)),
 )
-ITEMS = st.one_of(BULK, TCP_ITEMS, TCP_ITEMS, UDP_ITEMS, OTHER_ITEMS)
+# Whole fragments fit into these.
+ALIKE_ITEMS = st.builds(
+    AlikeItem,
+    st.sampled_from([84, 100, 1004, 1396, 1404]),
+    st.lists(
+        st.sampled_from(["udp", "tcp"] * 4 + ["udp ect0", "udp ef", "udp there", "udp nowhere", "udp ce"])
+        | st.sampled_from(["tcp ce", "syn", "udp 6", "tcp 6", "syn 6", "tcp 6 ect0"])
+        | st.sampled_from(["fragment", "cut", "junk", "broken"]),
+        min_size=3,
+        max_size=12,
+    ).map(tuple),
+    form=st.sampled_from(["plain", "plain", "checksum"]),
+)
+# What a kernel hands over at once when it may, and more than one send takes.
+HUGE = st.builds(
+    TcpItem,
+    st.builds(Flow, st.sampled_from([4, 6]), st.integers(0, 1)),
+    octets=st.sampled_from([40_000, 60_001, 65_000]),
+    mss=st.sampled_from([1348, 536]),
+    form=st.just("super"),
+)
+ITEMS = st.one_of(BULK, ALIKE_ITEMS, TCP_ITEMS, TCP_ITEMS, UDP_ITEMS, OTHER_ITEMS)
+TRAINS = st.one_of(BULK, ALIKE_ITEMS, HUGE)

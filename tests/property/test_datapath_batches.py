@@ -7,6 +7,7 @@ itself. Borrowed memory is scribbled over as soon as it may be.
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from ipaddress import ip_address
 from random import Random
 from typing import TypeVar
 
@@ -19,9 +20,10 @@ from espudp.esp.datapath import DataPath, HardExpired, PeerMoved, SoftExpired, U
 from espudp.esp.sa import ChildKeys, Lifetime
 from espudp.wire.address import Path
 from espudp.wire.buffer import Buffer
+from espudp.wire.selectors import TrafficSelector
 from espudp.wire.train import Burst, Train
 from espudp.wire.vnet import GSO_ECN, GSO_NONE, GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, Frame, Offload
-from tests.property.inner_traffic import BULK, ITEMS, Hosts, Item
+from tests.property.inner_traffic import ITEMS, TRAINS, UDP, Hosts, Item
 from tests.reference import offload_reference
 from tests.reference.datapath_reference import ReferenceDataPath, Sealed
 from tests.unit.crypto.seeded import keys_for, seeded_rng
@@ -82,7 +84,7 @@ AUTHENTIC = [
     *("foreign source", "header length", "empty"),
 ]
 OUTSIDE = ["flip", "cut", "twice", "swap", "late", "lost", "mark", "spi", "elsewhere", "again"]
-OUTSIDE += ["cut to pieces"]
+OUTSIDE += ["cut to pieces", "held up", "repeated"]
 FATES = st.lists(
     st.builds(Fate, st.integers(0, 60), st.sampled_from(AUTHENTIC + OUTSIDE), st.integers(0, 1500)),
     max_size=5,
@@ -126,7 +128,7 @@ class Retire:
 Step = Send | Mtu | Rekey | Wait | Retire
 
 SENDS = st.lists(ITEMS, min_size=1, max_size=6).map(lambda items: Send(tuple(items)))
-BULKS = st.lists(BULK, min_size=1, max_size=3).map(lambda items: Send(tuple(items)))
+BULKS = st.lists(TRAINS, min_size=1, max_size=3).map(lambda items: Send(tuple(items)))
 STEPS = st.lists(
     st.one_of(
         SENDS,
@@ -139,7 +141,7 @@ STEPS = st.lists(
 )
 ARRIVALS = st.builds(
     lambda items, fates: Send(tuple(items), tuple(fates)),
-    st.one_of(st.lists(ITEMS, min_size=1, max_size=4), st.lists(BULK, min_size=1, max_size=3)),
+    st.one_of(st.lists(ITEMS, min_size=1, max_size=4), st.lists(TRAINS, min_size=1, max_size=3)),
     FATES,
 )
 CHANGES = [Mtu(700), Rekey(False), Rekey(True), Retire(0.0), Retire(1.0), Wait(0.7), Wait(1.5)]
@@ -148,9 +150,7 @@ STEPS_BETWEEN = st.lists(
         ARRIVALS,
         ARRIVALS,
         ARRIVALS,
-        st.sampled_from(
-            [Mtu(700), Rekey(False), Rekey(True), Retire(0.0), Retire(1.0), Wait(0.7), Wait(1.5)]
-        ),
+        st.sampled_from(CHANGES),
     ),
     min_size=1,
     max_size=6,
@@ -158,8 +158,12 @@ STEPS_BETWEEN = st.lists(
 DSCP = st.sampled_from([None, None, 0, 46])
 
 
-def base_keys(suite: EspSuite, start: int, lifetime: Lifetime) -> list[ChildKeys]:
-    """Two child SAs of one connection: for nearly everything, and for one more network."""
+def base_keys(suite: EspSuite, start: int, lifetime: Lifetime, dns: bool) -> list[ChildKeys]:
+    """Child SAs of one connection: for nearly everything, for one more network, and `dns` for UDP port 53."""
+    to_dns = TrafficSelector(ip_address("10.2.0.0"), ip_address("10.2.255.255"), UDP, 53, 53)
+    special = left_keys(
+        GCM, spi_in=LEFT_SPI + 2, spi_out=RIGHT_SPI + 2, keys_out=keys_for(GCM, 8), remote=(to_dns,)
+    )
     return [
         left_keys(suite, sent=start, lifetime=lifetime),
         left_keys(
@@ -169,6 +173,7 @@ def base_keys(suite: EspSuite, start: int, lifetime: Lifetime) -> list[ChildKeys
             keys_out=keys_for(GCM, 7),
             remote=selectors("10.3.0.0/16"),
         ),
+        *([special] if dns else []),
     ]
 
 
@@ -312,12 +317,12 @@ def check_ivs(suite: EspSuite, ivs: list[tuple[int, bytes]]) -> None:
 
 @every_suite
 @thorough
-@given(STARTS, LIFETIMES, DSCP, STEPS)
+@given(STARTS, LIFETIMES, st.booleans(), DSCP, STEPS)
 def test_sealing(
-    suite: EspSuite, start: int, lifetime: Lifetime, dscp: int | None, steps: list[Step]
+    suite: EspSuite, start: int, lifetime: Lifetime, dns: bool, dscp: int | None, steps: list[Step]
 ) -> None:
-    both, hosts = Both(base_keys(suite, start, lifetime), dscp=dscp), Hosts()
-    suites = {RIGHT_SPI + 1: GCM, RIGHT_SPI: suite}
+    both, hosts = Both(base_keys(suite, start, lifetime, dns), dscp=dscp), Hosts()
+    suites = {RIGHT_SPI: suite, RIGHT_SPI + 1: GCM, RIGHT_SPI + 2: GCM}
     ivs: dict[int, list[tuple[int, bytes]]] = {}
     for step in steps:
         if not isinstance(step, Send):
@@ -409,6 +414,12 @@ def on_the_way(wire: list[Arrival], fates: Sequence[Fate]) -> list[Arrival]:
                 arriving[place : place + 2] = arriving[place : place + 2][::-1]
             case "late":
                 arriving.append(arriving.pop(place))
+            case "held up" | "repeated":
+                # A whole train.
+                train = arriving[place : place + 4 + fate.value % 12]
+                if fate.what == "held up":
+                    del arriving[place : place + len(train)]
+                arriving += train
             case "lost":
                 del arriving[place]
             case "elsewhere":
@@ -493,7 +504,7 @@ class Sender:
         return arriving
 
     def _seal(self, sealed: Sealed, plaintext: bytes) -> Arrival:
-        suite = GCM if sealed.spi == RIGHT_SPI + 1 else self.suite
+        suite = GCM if sealed.spi in (RIGHT_SPI + 1, RIGHT_SPI + 2) else self.suite
         return Arrival(sealed.bytes_of(self.chance.randbytes(suite.encr.iv_octets), plaintext), sealed.tos)
 
 
@@ -511,6 +522,7 @@ def receive(both: Both, arriving: list[Arrival], offload: Offload, chance: Rando
 @given(
     STARTS,
     LIFETIMES,
+    st.booleans(),
     st.sampled_from([1024, 1024, 64, 32, 0]),
     st.sampled_from(OFFLOADS),
     STEPS_BETWEEN,
@@ -520,12 +532,13 @@ def test_opening(
     suite: EspSuite,
     start: int,
     lifetime: Lifetime,
+    dns: bool,
     window: int,
     offload: Offload,
     steps: list[Step],
     seed: int,
 ) -> None:
-    ours = base_keys(suite, start, Lifetime())
+    ours = base_keys(suite, start, Lifetime(), dns)
     window = window or (64 if suite.esn else 0)
     both = Both([mirrored(child, lifetime=lifetime, replay_window=window) for child in ours])
     both.fast.set_offloads(offload)
