@@ -19,7 +19,7 @@ from espudp.esp.snapshot import SaSnapshot
 from espudp.wire.address import Path
 
 Tell = Callable[[int, messages.Command], None]
-"""Brings a command to a worker, after all that it was told before."""
+"""Brings a command to a worker, after all that it was told before; to the front's host only `Steer`."""
 
 
 class Front(DataPath):
@@ -34,6 +34,7 @@ class Front(DataPath):
         self._tell = tell
         self._announced: dict[int, messages.Announce] = {}
         self._pairs: defaultdict[int, set[int]] = defaultdict(set)  # connection -> inbound SPIs
+        self._spread: set[int] = set()  # connections with child SAs for the same traffic at several workers
         self._statuses: dict[int, messages.Status] = {}
 
     # Commands
@@ -51,6 +52,7 @@ class Front(DataPath):
         self._tell_all(said, but=owner)
         if owner != FRONT:
             self._others.know(said)
+        self._see_spread(child.connection)
 
     def remove(self, spi_in: int, now: float, *, linger: float = 0.0) -> None:
         owner = owner_of(spi_in, self.workers)
@@ -84,6 +86,23 @@ class Front(DataPath):
             del self._pairs[said.connection]
         self._others.forget(spi_in)
         self._tell_all(messages.Withdraw(spi_in), but=said.owner)
+        self._see_spread(said.connection)
+
+    def _see_spread(self, connection: int) -> None:
+        """Whether a connection's traffic may be any worker's decides about the rule for all traffic."""
+        owners: defaultdict[object, set[int]] = defaultdict(set)
+        for spi_in in self._pairs.get(connection, ()):
+            said = self._announced[spi_in]
+            owners[said.local, said.remote].add(said.owner)
+        before = bool(self._spread)
+        if any(len(some) > 1 for some in owners.values()):
+            self._spread.add(connection)
+        else:
+            self._spread.discard(connection)
+        if bool(self._spread) != before:
+            steer = messages.Steer(by_return=before)
+            self._tell(FRONT, steer)
+            self._tell_all(steer)
 
     def _tell_all(self, command: messages.Command, but: int = FRONT) -> None:
         for worker in range(1, self.workers):
@@ -116,6 +135,7 @@ class Front(DataPath):
     def lose(self, worker: int) -> None:
         """A worker is gone, and one without SAs is in its place: those that it had are to be made anew."""
         self._statuses.pop(worker, None)
+        self._tell(worker, messages.Steer(by_return=not self._spread))
         for said in list(self._announced.values()):
             if said.owner == worker:
                 self.events.expired(SoftExpired(said.connection, said.spi_in))

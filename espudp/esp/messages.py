@@ -72,11 +72,23 @@ class Withdraw:
 
 
 @dataclass(frozen=True, slots=True)
+class Steer:
+    """For the host: how packets should find the worker that sends them.
+
+    `by_return`: to the one that last received a packet of the same flow, for it has the SA. Otherwise by a
+    hash of the flow, always to the same: each has an SA for them, and with the first rule the two ends may
+    run after one another for ever, and reorder the flow.
+    """
+
+    by_return: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Ask:
     """For a `Status`."""
 
 
-Command = Install | Remove | RemoveConnection | Move | SetInnerMtu | Announce | Withdraw | Ask
+Command = Install | Remove | RemoveConnection | Move | SetInnerMtu | Announce | Withdraw | Steer | Ask
 
 
 # Reports

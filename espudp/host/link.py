@@ -28,6 +28,8 @@ class Setup:
     mark: int
     device: str
     queue: int
+    aside: int
+    """A queue to write into that the kernel learns nothing from."""
     header: bool
     offloads: Offload
     inbox: int
@@ -39,7 +41,7 @@ class Setup:
     def descriptors(self) -> tuple[int, ...]:
         """All that it inherits."""
         sockets = (descriptor for _, _, descriptor in self.sockets)
-        return (*sockets, self.queue, self.inbox, *self.outboxes.values())
+        return (*sockets, self.queue, self.aside, self.inbox, *self.outboxes.values())
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,7 +115,7 @@ class TunQueue:
         `on_limit` is told, in a line for a person, each time that the device turns out to take less.
         """
         os.set_blocking(fd, False)
-        self._fd = fd
+        self._fd = self._out = fd
         self.name = name
         self.header = header
         self.offloads = offloads
@@ -137,6 +137,10 @@ class TunQueue:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+    def write_through(self, fd: int | None) -> None:
+        """Write into another queue of the device, told by its descriptor; None: into this one."""
+        self._out = self._fd if fd is None else fd
 
     def read_batch(self, limit: int) -> list[Buffer | Frame]:
         """Up to `limit` packets that are waiting, or about 64 KB of them; empty when there is none.
@@ -208,7 +212,7 @@ class TunQueue:
 
     def _write(self, packet: Buffer) -> None:
         try:
-            os.write(self._fd, _PLAIN_HEADER + packet if self.header else packet)  # cheaper than os.writev
+            os.write(self._out, _PLAIN_HEADER + packet if self.header else packet)  # cheaper than os.writev
         except OSError as error:
             self.write_errors[error.errno or 0] += 1
 
@@ -218,7 +222,7 @@ class TunQueue:
             self._write_cut(frame)
             return
         try:
-            os.writev(self._fd, (header.pack(), *(parts if len(parts) < IOV_MAX else (frame.packet,))))
+            os.writev(self._out, (header.pack(), *(parts if len(parts) < IOV_MAX else (frame.packet,))))
             self._proven.add(header.gso_type)
         except OSError as error:
             if error.errno != errno.EINVAL:

@@ -14,7 +14,7 @@ from typing import Any
 import uvloop
 
 from espudp.errors import HostError
-from espudp.esp.messages import Ask, Astray, Command
+from espudp.esp.messages import Ask, Astray, Command, Steer
 from espudp.esp.worker import Worker
 from espudp.host.driver import Driver
 from espudp.host.inbox import Inbox, Outboxes
@@ -42,6 +42,7 @@ class WorkerProcess:
             offloads=setup.offloads,
             on_limit=self._tun_limited,
         )
+        self._aside = setup.aside
         self._inbox = Inbox(socket.socket(fileno=setup.inbox))
         outboxes = {number: socket.socket(fileno=fd) for number, fd in setup.outboxes.items()}
         self._worker = Worker(
@@ -64,7 +65,9 @@ class WorkerProcess:
         self._link.send(Ready())
         while (command := await self._link.receive()) is not None:
             self._driver.command(partial(_obey, command))
-            if isinstance(command, Ask):
+            if isinstance(command, Steer):
+                self._queue.write_through(None if command.by_return else self._aside)
+            elif isinstance(command, Ask):
                 self._link.send(usage(self._driver, self._sockets, self._queue))
         self._driver.stop()
 

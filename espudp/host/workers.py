@@ -20,7 +20,7 @@ from typing import Protocol
 from espudp.errors import EspudpError, HostError
 from espudp.esp.elsewhere import FRONT
 from espudp.esp.front import Front
-from espudp.esp.messages import Astray, Command, Incoming, Outgoing
+from espudp.esp.messages import Astray, Command, Incoming, Outgoing, Steer
 from espudp.host.driver import Driver
 from espudp.host.inbox import Inbox, Outboxes, open_inboxes
 from espudp.host.link import FromWorker, Limit, Link, Mistake, Ready, Setup
@@ -79,6 +79,11 @@ class Workers:
             for queue in self._queues:
                 stack.callback(queue.close)
                 detach(queue.fileno())
+            # The kernel sends the packets of a flow to the queue that those of the other direction were last
+            # written to; from a queue that takes no part it learns nothing.
+            self._aside = tun.open_queue()
+            stack.callback(self._aside.close)
+            detach(self._aside.fileno())
             self._inboxes = open_inboxes(count)
             for end in (end for pair in self._inboxes for end in pair):
                 stack.callback(end.close)
@@ -144,6 +149,7 @@ class Workers:
             mark=self._mark,
             device=self._tun.name,
             queue=queue.fileno(),
+            aside=self._aside.fileno(),
             header=queue.header,
             offloads=queue.offloads,
             inbox=self._inboxes[worker][0].fileno(),
@@ -175,7 +181,9 @@ class Workers:
 
     def tell(self, worker: int, command: Command) -> None:
         """One that is just being replaced hears nothing: its SAs are made anew."""
-        if (link := self._links.get(worker)) is not None:
+        if isinstance(command, Steer) and worker == FRONT:
+            self._tun.write_through(None if command.by_return else self._aside.fileno())
+        elif (link := self._links.get(worker)) is not None:
             link.send(command)
 
     def _receive(self, worker: int, message: FromWorker) -> None:

@@ -7,6 +7,7 @@ import socket
 import struct
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -170,7 +171,7 @@ def test_a_link_carries_objects_until_one_end_hangs_up() -> None:
     async def talk() -> list[Any]:
         ours, theirs = socket.socketpair()
         one, other = await Link.over(ours), await Link.over(theirs)
-        setup = Setup(1, 2, (("::", 4500, 7),), 5, "esp0", 8, True, Offload.TSO4, 9, {0: 10}, None)
+        setup = Setup(1, 2, (("::", 4500, 7),), 5, "esp0", 8, 6, True, Offload.TSO4, 9, {0: 10}, None)
         for message in (setup, Ask()):
             one.send(message)
         said = [await other.receive(), await other.receive()]
@@ -178,7 +179,7 @@ def test_a_link_carries_objects_until_one_end_hangs_up() -> None:
         said.append(await other.receive())
         other.send(Ask())  # to nobody
         other.hang_up()
-        assert setup.descriptors == (7, 8, 9, 10)
+        assert setup.descriptors == (7, 8, 6, 9, 10)
         return [message == sent for message, sent in zip(said, (setup, Ask(), None), strict=True)]
 
     assert asyncio.run(talk()) == [True, True, True]
@@ -204,7 +205,7 @@ def until(what: Any, seconds: float = SECONDS) -> None:
         time.sleep(0.05)
 
 
-def carried(peer: Peer) -> list[int]:
+def carried_by(peer: Peer) -> list[int]:
     """Packets that each worker has carried, both ways."""
     return [sum(worker["packets"].values()) for worker in peer.ask("status")["workers"]]
 
@@ -260,10 +261,32 @@ def test_flows_to_one_peer_use_the_child_sas_of_both_workers(network: Network) -
 
     def both_carry() -> bool:
         assert transfer(network.client, network.server, "10.99.0.1", bytes(100_000)) == bytes(100_000)
-        return min(*carried(client), *carried(server)) > 50
+        return min(*carried_by(client), *carried_by(server)) > 50
 
     until(both_carry, 20)  # a flow is as likely to be the one's as the other's
     assert sum(worker["handed_over"] for worker in client.ask("status")["workers"]) == 0
+
+
+@pytest.mark.root
+@pytest.mark.tun
+def test_no_flow_is_reordered(network: Network) -> None:
+    server, client = network.listen(**sharing(4)), network.connect(**sharing(4))
+    until(lambda: pairs(server) == pairs(client) == [1, 1, 1, 1])
+    data = bytes(4 << 20)
+    with ThreadPoolExecutor() as pool:
+        there = network.client, network.server, "10.99.0.1"
+        back = network.server, network.client, "10.99.0.2"
+        flows = [pool.submit(transfer, *ends, data) for ends in 4 * (there, back)]
+        assert all(flow.result() == data for flow in flows)
+    assert sum(carried > 100 for carried in carried_by(server)) > 1
+    assert out_of_order(network.client) == out_of_order(network.server) == 0
+
+
+def out_of_order(namespace: Namespace) -> int:
+    """TCP segments that came before others of their flow that were sent before them."""
+    with namespace.inside():
+        names, values = Path("/proc/thread-self/net/netstat").read_text().splitlines()[:2]
+    return int(dict(zip(names.split(), values.split(), strict=True))["TCPOFOQueue"])
 
 
 @pytest.mark.root
@@ -299,7 +322,7 @@ def test_clients_are_spread_over_the_workers(network: Network) -> None:
         assert ping(network.client, "10.99.0.1", tries=3) == 3
         assert ping(elsewhere, "10.99.0.1", tries=3) == 3
         assert ping(elsewhere, "10.99.0.2", tries=3) == 3  # from client to client, from worker to worker
-        assert min(carried(server)) >= 6
+        assert min(carried_by(server)) >= 6
         assert server.ask("status")["tunnel"]["drops"] == {}
         assert (second.stop(), first.stop(), server.stop()) == (0, 0, 0)
 

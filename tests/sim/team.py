@@ -68,6 +68,8 @@ class Team(Tunnel):
     ) -> None:
         if number < 0:
             self.front.receive(-number, message, now)  # type: ignore[arg-type]
+        elif isinstance(message, messages.Steer):
+            pass  # chance does
         elif not isinstance(message, messages.Outgoing | messages.Incoming):
             self.others[number].obey(message, now)  # type: ignore[arg-type]
         elif number != FRONT:

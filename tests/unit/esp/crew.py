@@ -23,6 +23,7 @@ class Crew:
         self.reports: list[tuple[int, bytes]] = []
         self.astray: list[tuple[int, bytes]] = []
         self.full: set[int] = set()
+        self.steering: dict[int, bool] = {}
         self.handed: Counter[int] = Counter()
         """What was handed over, by receiver."""
         self.front = Front(seeded_rng(100), count, tell=self._tell, hand_over=self._hand_over)
@@ -41,7 +42,10 @@ class Crew:
         )
 
     def _tell(self, worker: int, command: messages.Command) -> None:
-        self.commands.append((worker, pickle.dumps(command)))
+        if isinstance(command, messages.Steer):
+            self.steering[worker] = command.by_return
+        if worker:
+            self.commands.append((worker, pickle.dumps(command)))
 
     def _hand_over(self, worker: int, astray: messages.Astray) -> bool:
         if worker in self.full:

@@ -267,6 +267,22 @@ def test_when_a_worker_dies_its_child_sas_are_asked_to_be_made_anew() -> None:
     assert opened(peer, crew, 2) == [udp(100)]
 
 
+def test_flows_stay_where_a_hash_puts_them_once_several_workers_can_carry_them() -> None:
+    crew, _ = joined(keys(0), keys(1, connection=2), keys(1, 1, remote=selectors("10.9.0.0/16")))
+    assert crew.steering == {}  # until then to the worker that has the SA, where their answers come from
+    second = keys(2)
+    crew.front.install(second, 0.0)
+    assert crew.steering == dict.fromkeys(range(WORKERS), False)
+    crew.steering.clear()
+    crew.front.lose(1)
+    assert crew.steering == {1: False}
+    crew.front.remove(second.spi_in, 1.0)
+    assert crew.steering == dict.fromkeys(range(WORKERS), True)
+    crew.front.install(keys(2, 1), 2.0)
+    crew.front.remove_connection(1, 3.0)
+    assert crew.steering == dict.fromkeys(range(WORKERS), True)
+
+
 def test_a_rekey_makes_the_new_one_wait_at_the_same_worker() -> None:
     crew, peer = joined(keys(1))
     new = keys(1, 1, replaces=SPI[1])
