@@ -16,6 +16,8 @@ DEFAULT_WINDOW = 1024
 MAX_WINDOW = 1 << 16
 
 _SUBSPACE = (1 << 32) - 1
+# RFC 4303 section 2.2.1: an extended sequence number has 64 bits.
+_LAST_EXTENDED = (1 << 64) - 1
 # A run of numbers that spans less is inferred alike whichever of them has come in before.
 _MAX_SPAN = 1 << 31
 
@@ -67,9 +69,13 @@ class ReplayWindow:
         return seq
 
     def _infer(self, seq_low: int) -> int:
-        """RFC 4303 appendix A2.2: of the numbers that end in `seq_low`, the first in or above the window."""
+        """RFC 4303 appendix A2.2: of the numbers that end in `seq_low`, the first in or above the window.
+
+        0, which nobody sends, if that is above all that there are.
+        """
         bottom = self.highest - self.size + 1
-        return bottom + ((seq_low - bottom) & _SUBSPACE)
+        seq = bottom + ((seq_low - bottom) & _SUBSPACE)
+        return seq if seq <= _LAST_EXTENDED else 0
 
     def commit(self, seq: int) -> bool:
         """Mark a number that `check` let through, once the ICV has been verified.

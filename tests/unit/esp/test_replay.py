@@ -184,6 +184,14 @@ class TestEsn:
             assert window.check(sequence & 0xFFFFFFFF) is None
         assert window.highest == top + 3
 
+    def test_nothing_comes_after_the_last(self) -> None:
+        """Whoever sends such numbers, they have no place in what is authenticated."""
+        window = ReplayWindow(64, esn=True, highest=2**64 - 10)
+        for low in (0, 5, 0xFFFF_FF00):
+            assert window.check(low) is None
+            assert window.check_run([low, low + 1]) is None
+        assert receive(window, 2**64 - 1)
+
     def test_nothing_wraps_without_it(self) -> None:
         window = ReplayWindow(64, highest=2**32 - 2)
         assert receive(window, 2**32 - 1)
