@@ -10,7 +10,9 @@ keyed HMAC. A new object per packet would cost as much as the cipher.
 
 import hmac
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import Protocol, TypeAlias
 
 from cryptography.exceptions import InvalidTag
@@ -219,12 +221,16 @@ def _icv(blank: HMAC, octets: int, aad: Buffer, covered: Buffer, tail: bytes) ->
 
 def _icvs(blank: HMAC, grid: CbcGrid, count: int, end: int) -> list[bytes]:
     """The ICV of each packet in the grid, whose chain is `end` octets long."""
-    covered = grid.covered_by(count, end)
-    macs = [blank.copy() for _ in covered]
-    deque(map(HMAC.update, macs, covered), maxlen=0)
-    deque(map(HMAC.update, macs, grid.tails), maxlen=0)
-    octets = grid.layout.icv
-    return [mac.finalize()[:octets] for mac in macs]
+    copy, octets = blank.copy, grid.layout.icv
+    tails: Iterable[Buffer] = grid.tails or repeat(b"")
+    icvs: list[bytes] = []
+    for covered, tail in zip(grid.covered_by(count, end), tails, strict=False):
+        mac = copy()
+        mac.update(covered)
+        if tail:
+            mac.update(tail)
+        icvs.append(mac.finalize()[:octets])
+    return icvs
 
 
 class _CbcHmacSealer:

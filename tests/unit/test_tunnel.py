@@ -19,7 +19,9 @@ HERE, THERE = bytes([10, 98, 0, 2]), bytes([10, 98, 0, 1])
 
 
 def pair(dscp: int | None = None) -> tuple[Tunnel, Tunnel]:
-    keys = ManualPair(suite=parse_esp_suite("aes128-sha256"), server=SERVER, network=ip_network("10.98.0.0/30"))
+    keys = ManualPair(
+        suite=parse_esp_suite("aes128-sha256"), server=SERVER, network=ip_network("10.98.0.0/30")
+    )
     server_file, client_file = (emit_manual(end) for end in generate_pair(keys, seeded_rng(3)))
     server, client = Tunnel(seeded_rng(1)), Tunnel(seeded_rng(2), dscp=dscp)
     server.install_manual(parse_manual(server_file), TO_CLIENT, 0.0)
