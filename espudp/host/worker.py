@@ -4,6 +4,7 @@ It is started by `Workers` and lives as long as the one that started it: it ends
 """
 
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -112,6 +113,7 @@ def main() -> None:
         # They are for the one that started us, which has something to say to the peers before it hangs up.
         signal.signal(number, signal.SIG_IGN)
     end = socket.socket(fileno=int(sys.argv[1]))
+    gc.freeze()  # as in `run_session`
     uvloop.run(_run(end))
 
 
