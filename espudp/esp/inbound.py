@@ -37,6 +37,9 @@ RESTART_SILENCE_SECONDS = 3.0
 # From so many datagrams on rows pay.
 MIN_ROWS = 6
 
+# How many pairs of inner addresses are remembered for each SA; then the memory starts anew.
+MAX_CHECKED = 64
+
 # RFC 4303 section 2: the whole packet is aligned to it.
 _ALIGNMENT = 4
 
@@ -159,7 +162,7 @@ class Inbound:
             return Drop.INNER_HEADER
         octets, addresses, _, may_be_syn = outline
         packet: Buffer = plaintext[:octets]
-        if addresses != sa.checked and not _may_carry(sa, addresses, packet):
+        if addresses not in sa.checked and not _may_carry(sa, addresses, packet):
             return Drop.SELECTORS
         if tos and ecn.is_news(tos):
             marked = bytearray(packet)
@@ -265,11 +268,13 @@ def _may_carry(sa: InboundSa, addresses: bytes, packet: Buffer) -> bool:
 
 def _may_carry_all(sa: InboundSa, addresses: bytes) -> bool:
     """Whether the SA is one for all packets between these addresses."""
-    if addresses == sa.checked:
+    if addresses in sa.checked:
         return True
     if sa.selectors.verdict(addresses) is not Verdict.ALL:
         return False
-    sa.checked = addresses
+    if len(sa.checked) >= MAX_CHECKED:
+        sa.checked.clear()
+    sa.checked.add(addresses)
     return True
 
 

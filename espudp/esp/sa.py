@@ -222,8 +222,8 @@ class InboundSa:
         self.layout = layout_of(suite)
         self.child = child
         self.selectors = SelectorSet(source=keys.remote, destination=keys.local)
-        # The addresses of the last packet that the selectors let through without a look at its ports.
-        self.checked = b""
+        # Addresses of packets that the selectors let through without a look at ports.
+        self.checked: set[bytes] = set()
         self.drops: Counter[Drop] = Counter()
         self.usage = Usage(keys.lifetime)
         self.window = ReplayWindow(keys.replay_window, suite.esn, keys.received)

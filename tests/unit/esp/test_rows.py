@@ -13,6 +13,7 @@ from espudp.errors import ConfigError, CryptoError
 from espudp.esp.datapath import DataPath, HardExpired, SoftExpired
 from espudp.esp.drops import Drop
 from espudp.esp.grids import Grids
+from espudp.esp.inbound import MAX_CHECKED
 from espudp.esp.sa import Lifetime
 from espudp.offload import segment
 from espudp.wire import ecn, ip
@@ -407,3 +408,17 @@ def test_ip_options_that_leave_no_room_for_tcp(octets: int) -> None:
     packets = [bytes(header)] * 10
     (burst,) = bursts(left.seal(packets, 0.0))
     assert flattened(right.open(burst, TO_LEFT, 0.0)) == packets
+
+
+def test_many_hosts_behind_one_sa() -> None:
+    """Addresses that the selectors settled are remembered, but not without end."""
+    left, right = both()
+    hosts = [bytes([10, 1, number >> 8, number & 255]) for number in range(3 * MAX_CHECKED)]
+    for _ in range(2):
+        packets = [udp(92, src=host) for host in hosts]
+        trains = left.seal(packets, 0.0)
+        opened = [packet for train in trains for packet in plain(right.open(train.datagrams, TO_LEFT, 0.0))]
+        assert opened == packets
+    sa = right._inbound._find(RIGHT_SPI.to_bytes(4, "big"))
+    assert sa is not None
+    assert 0 < len(sa.checked) <= MAX_CHECKED
