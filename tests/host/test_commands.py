@@ -49,6 +49,19 @@ def test_the_printed_line_connects(network: Network) -> None:
     assert (peer.stop(), server.stop()) == (0, 0)
 
 
+def test_workers_and_what_status_shows_of_them(network: Network) -> None:
+    server = listen(network, "--workers", "2")
+    words = shlex.split(server.wait_for("espudp connect"))
+    peer = client(network, *words[1:], "--workers", "2", "--verbose")
+    peer.wait_for("One more child SA")
+    assert ping(network.client, "10.99.0.1", tries=3) == 3
+    shown = client(network, "status")
+    assert shown.end() == 0
+    for fact in ("worker 0", "worker 1", "CPU", "memory", "handed over"):
+        assert fact in shown.output
+    assert (peer.stop(), server.stop()) == (0, 0)
+
+
 def test_status_for_people_and_for_programs(network: Network) -> None:
     server = listen(network, "--control-name", "gateway")
     words = shlex.split(server.wait_for("espudp connect"))
