@@ -65,12 +65,16 @@ class WorkerProcess:
         self._driver.start()
         self._link.send(Ready())
         while (command := await self._link.receive()) is not None:
-            self._driver.command(partial(_obey, command))
-            if isinstance(command, Steer):
-                self._queue.write_through(None if command.by_return else self._aside)
-            elif isinstance(command, Ask):
-                self._link.send(usage(self._driver, self._sockets, self._queue))
+            # By way of the loop: what goes wrong with one is reported, and the next is obeyed.
+            self._loop.call_soon(self._obey, command)
         self._driver.stop()
+
+    def _obey(self, command: Command) -> None:
+        self._driver.command(partial(_obey, command))
+        if isinstance(command, Steer):
+            self._queue.write_through(None if command.by_return else self._aside)
+        elif isinstance(command, Ask):
+            self._link.send(usage(self._driver, self._sockets, self._queue))
 
     def _take_over(self) -> None:
         for astray in self._inbox.read():

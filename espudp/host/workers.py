@@ -103,7 +103,10 @@ class Workers:
     # Life
 
     async def start(self, driver: Driver[Tunnel], front: Front, owner: Owner) -> None:
-        """Start the processes; they serve `front`, which the tunnel of `driver` has as its data path."""
+        """Start the processes; they serve `front`, which the tunnel of `driver` has as its data path.
+
+        Raises HostError.
+        """
         self._driver, self._front, self._owner = driver, front, owner
         loop = asyncio.get_running_loop()
         loop.add_reader(self._inbox.fileno(), self._take_over)
@@ -127,14 +130,7 @@ class Workers:
         ours, theirs = socket.socketpair()
         with theirs:
             setup = self._setup(worker)
-            self._processes[worker] = subprocess.Popen(
-                # -P: nothing is imported from the folder that we happen to be in.
-                [sys.executable, "-P", "-m", "espudp.host.worker", str(theirs.fileno())],
-                pass_fds=(theirs.fileno(), *setup.descriptors),
-                env={**os.environ, "PYTHONPATH": str(_PACKAGE_ROOT)},
-                stdin=subprocess.DEVNULL,
-                process_group=0,  # Ctrl-C is ours to act on
-            )
+            self._processes[worker] = _start(theirs, setup)
         link = await Link.over(ours)
         link.send(setup)
         self._links[worker] = link
@@ -161,10 +157,12 @@ class Workers:
 
     async def _keep(self, worker: int) -> None:
         """Hear what a worker says; when it dies, start another one in its place."""
+        loop = asyncio.get_running_loop()
         while True:
             started = time.monotonic()
             while (message := await self._links[worker].receive()) is not None:
-                self._receive(worker, message)
+                # By way of the loop: a mistake of ours over one message must not be the end of all others.
+                loop.call_soon(self._receive, worker, message)
             self._links.pop(worker).hang_up()
             with suppress(OSError):  # it was not attached yet, or the device is gone
                 detach(self._queues[worker - 1].fileno())
@@ -174,7 +172,11 @@ class Workers:
                 self._owner.fail(HostError(f"{what}.", remedy=f"Start again with --workers 1. {remedy}"))
                 return
             self._owner.tell(f"{what}; its keys are made anew.", Severity.WARNING, remedy)
-            await self._launch(worker)
+            try:
+                await self._launch(worker)
+            except HostError as error:
+                self._owner.fail(error)
+                return
             self._attend(lambda _: self._front.lose(worker))
 
     # Messages
@@ -223,6 +225,24 @@ class Workers:
         with suppress(TimeoutError):
             await asyncio.wait_for(self._answered.wait(), ANSWER_SECONDS)
         return dict(self._usages)
+
+
+def _start(link: socket.socket, setup: Setup) -> "subprocess.Popen[bytes]":
+    """A process that is told everything else over the link. Raises HostError."""
+    try:
+        return subprocess.Popen(
+            # -P: nothing is imported from the folder that we happen to be in.
+            [sys.executable, "-P", "-m", "espudp.host.worker", str(link.fileno())],
+            pass_fds=(link.fileno(), *setup.descriptors),
+            env={**os.environ, "PYTHONPATH": str(_PACKAGE_ROOT)},
+            stdin=subprocess.DEVNULL,
+            process_group=0,  # Ctrl-C is ours to act on
+        )
+    except OSError as error:
+        raise HostError(
+            f"Worker {setup.worker} could not be started: {error.strerror}.",
+            remedy="Start again with fewer --workers.",
+        ) from None
 
 
 def _take_over(astray: Astray, front: Front, tunnel: Tunnel, now: float) -> None:
