@@ -415,17 +415,28 @@ OTHER_ITEMS = st.builds(
     ),
     octets=st.one_of(st.integers(0, 70), st.integers(1300, 1420)),
 )
-# Whole fragments fit into these.
+KINDS = ["udp", "tcp", "udp ect0", "udp ef", "udp there", "udp nowhere", "udp ce", "tcp ce", "syn"]
+KINDS += ["udp 6", "tcp 6", "syn 6", "tcp 6 ect0", "fragment", "cut", "junk", "broken"]
+
+
+def all_but_one(usual: str, count: int, odd: str, place: int) -> tuple[str, ...]:
+    kinds = [usual] * count
+    kinds.insert(place % (count + 1), odd)
+    return tuple(kinds)
+
+
 ALIKE_ITEMS = st.builds(
     AlikeItem,
+    # Whole fragments fit into these.
     st.sampled_from([84, 100, 1004, 1396, 1404]),
-    st.lists(
-        st.sampled_from(["udp", "tcp"] * 4 + ["udp ect0", "udp ef", "udp there", "udp nowhere", "udp ce"])
-        | st.sampled_from(["tcp ce", "syn", "udp 6", "tcp 6", "syn 6", "tcp 6 ect0"])
-        | st.sampled_from(["fragment", "cut", "junk", "broken"]),
-        min_size=3,
-        max_size=12,
-    ).map(tuple),
+    st.lists(st.sampled_from(KINDS), min_size=3, max_size=12).map(tuple)
+    | st.builds(
+        all_but_one,
+        st.sampled_from(["udp", "tcp", "udp 6", "tcp 6"]),
+        st.integers(4, 12),
+        st.sampled_from(KINDS),
+        st.integers(0, 12),
+    ),
     form=st.sampled_from(["plain", "plain", "checksum"]),
 )
 # What a kernel hands over at once when it may, and more than one send takes.
