@@ -34,6 +34,10 @@ class Grids:
         self._free: OrderedDict[_Key, list[Sheet]] = OrderedDict()
         self.taken: list[tuple[_Key, Sheet]] = []
 
+    def has(self, layout: Layout, plain: int) -> bool:
+        """Whether `take` has no need to make one."""
+        return bool(self._free.get((layout, plain)))
+
     def take(self, layout: Layout, plain: int) -> Sheet:
         """One for plaintexts of `plain` octets, trailers included."""
         key = (layout, plain)

@@ -192,6 +192,9 @@ class Inbound:
             return None
         if self._grids.taken:
             self._grids.reclaim()
+        if not self._grids.has(sa.layout, plain) and not sa.is_authentic(burst[0]):
+            # Grids take time to make, and the place of others: that is for those who have the keys.
+            return None
         sheet = self._grids.take(sa.layout, plain)
         highest = sa.window.highest
         if not sa.open_rows(data, sheet.grid, count, tail):

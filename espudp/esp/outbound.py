@@ -30,6 +30,10 @@ REPLIES_PER_SECOND = 100.0
 # From so many single packets on rows pay.
 MIN_ALIKE = 8
 
+# A super-packet that would fill more bursts, each with memory of its own, is of segments of a few octets:
+# whoever made it up, it is not to cost more than they do one by one.
+MAX_BURSTS = 16
+
 
 class Outbound:
     """Seals packets, each for the SA that it belongs to."""
@@ -230,11 +234,15 @@ class Outbound:
     def _seal_rows(self, sa: OutboundSa, rows: Rows, tos: int, now: float, trains: list[Train]) -> None:
         """Seal rows with one SA, as bursts; packet by packet where its life ends among them."""
         child = sa.child
-        if now >= child.ends_at or not sa.usage.has_room(len(rows), octets_of(rows)):
-            self._seal_run(sa, list(rows), tos, now, trains)
-            return
         plain = rows.size + len(sa.trailer(ip.IPV4, rows.size))
         most = sa.layout.rows(plain)
+        if (
+            now >= child.ends_at
+            or not sa.usage.has_room(len(rows), octets_of(rows))
+            or len(rows) > MAX_BURSTS * most
+        ):
+            self._seal_run(sa, list(rows), tos, now, trains)
+            return
         for piece in [rows] if len(rows) <= most else _pieces(rows, most):
             burst = sa.seal_rows(piece, self._grids.take(sa.layout, plain).grid)
             trains.append(Train(child.peer.path, burst, tos))

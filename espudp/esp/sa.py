@@ -233,8 +233,15 @@ class InboundSa:
     def __repr__(self) -> str:
         return f"<InboundSa {self.spi:#010x} {self.suite.name}>"
 
-    def open(self, datagram: Buffer) -> bytes | Drop:
-        """The plaintext with its trailer; or why there is none, and then nothing has changed."""
+    def is_authentic(self, datagram: Buffer) -> bool:
+        """Whether `open` would have a plaintext. Nothing changes."""
+        return not isinstance(self.open(datagram, commit=False), Drop)
+
+    def open(self, datagram: Buffer, *, commit: bool = True) -> bytes | Drop:
+        """The plaintext with its trailer; or why there is none, and then nothing has changed.
+
+        Without `commit`, nothing changes in any case.
+        """
         if len(datagram) < self.min_octets:
             return Drop.RUNT
         # RFC 4303 section 3.4.3: first the window, then the ICV, then the window moves.
@@ -252,7 +259,8 @@ class InboundSa:
         plaintext = self._opener.open(aad, view[8:], tail)
         if plaintext is None:
             return Drop.INTEGRITY
-        self.window.commit(sequence)
+        if commit:
+            self.window.commit(sequence)
         return plaintext
 
     def open_rows(self, data: memoryview, grid: Grid, count: int, tail: int) -> bool:

@@ -388,6 +388,30 @@ def test_a_burst_of_strangers() -> None:
     assert right.snapshot(0.0)[0].packets == 0
 
 
+@some_suites
+def test_strangers_cost_no_memory(suite: EspSuite) -> None:
+    """Bursts of all sizes for an SPI that somebody has seen; then one that is honest but for its last."""
+    left, right = both(suite)
+    for octets in range(16, 1400, 16):
+        width = suite.packet_octets(octets)
+        rows = [RIGHT_SPI.to_bytes(4, "big") + bytes([0, 0, 1, n]) + bytes(width - 8) for n in range(6)]
+        assert right.open(Burst(b"".join(rows), width), TO_LEFT, 0.0) == []
+    assert right._inbound._grids.octets == 0
+    assert right.drops == {Drop.INTEGRITY: 6 * 87}
+    (burst,) = bursts(left.seal([tcp_frame(9)], 0.0))
+    assert len(right.open(Burst(bytes(burst.data[:-1]) + b"?", burst.size), TO_LEFT, 0.0)) == 8
+    assert right._inbound._grids.octets > 0
+
+
+@some_suites
+def test_segments_of_an_octet_cost_no_memory(suite: EspSuite) -> None:
+    left, right = both(suite)
+    frame = tcp_frame(3000, mss=1)
+    (train,) = left.seal([frame], 0.0)
+    assert flattened(right.open(train.datagrams, TO_LEFT, 0.0)) == segments_of(frame)
+    assert left._outbound._grids.octets == 0
+
+
 def test_congestion_marks_reach_each_packet() -> None:
     left, right = both()
     right.set_offloads(EVERYTHING)
