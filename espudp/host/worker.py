@@ -9,12 +9,14 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import uvloop
 
 from espudp.errors import HostError
+from espudp.esp.events import Event, PeerMoved
 from espudp.esp.messages import Ask, Astray, Command, Steer
 from espudp.esp.worker import Worker
 from espudp.host.driver import Driver
@@ -23,6 +25,42 @@ from espudp.host.link import Limit, Link, Mistake, Ready, Setup
 from espudp.host.tun import TunQueue
 from espudp.host.udp import SocketSet, UdpSocket
 from espudp.host.usage import usage
+
+# How often the front is told where peers are.
+MOVES_SECONDS = 0.1
+
+
+class Moves:
+    """Passes events on, but moves of peers now and then, of each connection the last.
+
+    A peer may come from elsewhere with each of its datagrams, and the front has more to do for one than we.
+    """
+
+    def __init__(self, send: Callable[[Event], None]) -> None:
+        self._send = send
+        self._kept: dict[int, PeerMoved] = {}
+        self._pausing = False
+
+    def tell(self, event: Event) -> None:
+        """Soon."""
+        if isinstance(event, PeerMoved) and self._pausing:
+            self._kept[event.connection] = event
+            return
+        self._send(event)
+        if isinstance(event, PeerMoved):
+            self._pause()
+
+    def _pause(self) -> None:
+        self._pausing = True
+        asyncio.get_running_loop().call_later(MOVES_SECONDS, self._go_on)
+
+    def _go_on(self) -> None:
+        self._pausing = False
+        kept, self._kept = self._kept, {}
+        for event in kept.values():
+            self._send(event)
+        if kept:
+            self._pause()
 
 
 class WorkerProcess:
@@ -56,7 +94,11 @@ class WorkerProcess:
         )
         self._worker.set_offloads(setup.offloads)
         self._driver = Driver(
-            self._worker, self._sockets, self._queue, on_event=link.send, on_failure=self._device_gone
+            self._worker,
+            self._sockets,
+            self._queue,
+            on_event=Moves(link.send).tell,
+            on_failure=self._device_gone,
         )
 
     async def live(self) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from espudp.esp.events import Event, PeerMoved, SoftExpired
 from espudp.esp.messages import Ask, Astray, Incoming, Outgoing
 from espudp.host.inbox import Inbox, Outboxes, open_inboxes
 from espudp.host.link import Link, Setup
@@ -21,6 +22,7 @@ from espudp.host.netns import Namespace, Port, connect
 from espudp.host.steering import attach, detach, steer
 from espudp.host.tun import TunDevice
 from espudp.host.udp import UdpSocket
+from espudp.host.worker import MOVES_SECONDS, Moves
 from espudp.wire.address import Path as UdpPath
 from espudp.wire.address import UdpAddress
 from espudp.wire.train import Burst
@@ -30,6 +32,28 @@ from tests.host.test_session import _transfer as transfer
 
 PATH = UdpPath(UdpAddress("192.0.2.1", 4500), UdpAddress("2001:db8::9", 61000))
 SECONDS = 10.0
+
+
+# What a worker tells
+
+
+def test_a_peer_that_never_stays_is_told_of_now_and_then() -> None:
+    told: list[Event] = []
+
+    async def flit() -> None:
+        moves = Moves(told.append)
+        for port in range(1000):
+            for connection in (1, 2):
+                there = PATH._replace(remote=UdpAddress("2001:db8::9", port))
+                moves.tell(PeerMoved(connection, there))
+        moves.tell(SoftExpired(1, 0x1000))
+        assert len(told) == 2  # the first of them, and what cannot wait
+        await asyncio.sleep(3 * MOVES_SECONDS)
+        assert [event.path.remote.port for event in told if isinstance(event, PeerMoved)] == [0, 999, 999]
+        moves.tell(PeerMoved(1, PATH))
+        assert told[-1] == PeerMoved(1, PATH)
+
+    asyncio.run(flit())
 
 
 # What the kernel does
