@@ -85,6 +85,7 @@ class Driver(Generic[M]):
         self.on_lull: Callable[[], None] = lambda: None
         """Called when what came after a pause has been served."""
         self._transmitting = False
+        self._device_gone = False
         self._backlog: dict[UdpSocket, deque[Train]] = {}
         self.drops: Counter[Drop] = Counter()
 
@@ -140,11 +141,12 @@ class Driver(Generic[M]):
 
     def _take_packets(self, limit: int) -> bool:
         """From the device into the tunnel; whether there were any. While sockets are full they wait there."""
-        if self._backlog:
+        if self._backlog or self._device_gone:
             return False
         try:
             packets = self._tun.read_batch(limit)
         except HostError as error:
+            self._device_gone = True
             self._loop.remove_reader(self._tun.fileno())
             self._on_failure(error)
             return False
@@ -187,7 +189,7 @@ class Driver(Generic[M]):
             backlog.popleft()
         del self._backlog[udp]
         self._loop.remove_writer(udp.fileno())
-        if not self._backlog:
+        if not self._backlog and not self._device_gone:
             self._loop.add_reader(self._tun.fileno(), self._packets_wait)
 
     # What comes out

@@ -330,11 +330,19 @@ async def test_a_train_without_a_socket_is_counted(bench: Bench) -> None:
 
 
 @_on_bench
-async def test_a_removed_device_ends_it(bench: Bench) -> None:
+async def test_a_removed_device_ends_it_and_is_told_once(bench: Bench) -> None:
     bench.tun.gone = True
     bench.tun.kernel.send(b"wake up")
     await _until(lambda: bench.failures)
-    assert str(bench.failures[0]) == "It is gone."
+    await asyncio.sleep(0.02)
+    bench.peer.sendto(b"after a lull the device is looked at, too", bench.path.local)
+    await _until(lambda: bench.tunnel.received)
+    bench.udp.room = 0
+    bench.driver.command(lambda *_: bench.tunnel.trains.append(Train(bench.path, [b"goodbye"])))
+    bench.udp.room = 1
+    await _until(bench.arrived)
+    await asyncio.sleep(0.02)
+    assert [str(failure) for failure in bench.failures] == ["It is gone."]
 
 
 @_on_bench
