@@ -223,8 +223,8 @@ class Outbound:
         for addresses in pairs:
             sa = self._settled(addresses)
             if sa is None:
-                # Ask once, so that it is settled if it ever is.
-                self._find(addresses, bytes(rows.matrix[0, : rows.size]))
+                # Ask once, so that it is settled if it ever is: with a packet between these very addresses.
+                self._find(addresses, next(p for p in rows.packets() if ip.addresses_of(p) == addresses))
                 sa = self._settled(addresses)
             if sa is None or (found is not None and sa is not found):
                 return None

@@ -392,7 +392,7 @@ BULK = st.builds(
 UDP_ITEMS = st.builds(
     UdpItem,
     FLOWS,
-    count=st.integers(1, 9),
+    count=st.integers(1, 20),
     size=st.one_of(st.integers(0, 60), st.integers(1000, 1360)),
     last=st.sampled_from([0, 0, 1, 30]),
     form=FORM,
@@ -429,13 +429,13 @@ ALIKE_ITEMS = st.builds(
     AlikeItem,
     # Whole fragments fit into these.
     st.sampled_from([84, 100, 1004, 1396, 1404]),
-    st.lists(st.sampled_from(KINDS), min_size=3, max_size=12).map(tuple)
+    st.lists(st.sampled_from(KINDS), min_size=3, max_size=16).map(tuple)
     | st.builds(
         all_but_one,
         st.sampled_from(["udp", "tcp", "udp 6", "tcp 6"]),
-        st.integers(4, 12),
+        st.integers(4, 20),
         st.sampled_from(KINDS),
-        st.integers(0, 12),
+        st.integers(0, 20),
     ),
     form=st.sampled_from(["plain", "plain", "checksum"]),
 )

@@ -1,15 +1,20 @@
 """Runs of packets that look alike, and trains of one flow: what batches are best at, with one thing wrong."""
 
+import itertools
+from ipaddress import ip_address
 from random import Random
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from espudp.crypto.suites import ESP_SUITES, EspSuite
 from espudp.esp.sa import Lifetime
+from espudp.wire.selectors import TrafficSelector
 from espudp.wire.vnet import Offload
 from tests.property.both_paths import (
     AUTHENTIC,
+    EVERYTHING,
     OFFLOADS,
     Arrival,
     Both,
@@ -23,17 +28,27 @@ from tests.property.both_paths import (
     seal,
     take_back,
 )
-from tests.property.inner_traffic import ALIKE_ITEMS, AlikeItem, Flow, Hosts, TcpItem
-from tests.unit.esp.peers import GCM, RIGHT_SPI, TO_LEFT, mirrored
+from tests.property.inner_traffic import (
+    ALIKE_ITEMS,
+    KINDS,
+    UDP,
+    AlikeItem,
+    Flow,
+    Hosts,
+    TcpItem,
+    UdpItem,
+    all_but_one,
+)
+from tests.unit.crypto.seeded import keys_for
+from tests.unit.esp.peers import GCM, RIGHT_SPI, TO_LEFT, left_keys, mirrored
 
 SUITES = st.sampled_from(ESP_SUITES)
 STARTS = st.sampled_from([0, 500, 2**32 - 60, 2**32 - 20])
 many = settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
-@many
-@given(SUITES, st.booleans(), st.lists(ALIKE_ITEMS, min_size=1, max_size=3), st.sampled_from(OFFLOADS))
-def test_packets_of_one_length(suite: EspSuite, dns: bool, items: list[AlikeItem], offload: Offload) -> None:
+def carry(suite: EspSuite, dns: bool, items: list[AlikeItem], offload: Offload) -> None:
+    """Through both ends."""
     keys = base_keys(suite, 0, Lifetime(), dns)
     left, hosts = Both(keys), Hosts()
     right = Both([mirrored(child) for child in keys])
@@ -43,6 +58,41 @@ def test_packets_of_one_length(suite: EspSuite, dns: bool, items: list[AlikeItem
     left.check()
     receive(right, [Arrival(datagram, sealed.tos) for datagram, sealed in wire], offload, Random(1))
     right.check()
+
+
+@many
+@given(SUITES, st.booleans(), st.lists(ALIKE_ITEMS, min_size=1, max_size=3), st.sampled_from(OFFLOADS))
+def test_packets_of_one_length(suite: EspSuite, dns: bool, items: list[AlikeItem], offload: Offload) -> None:
+    carry(suite, dns, items, offload)
+
+
+@pytest.mark.parametrize("odd", KINDS)
+@pytest.mark.parametrize("usual", ["udp", "tcp", "udp 6", "tcp 6"])
+def test_one_that_is_different(usual: str, odd: str) -> None:
+    for place, dns in itertools.product((0, 5, 11), (False, True)):
+        item = AlikeItem(100, all_but_one(usual, 11, odd, place))
+        carry(GCM, dns, [item, item], EVERYTHING)
+
+
+@pytest.mark.parametrize("other", range(2, 12))
+def test_flows_in_one_run_keep_to_their_own_policies(other: int) -> None:
+    """One has an SA to itself, and the other's would take it too."""
+    first, last, single = map(ip_address, ("10.2.0.0", "10.2.255.255", "10.2.0.1"))
+    own = left_keys(
+        GCM, spi_in=0x5001, spi_out=0x5002, remote=(TrafficSelector(single, single, UDP, 53, 53),)
+    )
+    shared = left_keys(
+        GCM,
+        spi_in=0x6001,
+        spi_out=0x6002,
+        keys_out=keys_for(GCM, 5),
+        remote=(TrafficSelector(first, last, UDP, 53, 53),),
+    )
+    left, hosts = Both([own, shared]), Hosts()
+    made = [hosts.make(UdpItem(Flow(dst=bytes([10, 2, 0, to])), 10, 100)) for to in (1, other)]
+    for _ in range(2):
+        wire = seal(left, {0x5002: GCM, 0x6002: GCM}, made)
+        assert [sealed.spi for _, sealed in wire] == [0x5002] * 10 + [0x6002] * 10
 
 
 # Which datagrams of a flow come in as one train: from where, how many, and every how manieth.
