@@ -35,7 +35,7 @@ def version_of(rows: Rows) -> int:
     matrix, size, last = rows.matrix, rows.size, rows.last
     count = len(rows) if last == size else len(rows) - 1
     first = bytes(matrix[0, : ip.IPV6_HEADER_OCTETS])
-    if ip.inner_octets(first, size) != size:
+    if size < ip.IPV4_HEADER_OCTETS or ip.inner_octets(first, size) != size:
         return 0
     version = first[0] >> 4
     opening = _OPENING[version]

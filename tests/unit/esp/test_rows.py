@@ -40,6 +40,7 @@ from tests.unit.esp.peers import (
     selectors,
     tcp_checksum_is_right,
     udp,
+    udp6,
 )
 
 EVERYTHING = Offload.CHECKSUM | Offload.TSO4 | Offload.TSO6 | Offload.USO4 | Offload.USO6
@@ -206,6 +207,15 @@ class TestAlikePackets:
         packets = [udp(60, dport=9 if n % 2 else 10) for n in range(12)]
         assert len(datagrams(left.seal(packets, 0.0))) == 6
         assert left.drops == {Drop.NO_POLICY: 6}
+
+
+    @pytest.mark.parametrize("octets", [0, 1, 19, 20, 39])
+    def test_too_short_for_a_header(self, octets: int) -> None:
+        left = left_path()
+        stump = udp6(60)[:octets]
+        assert left.seal([stump] * 9, 0.0) == []
+        assert left.seal([Frame(VnetHeader(), [stump])] * 9, 0.0) == []
+        assert left.drops == {Drop.NOT_IP: 18}
 
 
 class TestBorrowedMemory:
