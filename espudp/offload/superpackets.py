@@ -113,7 +113,8 @@ def _in_runs(
             found.append(_super_packet(rows, at, end, shape))
         else:
             if alike:
-                following = continuing.find(1, end)
+                # Not `end` itself, which may go on here and has no room: then it starts anew.
+                following = continuing.find(1, end + 1)
                 end = count if following < 0 else following - 1
             found += packets[at:end]
         at = end

@@ -105,6 +105,11 @@ def test_a_super_packet(flow: Flow, gso_type: int, start: int, offset: int, head
     assert u16(packet, start + offset) == ones_sum(pseudo)
 
 
+def test_no_room_for_a_second_one() -> None:
+    assert joined(train(TCP4, 3, size=33_000)) == [1, 1, 1]
+    assert joined(train(TCP4, 5, size=30_000)) == [2, 2, 1]
+
+
 def test_a_pseudo_header_whose_sum_is_zero() -> None:
     """A field of 0 would mean that UDP has no checksum."""
     (frame,) = coalesce(laid_out(train(UDP4, 61, size=990, last=987), 10), EVERYTHING)
