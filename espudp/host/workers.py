@@ -130,7 +130,11 @@ class Workers:
         ours, theirs = socket.socketpair()
         with theirs:
             setup = self._setup(worker)
-            self._processes[worker] = _start(theirs, setup)
+            try:
+                self._processes[worker] = _start(theirs, setup)
+            except HostError:
+                ours.close()
+                raise
         link = await Link.over(ours)
         link.send(setup)
         self._links[worker] = link
@@ -229,12 +233,13 @@ class Workers:
 
 def _start(link: socket.socket, setup: Setup) -> "subprocess.Popen[bytes]":
     """A process that is told everything else over the link. Raises HostError."""
+    folders = filter(None, (str(_PACKAGE_ROOT), os.environ.get("PYTHONPATH")))
     try:
         return subprocess.Popen(
             # -P: nothing is imported from the folder that we happen to be in.
             [sys.executable, "-P", "-m", "espudp.host.worker", str(link.fileno())],
             pass_fds=(link.fileno(), *setup.descriptors),
-            env={**os.environ, "PYTHONPATH": str(_PACKAGE_ROOT)},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(folders)},
             stdin=subprocess.DEVNULL,
             process_group=0,  # Ctrl-C is ours to act on
         )

@@ -69,6 +69,8 @@ def _take_away(what: str) -> None:
     match what:
         case "steering":
             steering.SO_ATTACH_REUSEPORT_CBPF = 0x7FFF
+        case "interpreter":
+            sys.executable = "/nowhere/python"
         case "queues":
             pytun.IFF_MULTI_QUEUE = 0x0800
         case "IFF_VNET_HDR":

@@ -386,6 +386,19 @@ def test_a_worker_that_dies_at_once_ends_the_session(network: Network) -> None:
 
 @pytest.mark.root
 @pytest.mark.tun
+def test_workers_that_cannot_be_started_leave_nothing_behind(network: Network) -> None:
+    before = state(network.server)
+    options = {"mode": "listen", "missing": "interpreter", **sharing(2)}
+    server = Peer.start(network, network.server, "server", options)
+    assert server.end() == 1
+    said = "error: Worker 1 could not be started: No such file or directory."
+    assert f"{said} | Start again with fewer --workers." in server.output
+    assert state(network.server) == before
+    assert list(server.runtime.iterdir()) == []
+
+
+@pytest.mark.root
+@pytest.mark.tun
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_no_worker_outlives_the_first(network: Network, number: signal.Signals) -> None:
     server = network.listen(**sharing(3))
