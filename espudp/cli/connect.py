@@ -75,6 +75,7 @@ def connect(
     mark: options.Mark = None,
     dscp: options.Dscp = options.DSCP,
     workers: options.Workers = options.WORKERS,
+    rehearsal: options.Rehearsal = True,
     control_name: options.ControlName = None,
     verbose: options.Verbose = False,
     quiet: options.Quiet = False,
@@ -83,7 +84,7 @@ def connect(
 
     --subnet, --local-subnet and the proposals may be given several times.
     """
-    here = OnThisHost(bind, dev, mtu, mark, dscp, workers, control_name)
+    here = OnThisHost(bind, dev, mtu, mark, dscp, workers, rehearsal, control_name)
     report = reporter(verbose=verbose, quiet=quiet)
     if manual is not None:
         raise typer.Exit(run_file(context, manual, here, report))

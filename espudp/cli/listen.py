@@ -56,6 +56,7 @@ def listen(
     mark: options.Mark = None,
     dscp: options.Dscp = options.DSCP,
     workers: options.Workers = options.WORKERS,
+    rehearsal: options.Rehearsal = True,
     control_name: options.ControlName = None,
     verbose: options.Verbose = False,
     quiet: options.Quiet = False,
@@ -65,7 +66,7 @@ def listen(
     Without --psk-file a strong key is made and kept, and the command for the other host printed. Each of
     --pool, --subnet, --peer-subnet, --dns and the proposals may be given several times.
     """
-    here = OnThisHost(bind, dev, mtu, mark, dscp, workers, control_name)
+    here = OnThisHost(bind, dev, mtu, mark, dscp, workers, rehearsal, control_name)
     report = reporter(verbose=verbose, quiet=quiet)
     if manual is not None:
         raise typer.Exit(run_file(context, manual, here, report, forward=forward))

@@ -9,7 +9,10 @@ from espudp.cli.options import OnThisHost
 from espudp.host.options import Reporter
 
 # What has a meaning beside a key file; everything else is said in it, or is IKE's.
-_BESIDE = {"manual", "bind", "dev", "mtu", "mark", "dscp", "control_name", "verbose", "quiet", "forward"}
+_BESIDE = {
+    *("manual", "bind", "dev", "mtu", "mark", "dscp", "rehearsal", "control_name"),
+    *("verbose", "quiet", "forward"),
+}
 
 
 def run_file(

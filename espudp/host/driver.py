@@ -83,7 +83,8 @@ class Driver(Generic[M]):
         self.woken = 0.0
         """When a packet or datagram last woke us, by the monotonic clock."""
         self.on_lull: Callable[[], None] = lambda: None
-        """Called when what came after a pause has been served."""
+        """Called when an inner packet that came alone, after a pause, has been served."""
+        self._delivered = False
         self._transmitting = False
         self._device_gone = False
         self._backlog: dict[UdpSocket, deque[Train]] = {}
@@ -115,8 +116,8 @@ class Driver(Generic[M]):
 
     def _packets_wait(self) -> None:
         if self._after_lull():
-            self._take_packets(1)
-            self.on_lull()
+            if self._take_packets(1):
+                self.on_lull()
             return
         for _ in range(TURN):
             if not self._take_packets(BATCH):
@@ -124,9 +125,11 @@ class Driver(Generic[M]):
 
     def _datagrams_wait(self, udp: UdpSocket) -> None:
         if self._after_lull():
+            self._delivered = False
             self._take_datagrams(udp, 1)
             self._take_packets(1)  # a host answers an echo before it has returned from taking it
-            self.on_lull()
+            if self._delivered:  # nobody waits for keepalives, and strangers shall not make us work
+                self.on_lull()
             return
         for _ in range(TURN):
             if not self._take_datagrams(udp, BATCH):
@@ -203,7 +206,9 @@ class Driver(Generic[M]):
             while True:
                 for train in self._tunnel.datagrams_to_send(time.monotonic()):
                     self._send(train)
-                self._tun.write_batch(self._tunnel.packets_to_deliver())
+                if packets := self._tunnel.packets_to_deliver():
+                    self._delivered = True
+                    self._tun.write_batch(packets)
                 event = self._tunnel.next_event()
                 if event is None:
                     break

@@ -70,6 +70,9 @@ class HostOptions:
     workers: int = 1
     """Processes that share the SAs, up to `WORKERS_MAX`; 0: one for each core that this one may use."""
 
+    rehearsal: bool = True
+    """Keep the way of single packets warm with packets of our own, for a moment after each."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectOptions(HostOptions):

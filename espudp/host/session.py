@@ -120,10 +120,10 @@ class Session(ABC):
             directory = self._open(stack)
             control = ControlServer(directory, self.netconf.name, Commands(self).handlers())
             await control.start()
-            if self.workers is not None and self._front is not None:
-                await self.workers.start(self.driver, self._front, self)
-            self.driver.start()
             try:
+                if self.workers is not None and self._front is not None:
+                    await self.workers.start(self.driver, self._front, self)
+                self.driver.start()
                 return await self._live()
             finally:
                 self.driver.stop()
@@ -308,13 +308,13 @@ class Session(ABC):
         self.routing.add((connection, child.spi_in), child.local, child.remote)
         self.routing.peer_at(child.path.remote.ip)
         self._suites.add(child.suite)
-        if self._rehearsal is None:
-            self._rehearse(child.suite)
+        self._rehearse(child.suite)
         self._size_super_packets()
 
     def _rehearse(self, suite: EspSuite) -> None:
-        with suppress(OSError):
-            self._rehearsal = Rehearsal(suite, self.driver)
+        if self._host_options.rehearsal and self._rehearsal is None:
+            with suppress(OSError):  # no loopback: it is as it is without
+                self._rehearsal = Rehearsal(suite, self.driver)
 
     def _forget(self, connection: int) -> None:
         self.connections.discard(connection)

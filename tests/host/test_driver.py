@@ -215,6 +215,23 @@ async def test_what_answers_a_datagram_at_once_is_not_waited_for(bench: Bench) -
 
 
 @_on_bench
+async def test_only_inner_packets_that_come_alone_are_told_of(bench: Bench) -> None:
+    lulls: list[int] = []
+    bench.driver.on_lull = lambda: lulls.append(len(bench.tunnel.received))
+    await asyncio.sleep(0.01)
+    bench.peer.sendto(b"keepalive", bench.path.local)
+    await _until(lambda: len(bench.tunnel.received) == 1)
+    assert lulls == []
+    await asyncio.sleep(0.01)
+    bench.tunnel.on_datagrams = lambda: bench.tunnel.packets.append(b"inner")
+    bench.peer.sendto(b"sealed", bench.path.local)
+    await _until(lambda: lulls == [2])
+    await asyncio.sleep(0.01)
+    bench.tun.kernel.send(b"packet")
+    await _until(lambda: lulls == [2, 3])
+
+
+@_on_bench
 async def test_everything_that_comes_out_is_handed_on(bench: Bench) -> None:
     def answer() -> None:
         bench.tunnel.trains = [Train(bench.path, [b"one", b"two"])]

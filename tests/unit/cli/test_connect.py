@@ -130,6 +130,12 @@ def test_workers(program: Program, given: list[str], workers: int) -> None:
     assert program.connected.workers == workers
 
 
+@pytest.mark.parametrize(("given", "rehearsal"), [([], True), (["--no-rehearsal"], False)])
+def test_the_rehearsal_can_be_left_out(program: Program, given: list[str], rehearsal: bool) -> None:
+    program("connect", "h", "--psk", PSK, *given)
+    assert program.connected.rehearsal == rehearsal
+
+
 def test_no_virtual_address(program: Program) -> None:
     program("connect", "h", "--psk", PSK, "--vip", "none", "--local-subnet", "10.3.0.0/16")
     config = program.connected.config
@@ -217,10 +223,12 @@ def test_reports_go_where_they_belong(program: Program) -> None:
 
 def test_manual_keys(program: Program) -> None:
     assert program("keygen", "--manual", "--server", "203.0.113.7").code == 0
-    outcome = program("connect", "--manual", "client.toml", "--dev", "byhand", "--dscp", "8")
+    outcome = program(
+        "connect", "--manual", "client.toml", "--dev", "byhand", "--dscp", "8", "--no-rehearsal"
+    )
     assert (outcome.code, outcome.err) == (0, "")
     options = program.carried
-    assert (options.device, options.forward, options.dscp) == ("byhand", False, 8)
+    assert (options.device, options.forward, options.dscp, options.rehearsal) == ("byhand", False, 8, False)
     assert options.config.suite == parse_esp_suite("aes256-sha256")
     assert str(options.config.peer) == "203.0.113.7:4500"
 
