@@ -22,7 +22,9 @@ Numbers = NDArray[np.unsignedinteger]
 MAX_ROWS = 64
 # What one such send may hold without being cut up on its way through the kernel: together with outer
 # IPv6, UDP and Ethernet headers it stays below 65536.
-MAX_OCTETS = 65_450
+MAX_SENT_OCTETS = 65_450
+# What one receive with UDP_GRO may bring: the longest IPv4 packet less its headers (RFC 791, RFC 768).
+MAX_RECEIVED_OCTETS = 65_507
 
 # RFC 4303 section 2: SPI and sequence number
 _HEADER = 8
@@ -51,8 +53,15 @@ class Layout(NamedTuple):
         return _HEADER + self.iv + self.icv
 
     def rows(self, plain: int) -> int:
-        """How many packets with plaintexts of `plain` octets go into one grid."""
-        return max(min(MAX_ROWS, MAX_OCTETS // (self.overhead + plain)), 1)
+        """How many packets with plaintexts of `plain` octets go into one grid: what one receive may bring."""
+        return self._rows(plain, MAX_RECEIVED_OCTETS)
+
+    def rows_to_send(self, plain: int) -> int:
+        """How many of them may leave in one send."""
+        return self._rows(plain, MAX_SENT_OCTETS)
+
+    def _rows(self, plain: int, octets: int) -> int:
+        return max(min(MAX_ROWS, octets // (self.overhead + plain)), 1)
 
 
 def layout_of(suite: EspSuite) -> Layout:

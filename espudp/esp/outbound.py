@@ -235,7 +235,7 @@ class Outbound:
         """Seal rows with one SA, as bursts; packet by packet where its life ends among them."""
         child = sa.child
         plain = rows.size + len(sa.trailer(ip.IPV4, rows.size))
-        most = sa.layout.rows(plain)
+        most = sa.layout.rows_to_send(plain)
         if (
             now >= child.ends_at
             or not sa.usage.has_room(len(rows), octets_of(rows))

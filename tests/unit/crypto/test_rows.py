@@ -8,7 +8,16 @@ import pytest
 from cryptography.exceptions import InternalError
 
 from espudp.crypto.aead import Buffer, CipherKeys, Opener, Sealer, make_opener, make_sealer
-from espudp.crypto.rows import MAX_OCTETS, MAX_ROWS, Grid, Layout, Plaintexts, layout_of, make_grid
+from espudp.crypto.rows import (
+    MAX_SENT_OCTETS,
+    MAX_RECEIVED_OCTETS,
+    MAX_ROWS,
+    Grid,
+    Layout,
+    Plaintexts,
+    layout_of,
+    make_grid,
+)
 from espudp.crypto.suites import ESP_SUITES, EspSuite, parse_esp_suite
 from espudp.errors import CryptoError
 from tests.unit.crypto.seeded import keys_for, seeded_rng
@@ -217,12 +226,17 @@ def test_a_failure_of_the_library_is_told(at: int) -> None:
 
 @every_suite
 @pytest.mark.parametrize("plain", [4, 96, 1408, 9000, 70000])
-def test_a_grid_fits_one_send(suite: EspSuite, plain: int) -> None:
+def test_a_grid_holds_one_send_and_one_receive(suite: EspSuite, plain: int) -> None:
     layout = layout_of(suite)
-    rows = layout.rows(plain)
-    assert 1 <= rows <= MAX_ROWS
-    assert rows == 1 or rows * (plain + layout.overhead) <= MAX_OCTETS
-    assert rows == MAX_ROWS or (rows + 1) * (plain + layout.overhead) > MAX_OCTETS
+    width = plain + layout.overhead
+    for rows, octets in (
+        (layout.rows_to_send(plain), MAX_SENT_OCTETS),
+        (layout.rows(plain), MAX_RECEIVED_OCTETS),
+    ):
+        assert 1 <= rows <= MAX_ROWS
+        assert rows == 1 or rows * width <= octets
+        assert rows == MAX_ROWS or (rows + 1) * width > octets
+    assert make_grid(layout, plain).rows == layout.rows(plain)
 
 
 def test_alike_layouts_are_one() -> None:

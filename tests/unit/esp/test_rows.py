@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from cryptography.exceptions import InternalError
 
-from espudp.crypto.rows import MAX_OCTETS, MAX_ROWS, layout_of
+from espudp.crypto.rows import MAX_SENT_OCTETS, MAX_RECEIVED_OCTETS, MAX_ROWS, layout_of
 from espudp.crypto.suites import ESP_SUITES, EspSuite, parse_esp_suite
 from espudp.errors import ConfigError, CryptoError
 from espudp.esp.datapath import DataPath, HardExpired, SoftExpired
@@ -116,7 +116,7 @@ class TestSuperPackets:
         for frame in (tcp_frame(150, 100), tcp_frame(60, 1060, 30), tcp_frame(66, 64, 1)):
             trains = [train.copy() for train in left.seal([frame], 0.0)]
             assert all(len(burst) <= MAX_ROWS for burst in bursts(trains))
-            assert all(len(burst.data) <= MAX_OCTETS for burst in bursts(trains))
+            assert all(len(burst.data) <= MAX_SENT_OCTETS for burst in bursts(trains))
             packets = [packet for burst in bursts(trains) for packet in right.open(burst, TO_LEFT, 0.0)]
             assert flattened(packets) == segments_of(frame)
 
@@ -150,6 +150,21 @@ class TestSuperPackets:
         left, right = both(inner_mtu=1100)
         opened = plain(right.open(datagrams(left.seal([tcp_frame(8, flags=0x02)], 0.0)), TO_LEFT, 0.0))
         assert opened == segments_of(tcp_frame(8, flags=0x02))
+
+    @some_suites
+    def test_gro_may_bring_more_than_one_send(self, suite: EspSuite) -> None:
+        """A train of the length of an IP packet's goes the fast way."""
+        left, right = both(suite)
+        layout = layout_of(suite)
+        plains = range(800, 1396, suite.encr.block_octets)
+        plain_octets = next(n for n in plains if layout.rows(n) > layout.rows_to_send(n))
+        rows = layout.rows(plain_octets)
+        frames = [tcp_frame(count, plain_octets - 42) for count in (rows - 20, 20)]
+        data = b"".join(bytes(burst.data) for burst in bursts(left.seal(frames, 0.0)))
+        assert MAX_SENT_OCTETS < len(data) <= MAX_RECEIVED_OCTETS
+        opened = right.open_burst(Burst(data, layout.overhead + plain_octets), TO_LEFT, 0.0)
+        assert opened is not None
+        assert len(opened) == rows
 
 
 class TestAlikePackets:
@@ -207,7 +222,6 @@ class TestAlikePackets:
         packets = [udp(60, dport=9 if n % 2 else 10) for n in range(12)]
         assert len(datagrams(left.seal(packets, 0.0))) == 6
         assert left.drops == {Drop.NO_POLICY: 6}
-
 
     @pytest.mark.parametrize("octets", [0, 1, 19, 20, 39])
     def test_too_short_for_a_header(self, octets: int) -> None:
