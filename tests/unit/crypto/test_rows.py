@@ -9,9 +9,9 @@ from cryptography.exceptions import InternalError
 
 from espudp.crypto.aead import Buffer, CipherKeys, Opener, Sealer, make_opener, make_sealer
 from espudp.crypto.rows import (
-    MAX_SENT_OCTETS,
     MAX_RECEIVED_OCTETS,
     MAX_ROWS,
+    MAX_SENT_OCTETS,
     Grid,
     Layout,
     Plaintexts,

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from cryptography.exceptions import InternalError
 
-from espudp.crypto.rows import MAX_SENT_OCTETS, MAX_RECEIVED_OCTETS, MAX_ROWS, layout_of
+from espudp.crypto.rows import MAX_RECEIVED_OCTETS, MAX_ROWS, MAX_SENT_OCTETS, layout_of
 from espudp.crypto.suites import ESP_SUITES, EspSuite, parse_esp_suite
 from espudp.errors import ConfigError, CryptoError
 from espudp.esp.datapath import DataPath, HardExpired, SoftExpired
