@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
 
@@ -21,7 +22,7 @@ from benchmarks.report import Report
 from benchmarks.run import Plan, run
 from benchmarks.targets import ratios
 from benchmarks.tunnels.base import Tunnel, absent
-from benchmarks.tunnels.registry import choose
+from benchmarks.tunnels.registry import choose, names
 from espudp.errors import EspudpError
 
 # Of tables that go into a file or a pipe.
@@ -32,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Raises SystemExit with one line where something is missing without which nothing can be measured."""
     options = _parser().parse_args(arguments)
     console = Console(width=None if sys.stdout.isatty() else FILE_COLUMNS)
+    _check_files(options)
     if options.read:
         report = Report.from_json(json.loads(options.read.read_text()))
     else:
@@ -62,7 +64,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="LIST",
         help=f"measure only some of {', '.join(GROUPS)}",
     )
-    parser.add_argument("--rounds", type=int, help="trials of each figure (default: 3)")
+    parser.add_argument(
+        "--rounds", type=_at_least_one, metavar="N", help="trials of each figure (default: 3)"
+    )
     parser.add_argument("--read", type=Path, metavar="FILE", help="measure nothing, show what --json wrote")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything, each trial as well")
     parser.add_argument("--plot", type=Path, metavar="FILE.svg", help="draw it")
@@ -79,6 +83,26 @@ def _groups(text: str) -> list[str]:
     return groups
 
 
+def _at_least_one(text: str) -> int:
+    if not (text.isdecimal() and int(text)):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 on")
+    return int(text)
+
+
+def _check_files(options: argparse.Namespace) -> None:
+    """Before anything is measured, which takes too long to be lost for a slip of the pen."""
+    for file in (options.json, options.plot):
+        if file and not file.parent.is_dir():
+            sys.exit(f"There is no folder {file.parent}.")
+    for file in (options.read, options.markdown):
+        if file and not file.is_file():
+            sys.exit(f"There is no file {file}.")
+    if options.markdown and not markdown.has_place(options.markdown):
+        sys.exit(f"{options.markdown} lacks the marks {markdown.BEGIN} and {markdown.END}.")
+    if options.plot and find_spec("matplotlib") is None:
+        sys.exit("The plot is matplotlib's: pip install '.[bench]'")
+
+
 def _available(peers: str) -> tuple[list[Tunnel], list[tuple[Tunnel, str]]]:
     """The tunnels to measure; and those that would be, were their packages installed."""
     if absent("iperf3", "iperf3"):
@@ -86,7 +110,7 @@ def _available(peers: str) -> tuple[list[Tunnel], list[tuple[Tunnel, str]]]:
     try:
         wanted = choose(peers)
     except KeyError as error:
-        sys.exit(f"There is no tunnel called {error}.")
+        sys.exit(f"There is no tunnel called {error}; there are {', '.join(names())}.")
     missing = [(tunnel, packages) for tunnel in wanted if (packages := tunnel.missing())]
     without = {tunnel.name for tunnel, _ in missing}
     return [tunnel for tunnel in wanted if tunnel.name not in without], missing

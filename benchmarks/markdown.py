@@ -11,13 +11,15 @@ from benchmarks.targets import ratios
 BEGIN, END = "<!-- what `python -m benchmarks --markdown` found -->", "<!-- the end of it -->"
 
 
+def has_place(path: Path) -> bool:
+    """Whether a file has both marks."""
+    return END in path.read_text().partition(BEGIN)[2]
+
+
 def insert(report: Report, path: Path) -> None:
-    """In the place of what stood between the marks. Raises ValueError for a file without them."""
-    text = path.read_text()
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise ValueError(f"{path} lacks the marks {BEGIN} and {END}")
+    """In the place of what stood between the marks, which the file has."""
+    before, _, rest = path.read_text().partition(BEGIN)
+    _, _, after = rest.partition(END)
     path.write_text(f"{before}{BEGIN}\n{render(report)}\n{END}{after}")
 
 

@@ -30,8 +30,9 @@ SO_RCVBUFFORCE, SO_SNDBUFFORCE = 33, 32
 # What fits into an outer packet of 1500 octets.
 SEGMENT_OCTETS = 1500 - 20 - 8
 VNET_OCTETS = 10
-# One super-packet and its vnet header are one UDP GSO send, which IPv4's total length bounds.
-SUPER_PACKET_OCTETS = 65535 - 20 - 8 - VNET_OCTETS
+# One super-packet and its vnet header are one UDP GSO send, which passes an interface uncut if it is with its
+# Ethernet, IPv4 and UDP headers no larger than GSO_LEGACY_MAX_SIZE. linux/netdevice.h
+SUPER_PACKET_OCTETS = 65536 - 14 - 20 - 8 - VNET_OCTETS
 SOCKET_BUFFER_OCTETS = 4 << 20
 BATCH = 64
 HELLO = b"\0"

@@ -31,6 +31,11 @@ def tunnels() -> list[Tunnel]:
     ]
 
 
+def names() -> list[str]:
+    """What they are called."""
+    return [tunnel.name for tunnel in tunnels()]
+
+
 def choose(peers: str) -> list[Tunnel]:
     """`all`; `none`: only ours; else espudp and those named. Raises KeyError for an unknown name."""
     known = {tunnel.name: tunnel for tunnel in tunnels()}

@@ -1,6 +1,7 @@
 """The benchmarks' arithmetic, and how it is shown. What is measured is for a quiet machine to say."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -213,7 +214,7 @@ def test_which_tunnels_run() -> None:
 
 def test_an_unknown_name_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command, "absent", lambda *_: "")
-    with pytest.raises(SystemExit, match="There is no tunnel called 'ipsec'"):
+    with pytest.raises(SystemExit, match="There is no tunnel called 'ipsec'; there are espudp, "):
         command.main(["--peers", "ipsec"])
 
 
@@ -316,12 +317,33 @@ def test_a_run_is_shown_again_from_its_json(tmp_path: Path, capsys: pytest.Captu
     assert plot.stat().st_size > 1000
 
 
-def test_markdown_needs_its_marks(tmp_path: Path) -> None:
-    readme = tmp_path / "README.md"
-    readme.write_text("nothing\n")
-    with pytest.raises(ValueError, match="lacks the marks"):
-        markdown.insert(report(), readme)
-    assert readme.read_text() == "nothing\n"
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("--markdown README.md", "README.md lacks the marks"),
+        ("--markdown nowhere.md", "There is no file nowhere.md."),
+        ("--read nowhere.json", "There is no file nowhere.json."),
+        ("--json nowhere/run.json", "There is no folder nowhere."),
+        ("--plot nowhere/plot.svg", "There is no folder nowhere."),
+        ("--plot plot.svg", "pip install '.[bench]'"),
+    ],
+)
+def test_a_report_that_cannot_be_written_is_told_before_anything_is_measured(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, options: str, said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(command, "find_spec", lambda _: None)
+    Path("README.md").write_text(f"{markdown.END}\n{markdown.BEGIN}\n")
+    with pytest.raises(SystemExit, match=re.escape(said)):
+        command.main(options.split())
+    assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
+
+
+@pytest.mark.parametrize("rounds", ["0", "-1", "many"])
+def test_fewer_rounds_than_one(rounds: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        command.main([f"--rounds={rounds}"])
+    assert "no number from 1 on" in capsys.readouterr().err
 
 
 # The plot
