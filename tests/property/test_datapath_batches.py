@@ -40,7 +40,7 @@ from tests.unit.esp.peers import GCM, RIGHT_SPI, mirrored
 
 every_suite = pytest.mark.parametrize("suite", ESP_SUITES, ids=lambda suite: suite.name)
 thorough = settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
 
 STARTS = st.sampled_from([0, 1000, 2**31 - 4, 2**32 - 40, 2**32 - 8])
