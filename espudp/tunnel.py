@@ -289,8 +289,8 @@ class Tunnel:
             self._trains = [train.copy() for train in self._trains]
         for train in self._esp.seal(packets, now):
             self._trains.append(train)
-            if train[0] in self._last_sent:
-                self._last_sent[train[0]] = now
+            if train.path in self._last_sent:
+                self._last_sent[train.path] = now
         if self._esp.replies:
             self._packets += self._esp.take_replies()
         if self._esp_events.waiting:

@@ -73,9 +73,6 @@ class Children:
         for child in list(peer.children.values()) if peer is not None else ():
             self._forget(child)
 
-    def peer(self, connection: int) -> Peer | None:
-        return self._peers.get(connection)
-
     def move(self, connection: int, path: Path) -> None:
         if (peer := self._peers.get(connection)) is not None:
             peer.path = path

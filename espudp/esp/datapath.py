@@ -138,11 +138,6 @@ class DataPath:
 
     # Looking in
 
-    def last_inbound(self, connection: int) -> float | None:
-        """When something authentic last came in; None: never, or no such connection."""
-        peer = self._children.peer(connection)
-        return None if peer is None else peer.last_inbound
-
     def snapshot(self, now: float) -> list[SaSnapshot]:
         """Every SA, for people."""
         return self._children.snapshot(now)

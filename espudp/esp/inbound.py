@@ -223,7 +223,6 @@ class Inbound:
     def _heard_from(self, child: Child, path: Path, now: float, *, advanced: bool) -> None:
         """What authentic datagrams of a child SA tell about the peer."""
         peer = child.peer
-        peer.last_inbound = now
         self._heard[peer.connection] = now
         if child.state is State.STANDBY:
             # RFC 7296 section 2.8: the peer uses the new SA, so it has it.
@@ -238,9 +237,9 @@ class Inbound:
         if child.inbound.usage.worn:
             self._children.wear(child, now)
 
-    def _drop(self, sa: InboundSa, reason: Drop, count: int = 1) -> None:
-        self._drops[reason] += count
-        sa.drops[reason] += count
+    def _drop(self, sa: InboundSa, reason: Drop) -> None:
+        self._drops[reason] += 1
+        sa.drops[reason] += 1
 
 
 def _is_over(sa: InboundSa, now: float) -> bool:

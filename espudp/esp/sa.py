@@ -298,13 +298,12 @@ class State(Enum):
 class Peer:
     """What the SAs of one connection share."""
 
-    __slots__ = ("children", "connection", "follow", "last_inbound", "path", "path_heard")
+    __slots__ = ("children", "connection", "follow", "path", "path_heard")
 
     def __init__(self, connection: int, path: Path) -> None:
         self.connection = connection
         self.path = path
         self.follow = False
-        self.last_inbound: float | None = None
         self.path_heard = -inf
         """When something authentic last came over `path`."""
         self.children: dict[int, Child] = {}

@@ -133,5 +133,5 @@ def test_opening(
     for batches in (cut(wire, cuts), [[datagram] for datagram in wire]):
         _, right = ends(suite, start, lifetime)
         opened = [packet for batch in batches for packet in right.open(batch, TO_LEFT, 0.0)]
-        outcomes.append((opened, right.drops, right.snapshot(0.0), right.last_inbound(1)))
+        outcomes.append((opened, right.drops, right.snapshot(0.0), right.take_heard()))
     assert outcomes[0] == outcomes[1]

@@ -98,7 +98,6 @@ class TestUnauthenticated:
             for cut in (1, 4, 16):
                 assert right.open([datagram[:-cut], datagram + bytes(cut)], ELSEWHERE, 0.0) == []
         assert events(right) == []
-        assert right.last_inbound(1) is None
         assert right.take_heard() == []
         assert set(right.drops) <= {Drop.INTEGRITY, Drop.REPLAY, Drop.RUNT}
         after = right.snapshot(0.0)
@@ -132,7 +131,7 @@ class TestUnauthenticated:
         assert right.open([wire[-1]] * 3, ELSEWHERE, 2.0) == []
         assert right.drops == {Drop.REPLAY: 13}
         assert events(right) == []
-        assert right.last_inbound(1) == 0.0
+        assert right.take_heard() == [(1, 0.0)]
 
     def test_reordered_and_repeated_within_a_train(self) -> None:
         left, right = both()
@@ -181,7 +180,7 @@ class TestPlaintext:
         # It was authentic all the same: received once, and a sign of life.
         assert right.open([authentic(plaintext)], TO_LEFT, 4.0) == []
         assert right.drops == {reason: 1, Drop.REPLAY: 1}
-        assert right.last_inbound(1) == 3.0
+        assert right.take_heard() == [(1, 3.0)]
 
     @suites
     @pytest.mark.parametrize("packet", [udp(61), udp6(61)])
@@ -305,17 +304,14 @@ class TestPeerAddress:
     def test_who_was_heard(self) -> None:
         left, right = both()
         first, second, third = datagrams(left.seal([udp()] * 3, 0.0))
-        assert right.last_inbound(1) is None
+        assert right.take_heard() == []
         right.open([first], TO_LEFT, 5.0)
         right.open([second], TO_LEFT, 7.5)
-        assert right.last_inbound(1) == 7.5
         assert right.take_heard() == [(1, 7.5)]
         assert right.take_heard() == []
         right.open([third], TO_LEFT, 9.0)
         right.remove_connection(1, 9.0)
         assert right.take_heard() == []
-        assert right.last_inbound(1) is None
-        assert right.last_inbound(2) is None
 
 
 def test_a_train_of_many_sas() -> None:
