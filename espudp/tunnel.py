@@ -30,7 +30,7 @@ from espudp.wire import natt
 from espudp.wire.address import Path
 from espudp.wire.buffer import Buffer
 from espudp.wire.train import Burst, Train
-from espudp.wire.vnet import Frame, Offload
+from espudp.wire.vnet import Frame, Offload, owned
 
 # RFC 3948 section 4: the default interval, and only when nothing else was sent.
 KEEPALIVE_SECONDS = 20.0
@@ -249,8 +249,8 @@ class Tunnel:
                 self._ike.receive_datagram(datagram, path, now)
             self._carry(now)
             return
-        if self._packets:
-            self._keep_packets()
+        if self._packets:  # not drained yet, and in memory that is about to be written again
+            self._packets = owned(self._packets)
         opened = self._esp.open_burst(datagrams, path, now, tos) if type(datagrams) is Burst else None
         if opened is None:
             self._receive_natt(datagrams, path, now, tos)
@@ -276,12 +276,6 @@ class Tunnel:
                 self.drops[Drop.KEEPALIVE if kind is natt.Kind.KEEPALIVE else Drop.RUNT] += 1
         if train:
             self._packets += self._esp.open(train, path, now, tos)
-
-    def _keep_packets(self) -> None:
-        """Copy what was not drained yet, for its memory is about to be written again."""
-        self._packets = [
-            packet.copy() if isinstance(packet, Frame) else bytes(packet) for packet in self._packets
-        ]
 
     def receive_packets(self, packets: Sequence[Buffer | Frame], now: float) -> None:
         """IP packets that the host routed into the TUN device."""

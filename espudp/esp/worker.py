@@ -14,7 +14,7 @@ from espudp.esp.events import Event, HardExpired
 from espudp.wire.address import Path
 from espudp.wire.buffer import Buffer
 from espudp.wire.train import Train
-from espudp.wire.vnet import Frame, Offload
+from espudp.wire.vnet import Frame, Offload, owned
 
 # How often the front is told which peers are alive. Dead peer detection counts in more seconds than that.
 HEARD_SECONDS = 1.0
@@ -84,7 +84,7 @@ class Worker:
     def receive_datagrams(self, datagrams: Sequence[Buffer], path: Path, now: float, tos: int = 0) -> None:
         """UDP payloads that arrived over one path, in order. IKE among them goes to the front."""
         if self._packets:  # not drained yet, and in memory that is about to be written again
-            self._packets = [p.copy() if isinstance(p, Frame) else bytes(p) for p in self._packets]
+            self._packets = owned(self._packets)
         self._packets += self._esp.open(datagrams, path, now, tos)
         self._note_heard(now)
 

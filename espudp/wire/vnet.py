@@ -5,7 +5,7 @@ for a packet: to fill in a checksum, to cut it into segments. `Frame` is a packe
 """
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import Flag, auto
 from typing import NamedTuple
 
@@ -71,6 +71,11 @@ class Frame(NamedTuple):
     def copy(self) -> "Frame":
         """One that owns its memory, to be kept."""
         return Frame(self.header, (self.packet,))
+
+
+def owned(packets: Iterable[Buffer | Frame]) -> list[Buffer | Frame]:
+    """The same packets in memory of their own, to be kept when what lent it goes on."""
+    return [packet.copy() if isinstance(packet, Frame) else bytes(packet) for packet in packets]
 
 
 class Offload(Flag):

@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 
+from espudp.crypto.rows import MAX_ROWS, MAX_SENT_OCTETS
 from espudp.errors import HostError
 from espudp.host.netns import Namespace, Port, connect
 from espudp.host.udp import (
     BUFFER_OCTETS,
     GSO_OCTETS,
+    GSO_SEGMENTS,
     NO_GRO,
     NO_GSO,
     UDP_GRO,
@@ -147,6 +149,10 @@ def test_a_burst_arrives_as_a_burst(address: str, count: int, size: int, last: i
         (again,) = ends.carry(burst)
         assert again.path is train.path
         assert ends.told == []
+
+
+def test_what_is_sealed_together_is_one_send() -> None:
+    assert (MAX_ROWS, MAX_SENT_OCTETS) == (GSO_SEGMENTS, GSO_OCTETS)
 
 
 def test_more_than_one_call_takes_leaves_in_several() -> None:
