@@ -113,7 +113,7 @@ def _in_runs(
             found.append(_super_packet(rows, at, end, shape))
         else:
             if alike:
-                # Not `end` itself, which may go on here and has no room: then it starts anew.
+                # `end` itself may go on and only have no room: then the next run starts with it.
                 following = continuing.find(1, end + 1)
                 end = count if following < 0 else following - 1
             found += packets[at:end]
