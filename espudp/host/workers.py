@@ -168,6 +168,7 @@ class Workers:
                 # By way of the loop: a mistake of ours over one message must not be the end of all others.
                 loop.call_soon(self._receive, worker, message)
             self._links.pop(worker).hang_up()
+            self._usages.pop(worker, None)
             with suppress(OSError):  # it was not attached yet, or the device is gone
                 detach(self._queues[worker - 1].fileno())
             code = _end(self._processes[worker])
@@ -226,8 +227,9 @@ class Workers:
         self._silent = set(self._links)
         self._answered.clear()
         self._front.ask()
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._answered.wait(), ANSWER_SECONDS)
+        if self._silent:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._answered.wait(), ANSWER_SECONDS)
         return dict(self._usages)
 
 

@@ -22,7 +22,7 @@ from espudp.host.netns import Namespace, Port, connect
 from espudp.host.udp import UDP_NO_CHECK6_RX
 
 PROJECT = Path(__file__).parents[2]
-START_SECONDS = 15.0
+START_SECONDS = 30.0
 PING_SECONDS = 2.0
 
 __all__ = ["UDP_NO_CHECK6_RX", "Network", "Peer", "descendants", "ping", "state"]

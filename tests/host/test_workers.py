@@ -31,7 +31,7 @@ from tests.host.support import Network, Peer, ping, state
 from tests.host.test_session import _transfer as transfer
 
 PATH = UdpPath(UdpAddress("192.0.2.1", 4500), UdpAddress("2001:db8::9", 61000))
-SECONDS = 10.0
+SECONDS = 30.0
 
 
 # What a worker tells
@@ -238,6 +238,18 @@ def pairs(peer: Peer) -> list[int]:
     return [worker["pairs"] for worker in peer.ask("status")["workers"]]
 
 
+def pids(peer: Peer, count: int) -> list[int]:
+    """Of its processes, when so many have come up."""
+    found: list[int] = []
+
+    def are_up() -> bool:
+        found[:] = [worker["pid"] for worker in peer.ask("status")["workers"]]
+        return len(found) == count
+
+    until(are_up)
+    return found
+
+
 def active(peer: Peer) -> set[int]:
     return {sa["spi"] for sa in peer.ask("status")["tunnel"]["sas"] if sa["state"] == "active"}
 
@@ -367,7 +379,7 @@ def test_a_worker_that_dies_is_replaced_and_its_keys_made_anew(network: Network,
     os.kill(workers[1]["pid"], signal.SIGKILL)
     peer.wait_for("warning: Worker 1 ended with code -9; its keys are made anew. | Please report it.")
     until(lambda: len(active(server)) == len(active(client)) == 4 and not active(peer) & lost)
-    assert peer.ask("status")["workers"][1]["pid"] != workers[1]["pid"]
+    assert pids(peer, 2)[1] != workers[1]["pid"]
     for _ in range(4):
         assert transfer(network.client, network.server, "10.99.0.1", bytes(100_000)) == bytes(100_000)
     assert (client.stop(), server.stop()) == (0, 0)
@@ -378,7 +390,7 @@ def test_a_worker_that_dies_is_replaced_and_its_keys_made_anew(network: Network,
 def test_a_worker_that_dies_at_once_ends_the_session(network: Network) -> None:
     before = state(network.server)
     server = network.listen(**sharing(2))
-    os.kill(server.ask("status")["workers"][1]["pid"], signal.SIGKILL)
+    os.kill(pids(server, 2)[1], signal.SIGKILL)
     assert server.end() == 1
     assert "error: Worker 1 ended with code -9. | Start again with --workers 1." in server.output
     assert state(network.server) == before
@@ -402,16 +414,16 @@ def test_workers_that_cannot_be_started_leave_nothing_behind(network: Network) -
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_no_worker_outlives_the_first(network: Network, number: signal.Signals) -> None:
     server = network.listen(**sharing(3))
-    pids = [worker["pid"] for worker in server.ask("status")["workers"]]
-    assert pids[0] == server.process.pid
-    for pid in pids[1:]:
+    processes = pids(server, 3)
+    assert processes[0] == server.process.pid
+    for pid in processes[1:]:
         os.kill(pid, signal.SIGTERM)  # to all, as a service manager does: the first one decides
         os.kill(pid, signal.SIGINT)
     assert ping(network.server, "10.99.0.1") == 1
-    assert all(map(is_running, pids))
+    assert all(map(is_running, processes))
     server.process.send_signal(number)
     server.process.wait(SECONDS)
-    until(lambda: not any(map(is_running, pids)))
+    until(lambda: not any(map(is_running, processes)))
     until(lambda: "esp0" not in state(network.server)["links"])
 
 
@@ -434,5 +446,4 @@ def test_a_kernel_that_lacks_something_leaves_the_work_to_one_process(network: N
 @pytest.mark.root
 @pytest.mark.tun
 def test_as_many_workers_as_cores(network: Network) -> None:
-    server = network.listen(**sharing(0))
-    assert len(server.ask("status")["workers"]) == min(len(os.sched_getaffinity(0)), 64)
+    pids(network.listen(**sharing(0)), min(len(os.sched_getaffinity(0)), 64))
