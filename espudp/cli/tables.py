@@ -117,6 +117,8 @@ def _workers(workers: list[Json]) -> Table:
         table.add_column(heading, justify="right", no_wrap=True)
     for worker in workers:
         cost = f"{worker['cpu_seconds']:.1f} s", octets(worker["memory_octets"])
+        if worker["silent"]:
+            cost = "no answer", ""
         packets = (str(worker["packets"][way]) for way in ("in", "out"))
         who = str(worker["worker"]), str(worker["pid"])
         table.add_row(*who, *cost, str(worker["pairs"]), *packets, str(worker["handed_over"]))

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from espudp.crypto.random import Rng
 from espudp.esp.children import Children
 from espudp.esp.drops import Drop
-from espudp.esp.elsewhere import Elsewhere, HandOver
+from espudp.esp.elsewhere import CatchUp, Elsewhere, HandOver
 from espudp.esp.events import Event, EventQueue, HardExpired, PeerMoved, SoftExpired, UnknownSpi
 from espudp.esp.inbound import Inbound
 from espudp.esp.outbound import Outbound
@@ -43,9 +43,11 @@ class DataPath:
         self._heard: dict[int, float] = {}
         self._inbound = Inbound(self._children, self.drops, self.events, self._heard)
 
-    def share(self, worker: int, workers: int, hand_over: HandOver) -> Elsewhere:
+    def share(
+        self, worker: int, workers: int, hand_over: HandOver, catch_up: CatchUp | None = None
+    ) -> Elsewhere:
         """From now on this is one of several data paths, each of which has some of the SAs."""
-        elsewhere = Elsewhere(worker, workers, self._children.spd, self.drops, hand_over)
+        elsewhere = Elsewhere(worker, workers, self._children.spd, self.drops, hand_over, catch_up)
         self._outbound.elsewhere = self._inbound.elsewhere = elsewhere
         return elsewhere
 

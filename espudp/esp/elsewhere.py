@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from espudp.esp.drops import Drop
 from espudp.esp.messages import Announce, Astray, Incoming, Outgoing
 from espudp.esp.spd import ForeignSa, Spd
+from espudp.timing import TokenBucket
 from espudp.wire import ip, natt
 from espudp.wire.address import Path
 from espudp.wire.buffer import Buffer
@@ -20,8 +21,15 @@ from espudp.wire.vnet import Frame
 # Where IKE is.
 FRONT = 0
 
+# Our choice: how often traffic without an SA makes us look whether the front has said something.
+CATCH_UP_BURST = 64
+CATCH_UPS_PER_SECOND = 1000.0
+
 HandOver = Callable[[int, Astray], bool]
 """Takes a copy to another worker; False: its queue is full."""
+
+CatchUp = Callable[[float], bool]
+"""At this time, obeys what the front has said and is not obeyed yet; whether that was anything."""
 
 
 def owner_of(spi: int, workers: int) -> int:
@@ -33,13 +41,22 @@ class Elsewhere:
     """What one worker knows of the others."""
 
     def __init__(
-        self, worker: int, workers: int, spd: Spd, drops: Counter[Drop], hand_over: HandOver
+        self,
+        worker: int,
+        workers: int,
+        spd: Spd,
+        drops: Counter[Drop],
+        hand_over: HandOver,
+        catch_up: CatchUp | None,
     ) -> None:
+        """`catch_up`: None for the front, which has nobody to obey."""
         self.worker = worker
         self.workers = workers
         self._spd = spd
         self._drops = drops
         self._hand_over = hand_over
+        self._catch_up = catch_up
+        self._catch_up_rate = TokenBucket(CATCH_UP_BURST, CATCH_UPS_PER_SECOND)
         self._known: dict[int, ForeignSa] = {}
         self._closed = False
         self.handed_over = 0
@@ -56,6 +73,14 @@ class Elsewhere:
         """It does not any more."""
         if (sa := self._known.pop(spi_in, None)) is not None:
             self._spd.remove(sa)
+
+    def catch_up(self, now: float) -> bool:
+        """For traffic that no SA is known for; whether it is worth while to look again.
+
+        What makes the peer send, the front says to us before the peer hears of it, but traffic and commands
+        come by different ways. A flood for no SA at all must not make us ask for each of its packets.
+        """
+        return self._catch_up is not None and self._catch_up_rate.take(now) and self._catch_up(now)
 
     @contextmanager
     def closed(self) -> Iterator[None]:

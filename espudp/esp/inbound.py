@@ -80,13 +80,16 @@ class Inbound:
                 end += 1
             sa = self._find(spi)
             if sa is None:
-                self._unknown(datagrams[start:end], path, now, tos)
+                self._miss(datagrams[start:end], path, now, tos, packets)
             else:
                 self._open_run(sa, datagrams[start:end], path, now, tos, packets)
             start = end
         return packets
 
-    def _unknown(self, run: Sequence[Buffer], path: Path, now: float, tos: int) -> None:
+    def _miss(
+        self, run: Sequence[Buffer], path: Path, now: float, tos: int, packets: list[Buffer | Frame]
+    ) -> None:
+        """Datagrams of one SPI that is not known here, as far as we have heard."""
         if self.elsewhere is not None and self.elsewhere.take_datagrams(run, path, tos):
             return
         octets, count = bytes(run[0][:4]), len(run)
@@ -95,9 +98,16 @@ class Inbound:
             self._drops[Drop.RUNT] += count
         elif not is_spi(spi):
             self._drops[Drop.RESERVED_SPI] += count
+        elif (sa := self._find_late(octets, now)) is not None:
+            self._open_run(sa, run, path, now, tos, packets)
         else:
             self._drops[Drop.UNKNOWN_SPI] += count
             self._events.unknown_spi(spi, path, now)
+
+    def _find_late(self, spi: bytes, now: float) -> InboundSa | None:
+        if self.elsewhere is not None and self.elsewhere.catch_up(now):
+            return self._find(spi)
+        return None
 
     # Packet by packet
 

@@ -99,8 +99,11 @@ class Outbound:
             _, addresses, inner_tos, may_be_syn = outline
             sa = self._settled(addresses) or self._find(addresses, packet)
             if sa is None:
-                self._miss(packet)
-                continue
+                if current is not None and run:  # what is obeyed now must not change what came before
+                    self._seal_run(current, run, tos, now, trains)
+                    run = []
+                if (sa := self._miss(packet, now)) is None:
+                    continue
             outer_tos = self._outer[inner_tos]
             if sa is not current or outer_tos != tos:
                 if current is not None and run:
@@ -116,10 +119,27 @@ class Outbound:
         if current is not None and run:
             self._seal_run(current, run, tos, now, trains)
 
-    def _miss(self, packet: Buffer) -> None:
-        """No SA for it here."""
-        if not (self.elsewhere is not None and self.elsewhere.take_packet(packet)):
-            self._drops[Drop.NO_POLICY] += 1
+    def _miss(self, packet: Buffer, now: float) -> OutboundSa | None:
+        """The SA, after all, of a packet that none was known for; None: that is all for the packet."""
+        found = self._find_late(packet, packet, now)
+        if isinstance(found, Drop):
+            self._drops[found] += 1
+            return None
+        return found
+
+    def _find_late(self, packet: Buffer, whole: Buffer | Frame, now: float) -> OutboundSa | Drop | None:
+        """For a packet that no SA is known for, as far as we have heard; None: another worker has it."""
+        elsewhere = self.elsewhere
+        if elsewhere is None:
+            return Drop.NO_POLICY
+        if elsewhere.take_packet(whole):
+            return None
+        if not elsewhere.catch_up(now):
+            return Drop.NO_POLICY
+        sa = self._find(ip.addresses_of(packet), packet)
+        if sa is None and not elsewhere.take_packet(whole):
+            return Drop.NO_POLICY
+        return sa
 
     def _seal_run(
         self, sa: OutboundSa, run: Sequence[Buffer], tos: int, now: float, trains: list[Train]
@@ -143,9 +163,8 @@ class Outbound:
 
     def _seal_large(self, packet: Buffer, now: float, trains: list[Train]) -> None:
         """A packet over the inner MTU, by itself: what went before it may have ended its SA."""
-        sa = self._find(ip.addresses_of(packet), packet)
+        sa = self._find(ip.addresses_of(packet), packet) or self._miss(packet, now)
         if sa is None:
-            self._miss(packet)
             return
         pieces = self._cut(sa, packet, now)
         if pieces:
@@ -185,16 +204,16 @@ class Outbound:
             self._drops[Drop.NOT_IP] += 1
             return
         _, addresses, tos, may_be_syn = outline
-        sa = self._settled(addresses) or self._find(addresses, packet)
-        if sa is None and self.elsewhere is not None and self.elsewhere.take_packet(frame):
+        sa = self._settled(addresses) or self._find(addresses, packet) or self._find_late(packet, frame, now)
+        if sa is None:
             return
         try:
             rows = segment(frame)
         except WireError:
             self._drops[Drop.NOT_IP] += 1
             return
-        if sa is None:
-            self._drops[Drop.NO_POLICY] += len(rows)
+        if isinstance(sa, Drop):
+            self._drops[sa] += len(rows)
             return
         if len(rows) < 2 or rows.size > sa.child.inner_mtu or may_be_syn:
             self._seal_singles(list(rows), now, trains)

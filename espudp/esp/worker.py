@@ -9,7 +9,7 @@ from espudp.crypto.random import Rng
 from espudp.errors import EspudpError
 from espudp.esp import messages
 from espudp.esp.datapath import DataPath
-from espudp.esp.elsewhere import HandOver
+from espudp.esp.elsewhere import CatchUp, HandOver
 from espudp.esp.events import Event, HardExpired
 from espudp.wire.address import Path
 from espudp.wire.buffer import Buffer
@@ -31,10 +31,12 @@ class Worker:
         *,
         report: Callable[[messages.Report], None],
         hand_over: HandOver,
+        catch_up: CatchUp | None = None,
         dscp: int | None = None,
     ) -> None:
+        """`catch_up`: None if what the front says is always obeyed before anything else comes."""
         self._esp = DataPath(rng, dscp=dscp)
-        self._elsewhere = self._esp.share(worker, workers, hand_over)
+        self._elsewhere = self._esp.share(worker, workers, hand_over, catch_up)
         self._report = report
         self._heard_due = 0.0
         self._heard_something = False

@@ -51,6 +51,7 @@ class Commands:
                 {
                     "worker": number,
                     "pid": usage.pid,
+                    "silent": usage.silent,
                     "cpu_seconds": usage.cpu_seconds,
                     "memory_octets": usage.memory_octets,
                     "handed_over": s.handed_over(number),

@@ -32,11 +32,16 @@ def open_inboxes(count: int) -> list[tuple[socket.socket, socket.socket]]:
     for pair in pairs:
         for end in pair:
             end.setblocking(False)
-        try:
-            pair[1].setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, BUFFER_OCTETS)
-        except PermissionError:
-            pair[1].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_OCTETS)
+        make_roomy(pair[1])
     return pairs
+
+
+def make_roomy(writer: socket.socket) -> None:
+    """Let as much as possible wait until it is read."""
+    try:
+        writer.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, BUFFER_OCTETS)
+    except PermissionError:
+        writer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_OCTETS)
 
 
 class Outboxes:

@@ -122,7 +122,7 @@ class Session(ABC):
             await control.start()
             try:
                 if self.workers is not None and self._front is not None:
-                    await self.workers.start(self.driver, self._front, self)
+                    self.workers.start(self.driver, self._front, self)
                 self.driver.start()
                 return await self._live()
             finally:

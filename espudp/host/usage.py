@@ -4,7 +4,7 @@ import os
 import resource
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,13 @@ class Usage:
     """Of one process, from its start."""
 
     pid: int
-    cpu_seconds: float
-    memory_octets: int
-    send_drops: Counter[str]
-    send_errors: Counter[int]
-    tun_errors: Counter[int]
+    cpu_seconds: float = 0.0
+    memory_octets: int = 0
+    send_drops: Counter[str] = field(default_factory=Counter)
+    send_errors: Counter[int] = field(default_factory=Counter)
+    tun_errors: Counter[int] = field(default_factory=Counter)
+    silent: bool = False
+    """It was asked and has not answered in time: all the rest is as it last was."""
 
 
 def usage(driver: Driver[Any], sockets: SocketSet, queue: TunQueue) -> Usage:

@@ -69,6 +69,7 @@ class WorkerProcess:
     def __init__(self, setup: Setup, link: Link) -> None:
         self._link = link
         self._loop = asyncio.get_running_loop()
+        self._alone: asyncio.Future[None] = self._loop.create_future()
         self._loop.set_exception_handler(self._unexpected)
         self._sockets = SocketSet(
             UdpSocket(ip, port, mark=setup.mark, on_limit=self._limit, inherited=descriptor)
@@ -90,6 +91,7 @@ class WorkerProcess:
             setup.workers,
             report=link.send,
             hand_over=Outboxes(outboxes).hand_over,
+            catch_up=self._catch_up,
             dscp=setup.dscp,
         )
         self._worker.set_offloads(setup.offloads)
@@ -105,14 +107,33 @@ class WorkerProcess:
         """Until the other end hangs up."""
         self._loop.add_reader(self._inbox.fileno(), self._take_over)
         self._driver.start()
+        self._link.watch(self._command_waits)
         self._link.send(Ready())
-        while (command := await self._link.receive()) is not None:
-            # By way of the loop: what goes wrong with one is reported, and the next is obeyed.
-            self._loop.call_soon(self._obey, command)
+        await self._alone
         self._driver.stop()
 
-    def _obey(self, command: Command) -> None:
-        self._driver.command(partial(_obey, command))
+    def _command_waits(self) -> None:
+        command = self._link.take()
+        if command is not None:
+            # By way of the loop: what goes wrong with one is reported, and the next is obeyed.
+            self._loop.call_soon(self._command_waits)
+            self._driver.command(partial(self._obey, command))
+        elif self._link.is_down and not self._alone.done():
+            self._alone.set_result(None)
+
+    def _catch_up(self, now: float) -> bool:
+        """For traffic that came faster than the command that it follows from."""
+        command = self._link.take()
+        if command is None:
+            return False
+        self._loop.call_soon(self._command_waits)
+        while command is not None:
+            self._obey(command, self._worker, now)
+            command = self._link.take()
+        return True
+
+    def _obey(self, command: Command, worker: Worker, now: float) -> None:
+        worker.obey(command, now)
         if isinstance(command, Steer):
             self._queue.write_through(None if command.by_return else self._aside)
         elif isinstance(command, Ask):
@@ -138,16 +159,12 @@ class WorkerProcess:
         self._link.send(Mistake(type(error).__name__ if error else str(context.get("message", ""))))
 
 
-def _obey(command: Command, worker: Worker, now: float) -> None:
-    worker.obey(command, now)
-
-
 def _take_over(astray: Astray, worker: Worker, now: float) -> None:
     worker.take_over(astray, now)
 
 
 async def _run(end: socket.socket) -> None:
-    link = await Link.over(end)
+    link = Link(end)
     setup = await link.receive()
     if isinstance(setup, Setup):
         await WorkerProcess(setup, link).live()

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -22,7 +23,7 @@ from espudp.esp.elsewhere import FRONT
 from espudp.esp.front import Front
 from espudp.esp.messages import Astray, Command, Incoming, Outgoing, Steer
 from espudp.host.driver import Driver
-from espudp.host.inbox import Inbox, Outboxes, open_inboxes
+from espudp.host.inbox import Inbox, Outboxes, make_roomy, open_inboxes
 from espudp.host.link import FromWorker, Limit, Link, Mistake, Ready, Setup
 from espudp.host.options import WORKERS_MAX, Severity
 from espudp.host.steering import attach, detach, steer
@@ -102,7 +103,7 @@ class Workers:
 
     # Life
 
-    async def start(self, driver: Driver[Tunnel], front: Front, owner: Owner) -> None:
+    def start(self, driver: Driver[Tunnel], front: Front, owner: Owner) -> None:
         """Start the processes; they serve `front`, which the tunnel of `driver` has as its data path.
 
         Raises HostError.
@@ -111,7 +112,7 @@ class Workers:
         loop = asyncio.get_running_loop()
         loop.add_reader(self._inbox.fileno(), self._take_over)
         for worker in range(1, self.count):
-            await self._launch(worker)
+            self._launch(worker)
             self._tasks.append(loop.create_task(self._keep(worker)))
 
     def close(self) -> None:
@@ -126,7 +127,7 @@ class Workers:
             _end(process)
         self._opened.close()
 
-    async def _launch(self, worker: int) -> None:
+    def _launch(self, worker: int) -> None:
         ours, theirs = socket.socketpair()
         with theirs:
             setup = self._setup(worker)
@@ -135,9 +136,9 @@ class Workers:
             except HostError:
                 ours.close()
                 raise
-        link = await Link.over(ours)
+        make_roomy(ours)
+        self._links[worker] = link = Link(ours)
         link.send(setup)
-        self._links[worker] = link
 
     def _setup(self, worker: int) -> Setup:
         siblings = (siblings[worker - 1] for siblings in self._siblings)
@@ -178,7 +179,7 @@ class Workers:
                 return
             self._owner.tell(f"{what}; its keys are made anew.", Severity.WARNING, remedy)
             try:
-                await self._launch(worker)
+                self._launch(worker)
             except HostError as error:
                 self._owner.fail(error)
                 return
@@ -223,14 +224,20 @@ class Workers:
             self._driver.command(partial(_take_over, astray, self._front))
 
     async def usages(self) -> dict[int, Usage]:
-        """What each process costs; with that, what `snapshot` shows of their SAs is new."""
+        """What each process costs; what `snapshot` shows of the SAs of those that answer is then new."""
         self._silent = set(self._links)
         self._answered.clear()
         self._front.ask()
         if self._silent:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._answered.wait(), ANSWER_SECONDS)
-        return dict(self._usages)
+        return {worker: self._usage(worker) for worker in self._links}
+
+    def _usage(self, worker: int) -> Usage:
+        known = self._usages.get(worker)
+        if known is None:
+            return Usage(self._processes[worker].pid, silent=True)
+        return replace(known, silent=worker in self._silent)
 
 
 def _start(link: socket.socket, setup: Setup) -> "subprocess.Popen[bytes]":

@@ -17,7 +17,7 @@ import pytest
 from espudp.esp.events import Event, PeerMoved, SoftExpired
 from espudp.esp.messages import Ask, Astray, Incoming, Outgoing
 from espudp.host.inbox import Inbox, Outboxes, open_inboxes
-from espudp.host.link import Link, Setup
+from espudp.host.link import Limit, Link, Ready, Setup
 from espudp.host.netns import Namespace, Port, connect
 from espudp.host.steering import attach, detach, steer
 from espudp.host.tun import TunDevice
@@ -194,7 +194,7 @@ def test_an_inbox_that_nobody_reads_is_full_at_some_point(boxes: tuple[Inbox, Ou
 def test_a_link_carries_objects_until_one_end_hangs_up() -> None:
     async def talk() -> list[Any]:
         ours, theirs = socket.socketpair()
-        one, other = await Link.over(ours), await Link.over(theirs)
+        one, other = Link(ours), Link(theirs)
         setup = Setup(1, 2, (("::", 4500, 7),), 5, "esp0", 8, 6, True, Offload.TSO4, 9, {0: 10}, None)
         for message in (setup, Ask()):
             one.send(message)
@@ -207,6 +207,39 @@ def test_a_link_carries_objects_until_one_end_hangs_up() -> None:
         return [message == sent for message, sent in zip(said, (setup, Ask(), None), strict=True)]
 
     assert asyncio.run(talk()) == [True, True, True]
+
+
+def test_what_is_said_can_be_taken_without_a_turn_of_the_loop() -> None:
+    async def talk() -> None:
+        ours, theirs = socket.socketpair()
+        one, other = Link(ours), Link(theirs)
+        assert other.take() is None
+        one.send(Ready())
+        one.send(Limit("x"))
+        assert [other.take(), other.take(), other.take()] == [Ready(), Limit("x"), None]
+        assert not other.is_down
+        one.send(Ready())
+        one.hang_up()
+        assert [other.take(), other.take()] == [Ready(), None]
+        assert other.is_down
+        other.hang_up()
+
+    asyncio.run(talk())
+
+
+def test_what_finds_no_room_in_the_kernel_arrives_in_order() -> None:
+    async def talk() -> None:
+        ours, theirs = socket.socketpair()
+        one, other = Link(ours), Link(theirs)
+        said = [Limit(str(number) * 10_000) for number in range(200)]
+        for message in said:
+            one.send(message)
+        assert [await other.receive() for _ in said] == said
+        one.hang_up()
+        assert await other.receive() is None
+        other.hang_up()
+
+    asyncio.run(talk())
 
 
 # Peers as processes
@@ -243,7 +276,8 @@ def pids(peer: Peer, count: int) -> list[int]:
     found: list[int] = []
 
     def are_up() -> bool:
-        found[:] = [worker["pid"] for worker in peer.ask("status")["workers"]]
+        workers = peer.ask("status")["workers"]
+        found[:] = [worker["pid"] for worker in workers if not worker["silent"]]
         return len(found) == count
 
     until(are_up)
@@ -382,6 +416,53 @@ def test_a_worker_that_dies_is_replaced_and_its_keys_made_anew(network: Network,
     assert pids(peer, 2)[1] != workers[1]["pid"]
     for _ in range(4):
         assert transfer(network.client, network.server, "10.99.0.1", bytes(100_000)) == bytes(100_000)
+    assert (client.stop(), server.stop()) == (0, 0)
+
+
+@pytest.mark.root
+@pytest.mark.tun
+def test_a_worker_that_does_not_answer_is_shown_as_silent(network: Network) -> None:
+    server = network.listen(**sharing(2))
+    pid = pids(server, 2)[1]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        until(lambda: not is_scheduled(pid))
+        workers = server.ask("status")["workers"]
+        assert [(worker["pid"], worker["silent"]) for worker in workers] == [
+            (server.process.pid, False),
+            (pid, True),
+        ]
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert pids(server, 2)[1] == pid
+    assert server.stop() == 0
+
+
+def is_scheduled(pid: int) -> bool:
+    """Whether the process is neither stopped nor gone."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "TZ"
+
+
+@pytest.mark.root
+@pytest.mark.tun
+def test_what_comes_before_the_command_that_it_follows_from_is_not_lost(network: Network) -> None:
+    """A worker finds datagrams for a new SA, packets to send through it, and the SA itself, all at once."""
+    server = network.listen(**sharing(2))
+    pid = pids(server, 2)[1]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        client = network.connect(**sharing(2))
+        until(lambda: pairs(client) == [1, 1])
+        with ThreadPoolExecutor() as pool:
+            ends = network.client, network.server, "10.99.0.1"
+            flows = [pool.submit(transfer, *ends, bytes(100_000)) for _ in range(8)]
+            time.sleep(0.5)
+            os.kill(pid, signal.SIGCONT)
+            assert all(flow.result() == bytes(100_000) for flow in flows)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert min(carried_by(server)) > 50
+    assert server.ask("status")["tunnel"]["drops"] == {}
     assert (client.stop(), server.stop()) == (0, 0)
 
 

@@ -63,6 +63,7 @@ PROCESS: dict[str, Any] = {
         {
             "worker": 0,
             "pid": 77,
+            "silent": False,
             "cpu_seconds": 1.5,
             "memory_octets": 52_000_000,
             "handed_over": 0,
@@ -147,6 +148,8 @@ def test_what_each_worker_does_and_costs() -> None:
     assert max(map(len, text.splitlines())) <= 80
     assert "1 4194304 12345.6 s 52 MB 1 10000000000 10000000000 123456789" in " ".join(text.split())
     assert "worker 1" in text  # whose the pair is: its inbound SPI is odd
+    process["workers"][1]["silent"] = True
+    assert "1 4194304 no answer 1 10000000000" in " ".join(shown(process).split())
 
 
 def test_a_peer_that_is_being_dialled() -> None:

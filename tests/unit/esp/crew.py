@@ -26,6 +26,8 @@ class Crew:
         self.steering: dict[int, bool] = {}
         self.handed: Counter[int] = Counter()
         """What was handed over, by receiver."""
+        self.asked = 0
+        """How often a worker has asked whether there are commands."""
         self.front = Front(seeded_rng(100), count, tell=self._tell, hand_over=self._hand_over)
         self.workers = {number: self.worker(number) for number in range(1, count)}
         self.sent: dict[int, list[Train]] = {number: [] for number in range(count)}
@@ -39,7 +41,16 @@ class Crew:
             self.count,
             report=lambda report: self.reports.append((number, pickle.dumps(report))),
             hand_over=self._hand_over,
+            catch_up=lambda now: self._catch_up(number, now),
         )
+
+    def _catch_up(self, number: int, now: float) -> bool:
+        self.asked += 1
+        mine = [message for worker, message in self.commands if worker == number]
+        self.commands = [(worker, message) for worker, message in self.commands if worker != number]
+        for message in mine:
+            self.workers[number].obey(pickle.loads(message), now)
+        return bool(mine)
 
     def _tell(self, worker: int, command: messages.Command) -> None:
         if isinstance(command, messages.Steer):

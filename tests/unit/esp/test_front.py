@@ -7,13 +7,14 @@ import pytest
 
 from espudp.esp.datapath import DataPath
 from espudp.esp.drops import Drop
-from espudp.esp.elsewhere import owner_of
+from espudp.esp.elsewhere import CATCH_UP_BURST, owner_of
 from espudp.esp.events import HardExpired, PeerMoved, SoftExpired, UnknownSpi
-from espudp.esp.messages import Announce, Ask, Install
+from espudp.esp.messages import Announce, Ask, Incoming, Install, Outgoing
 from espudp.esp.sa import ChildKeys, Lifetime
 from espudp.wire.address import Path, UdpAddress
 from espudp.wire.natt import NON_ESP_MARKER
 from espudp.wire.train import Burst
+from espudp.wire.vnet import GSO_UDP_L4, NEEDS_CSUM, Frame, VnetHeader
 from tests.unit.crypto.seeded import seeded_rng
 from tests.unit.esp.crew import Crew, octets
 from tests.unit.esp.peers import (
@@ -147,6 +148,78 @@ def test_a_removed_child_sa_may_linger_at_its_owner() -> None:
     crew.carry(1.0)
     crew.open(1, late, TO_RIGHT, 1.0)
     assert crew.delivered[1] == [back()]
+
+
+@pytest.mark.parametrize("burst", [False, True])
+def test_datagrams_may_come_before_the_command_that_they_follow_from(burst: bool) -> None:
+    crew, peer = joined()
+    child = keys(1)
+    peer.install(mirrored(child), 0.0)
+    packets = [back()] * 8
+    train: Sequence[bytes] = datagrams(peer.seal(packets, 0.0))
+    crew.front.install(child, 0.0)
+    crew.open(1, Burst(bytearray(b"".join(train)), len(train[0])) if burst else train, TO_RIGHT)
+    assert crew.delivered[1] == packets
+    assert drops(crew) == {}
+
+
+@pytest.mark.parametrize("count", [1, 20])
+@pytest.mark.parametrize(("owner", "reader"), [(1, 1), (1, 2), (0, 2)])
+def test_packets_may_come_before_the_command_that_they_follow_from(
+    owner: int, reader: int, count: int
+) -> None:
+    crew, peer = joined(keys(reader, connection=2, remote=selectors("10.9.0.0/16")))
+    child = keys(owner, 1)
+    peer.install(mirrored(child), 0.0)
+    crew.front.install(child, 0.0)
+    crew.seal(reader, [udp(100)] * count)
+    crew.carry()
+    assert opened(peer, crew, owner) == [udp(100)] * count
+    assert drops(crew) == {}
+
+
+def test_a_super_packet_may_come_before_the_command_that_it_follows_from() -> None:
+    crew, peer = joined()
+    child = keys(1)
+    peer.install(mirrored(child), 0.0)
+    crew.front.install(child, 0.0)
+    whole = udp(28 + 3 * 500)
+    header = VnetHeader(NEEDS_CSUM, GSO_UDP_L4, 28, 500, 20, 6)
+    crew.seal(1, [Frame(header, (whole,))])
+    assert [packet[28:] for packet in opened(peer, crew, 1)] == [whole[28:528], whole[528:1028], whole[1028:]]
+    assert drops(crew) == {}
+
+
+def test_what_was_handed_over_may_come_before_the_command_that_it_follows_from() -> None:
+    crew, peer = joined()
+    child = keys(1)
+    peer.install(mirrored(child), 0.0)
+    crew.front.install(child, 0.0)
+    crew.workers[1].take_over(Outgoing(udp(100)), 0.0)
+    crew.workers[1].take_over(Incoming(datagrams(peer.seal([back()], 0.0)), TO_RIGHT, 0), 0.0)
+    assert crew.workers[1].packets_to_deliver() == [back()]
+    (train,) = crew.workers[1].datagrams_to_send(0.0)
+    assert peer.open(train.datagrams, TO_LEFT, 0.0) == [udp(100)]
+
+
+def test_what_comes_before_the_packet_without_an_sa_still_leaves() -> None:
+    crew, peer = joined(keys(1))
+    crew.front.remove(SPI[1], 0.0)
+    crew.seal(1, [udp(100), udp(100, dst=bytes([192, 0, 2, 1])), udp(100)])
+    assert opened(peer, crew, 1) == [udp(100)]
+    assert drops(crew) == {Drop.NO_POLICY: 2}
+
+
+def test_a_flood_for_no_sa_asks_for_commands_now_and_then() -> None:
+    crew, _ = joined()
+    for number in range(10_000):
+        crew.open(1, [(0x5002 + 3 * number).to_bytes(4, "big") + bytes(60)], TO_RIGHT)
+        crew.seal(1, [udp(100)])
+    crew.open(1, [b"1", bytes(3) + b"\1" + bytes(60)], TO_RIGHT)
+    crew.open(1, [SPI[2].to_bytes(4, "big") + bytes(60)], TO_RIGHT)  # that is not ours to know
+    assert crew.asked == CATCH_UP_BURST
+    crew.open(1, [(0x5002).to_bytes(4, "big") + bytes(60)], TO_RIGHT, 1.0)
+    assert crew.asked == CATCH_UP_BURST + 1
 
 
 def test_who_believes_wrongly_does_not_start_a_circle() -> None:
