@@ -108,6 +108,7 @@ class WorkerProcess:
         self._loop.add_reader(self._inbox.fileno(), self._take_over)
         self._driver.start()
         self._link.watch(self._command_waits)
+        self._loop.call_soon(self._command_waits)  # what came together with the setup is here already
         self._link.send(Ready())
         await self._alone
         self._driver.stop()

@@ -132,7 +132,8 @@ def test_it_is_neither_seen_nor_counted_and_can_be_switched_off(tmp_path: Path) 
         before = received(network.client)
         time.sleep(20 * INTERVAL_SECONDS)
         assert received(network.client)["lo"] > before["lo"]
-        assert received(network.client)["wan"] == before["wan"]
+        # Twenty rounds, and neighbours may ask for each other's addresses meanwhile.
+        assert received(network.client)["wan"] - before["wan"] < 5
         for peer in (client, server):
             status = peer.ask("status")
             assert {sa["packets"] for sa in status["tunnel"]["sas"]} == {3}
