@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    # All of them, for type checkers, which do not follow __getattr__; `__all__` stands in one place.
     from espudp.api import *  # noqa: F403
 
 __version__ = "0.1.0"
