@@ -8,6 +8,7 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -254,3 +255,29 @@ def _checksum(data: bytes) -> int:
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return ~total & 0xFFFF
+
+
+def transfer(sender: Namespace, receiver: Namespace, address: str, data: bytes) -> bytes:
+    """Send data over TCP from one namespace to an address of the other; what arrives."""
+    received = bytearray()
+    with receiver.inside():
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        listening = socket.create_server((address, 0), family=family)
+    with listening:
+        listening.settimeout(10)
+
+        def receive() -> None:
+            connection, _ = listening.accept()
+            with connection:
+                connection.settimeout(10)
+                while chunk := connection.recv(65536):
+                    received.extend(chunk)
+
+        thread = threading.Thread(target=receive)
+        thread.start()
+        with sender.inside():
+            source = socket.create_connection((address, listening.getsockname()[1]), timeout=10)
+        with source:
+            source.sendall(data)
+        thread.join()
+    return bytes(received)

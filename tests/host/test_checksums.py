@@ -7,7 +7,6 @@ import itertools
 import os
 import socket
 import struct
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from ipaddress import ip_network
@@ -25,7 +24,7 @@ from espudp.manual import ManualConfig, ManualPair, emit_manual, generate_pair
 from espudp.wire.address import UdpAddress
 from espudp.wire.selectors import TrafficSelector
 from espudp.wire.vnet import GSO_NONE, Frame
-from tests.host.support import Network, Peer, ping
+from tests.host.support import Network, Peer, ping, transfer
 from tests.host.wiretap import Wiretap, udp_payload
 from tests.reference import inner_reference, offload_reference
 from tests.unit.esp import reference as esp
@@ -119,27 +118,7 @@ def in_the_end(frames: list[Frame]) -> list[bytes]:
 
 def stream(sender: Namespace, receiver: Namespace, version: int, address: str) -> None:
     """DATA over TCP."""
-    received = bytearray()
-    with receiver.inside():
-        listening = socket.create_server((address, 0), family=FAMILY[version])
-    with listening:
-        listening.settimeout(10)
-
-        def receive() -> None:
-            connection, _ = listening.accept()
-            with connection:
-                connection.settimeout(10)
-                while chunk := connection.recv(65536):
-                    received.extend(chunk)
-
-        thread = threading.Thread(target=receive)
-        thread.start()
-        with sender.inside():
-            source = socket.create_connection((address, listening.getsockname()[1]), timeout=10)
-        with source:
-            source.sendall(DATA)
-        thread.join()
-    assert bytes(received) == DATA
+    assert transfer(sender, receiver, address, DATA) == DATA
 
 
 def datagrams(sender: Namespace, receiver: Namespace, version: int, address: str) -> None:

@@ -3,7 +3,6 @@
 import signal
 import socket
 import struct
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +12,7 @@ from pyroute2 import IPRoute
 
 from espudp.host import pathmtu
 from espudp.host.netns import Namespace, Port, connect
-from tests.host.support import Network, Peer, ping, state
+from tests.host.support import Network, Peer, ping, state, transfer
 from tests.host.wiretap import Wiretap
 
 pytestmark = [pytest.mark.root, pytest.mark.tun]
@@ -37,31 +36,6 @@ def _udp_ports(packet: bytes) -> tuple[int, int]:
     return source, destination
 
 
-def _transfer(sender: Namespace, receiver: Namespace, address: str, data: bytes) -> bytes:
-    """Send data over TCP from one namespace to an address of the other; what arrives."""
-    received = bytearray()
-    with receiver.inside():
-        listening = socket.create_server((address, 0))
-    with listening:
-        listening.settimeout(10)
-
-        def receive() -> None:
-            connection, _ = listening.accept()
-            with connection:
-                connection.settimeout(10)
-                while chunk := connection.recv(65536):
-                    received.extend(chunk)
-
-        thread = threading.Thread(target=receive)
-        thread.start()
-        with sender.inside():
-            source = socket.create_connection((address, listening.getsockname()[1]), timeout=10)
-        with source:
-            source.sendall(data)
-        thread.join()
-    return bytes(received)
-
-
 def test_traffic_flows_through_the_nat_and_nothing_stays_behind(network: Network) -> None:
     before = state(network.client), state(network.server)
     server, client = network.listen(), network.connect()
@@ -73,8 +47,8 @@ def test_traffic_flows_through_the_nat_and_nothing_stays_behind(network: Network
     assert ping(network.client, "10.99.0.1", tries=3) == 3
     assert ping(network.server, "10.99.0.2", octets=3000) == 1
     data = MARKER * 30_000
-    assert _transfer(network.client, network.server, "10.99.0.1", data) == data
-    assert _transfer(network.server, network.client, "10.99.0.2", data) == data
+    assert transfer(network.client, network.server, "10.99.0.1", data) == data
+    assert transfer(network.server, network.client, "10.99.0.2", data) == data
     packets = _ipv4(tap.frames())
     assert sum(map(len, packets)) > 2 * len(data)
     assert max(map(len, packets)) > 20_000, "super-packets all the way, and trains outside"
@@ -250,7 +224,7 @@ def test_the_mtu_follows_the_path(network: Network) -> None:
     assert ping(network.client, "10.99.0.1", octets=large - 28, tries=2) >= 1
     assert ping(network.server, "10.99.0.2", octets=2000, tries=2) == 2
     data = MARKER * 10_000
-    assert _transfer(network.client, network.server, "10.99.0.1", data) == data
+    assert transfer(network.client, network.server, "10.99.0.1", data) == data
     deadline = time.monotonic() + 2 * pathmtu.INTERVAL_SECONDS
     while client.ask("status")["mtu"] != small:
         assert time.monotonic() < deadline

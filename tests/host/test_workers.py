@@ -27,8 +27,7 @@ from espudp.wire.address import Path as UdpPath
 from espudp.wire.address import UdpAddress
 from espudp.wire.train import Burst
 from espudp.wire.vnet import GSO_TCPV4, NEEDS_CSUM, Frame, Offload, VnetHeader
-from tests.host.support import Network, Peer, ping, state
-from tests.host.test_session import _transfer as transfer
+from tests.host.support import Network, Peer, ping, state, transfer
 
 PATH = UdpPath(UdpAddress("192.0.2.1", 4500), UdpAddress("2001:db8::9", 61000))
 SECONDS = 30.0
