@@ -29,7 +29,7 @@ BELOW: dict[str, set[str]] = {
 }
 
 TOUCHES_THE_HOST = {
-    *("asyncio", "concurrent", "ctypes", "datetime", "fcntl", "io", "multiprocessing", "os", "pathlib"),
+    *("asyncio", "concurrent", "ctypes", "fcntl", "io", "multiprocessing", "os", "pathlib"),
     *("random", "secrets", "select", "selectors", "shutil", "signal", "socket", "subprocess", "sys"),
     *("tempfile", "threading", "time", "uuid"),
 }
@@ -118,6 +118,18 @@ def banned_calls(source: Source) -> Iterator[str]:
             yield f"{source.path}:{node.lineno}: {node.func.id}()"
 
 
+def clock_reads(source: Source) -> Iterator[str]:
+    """A date is a value like others, and what certificates are judged by; today's comes as an argument."""
+    if source.part in ("host", "cli"):
+        return
+    for node in ast.walk(source.tree):
+        if isinstance(node, ast.Attribute) and node.attr in ("now", "utcnow", "today", "fromtimestamp"):
+            owner = node.value.attr if isinstance(node.value, ast.Attribute) else node.value
+            name = owner.id if isinstance(owner, ast.Name) else owner
+            if name in ("datetime", "date"):
+                yield f"{source.path}:{node.lineno}: {name}.{node.attr}"
+
+
 def unsettled_marks(source: Source) -> Iterator[str]:
     for number, line in enumerate(source.text.splitlines(), 1):
         for mark in ("TODO", "FIXME", "XXX", "NotImplementedError", "pragma: no cover"):
@@ -158,7 +170,8 @@ def crowded_classes(source: Source) -> Iterator[str]:
 
 Rule = Callable[[Source], Iterator[str]]
 RULES: list[Rule] = [
-    *(wrong_arrows, confined_imports, guards_by_assert, swallowed_exceptions, banned_calls, unsettled_marks),
+    *(wrong_arrows, confined_imports, guards_by_assert, swallowed_exceptions, banned_calls, clock_reads),
+    unsettled_marks,
     *(long_files, long_functions, crowded_classes),
 ]
 
@@ -203,6 +216,9 @@ MANY_FIELDS = "class C:\n" + "".join(f"    f{n}: int\n" for n in range(MAX_ATTRI
         (swallowed_exceptions, "espudp/esp/a.py", "try:\n    f()\nexcept:\n    pass"),
         (banned_calls, "espudp/host/a.py", "print(1)"),
         (banned_calls, "espudp/cli/a.py", "eval('1')"),
+        (clock_reads, "espudp/ike/a.py", "from datetime import datetime\ndatetime.now()"),
+        (clock_reads, "espudp/crypto/a.py", "import datetime\ndatetime.datetime.now(datetime.UTC)"),
+        (clock_reads, "espudp/crypto/a.py", "from datetime import date\nclock = date.today"),
         (unsettled_marks, "espudp/esp/a.py", "x = 1  # TO" + "DO"),
         (unsettled_marks, "espudp/esp/a.py", "x = 1  # type: " + "ignore"),
         (long_files, "espudp/esp/a.py", "x = 1\n" * (MAX_FILE_LINES + 1)),
@@ -222,6 +238,8 @@ def test_the_rule_sees_a_breach(rule: Rule, path: str, text: str) -> None:
         ("espudp/ike/v2/a.py", "from ...wire.ikev2 import message\nfrom ..events import Event"),
         ("espudp/tunnel.py", "from espudp.ike import endpoint\nfrom espudp.esp import datapath"),
         ("espudp/host/a.py", "from espudp import __version__\nimport pytun"),
+        ("espudp/host/a.py", "from datetime import UTC, datetime\ndatetime.now(UTC)"),
+        ("espudp/crypto/a.py", "from datetime import datetime\nvalid = lambda at: at > datetime(2026, 1, 1)"),
     ],
 )
 def test_the_rules_let_good_source_pass(path: str, text: str) -> None:
