@@ -23,4 +23,8 @@ class Drop(Enum):
     TOO_LONG = "an IKE_SA_INIT longer than any peer needs"
     HALF_OPEN = "too many half-open IKE SAs"
     RATE = "an answer too many to unauthenticated messages"
+    FRAGMENT = "a fragment that does not fit"
+    FRAGMENT_REPEATED = "a fragment that is there already"
+    FRAGMENTS_TOO_MANY = "more in fragments than any message needs"
+    FRAGMENTS_MISSING = "a message of which fragments never came"
     CLOSED = "for an IKE SA that is being closed"

@@ -145,7 +145,7 @@ class Endpoint:
         except WireError:
             self._hub.drop(Drop.MALFORMED)
             return
-        datagram = Datagram(octets, header, path)
+        datagram = Datagram(octets, header, path, now)
         if header.length != len(octets):
             self._hub.drop(Drop.MALFORMED)
         elif header.major != MAJOR_VERSION:
@@ -227,7 +227,8 @@ class Endpoint:
 
     def poll_timer(self) -> float | None:
         """When `handle_timer` is due next; calls before that do nothing. None: never."""
-        return self._hub.timers.poll()
+        timers = (self._hub.timers.poll(), self._hub.reassemblies.poll())
+        return min((timer for timer in timers if timer is not None), default=None)
 
     def handle_timer(self, now: float) -> None:
         """Retransmissions, lifetimes, dead peer detection, half-open IKE SAs: whatever is due."""
@@ -235,6 +236,8 @@ class Endpoint:
             state = self._hub.states.get(spi)
             if state is not None:
                 self._step(state, partial(state.handle_timer, now))
+        for reassembly in self._hub.reassemblies.take_due(now):
+            reassembly.clear()
 
     # Drains
 

@@ -1,7 +1,7 @@
 """Exchanges: message IDs, windows of one, retransmission (RFC 7296 sections 2.1 to 2.3).
 
 Each side numbers its own requests. We have one request under way at a time, and keep one answer, for the
-case that the peer did not get it; both go out again octet for octet.
+case that the peer did not get it; the octets of both are kept in `v2/sa.py`.
 """
 
 from enum import Enum, auto
@@ -26,10 +26,9 @@ def patience(timers: Timers) -> float:
 class Retransmission:
     """One request until it is answered or given up: when it goes out again, waiting longer each time."""
 
-    __slots__ = ("_timers", "_wait", "datagram", "deadline", "tries")
+    __slots__ = ("_timers", "_wait", "deadline", "tries")
 
-    def __init__(self, datagram: bytes, timers: Timers, now: float) -> None:
-        self.datagram = datagram
+    def __init__(self, timers: Timers, now: float) -> None:
         self.tries = 0
         self._timers = timers
         self._wait = timers.retransmit_initial
@@ -47,6 +46,12 @@ class Retransmission:
         self.deadline = now + self._wait
         return True
 
+    def restart(self, now: float) -> None:
+        """The request goes out in another form: as if it were the first time (RFC 7383 section 2.5.2)."""
+        self.tries = 0
+        self._wait = self._timers.retransmit_initial
+        self.deadline = now + self._wait
+
 
 class OutgoingRequests:
     """Our requests on one IKE SA: the next message ID, and the one request that has no answer yet."""
@@ -58,10 +63,10 @@ class OutgoingRequests:
         self.pending: Retransmission | None = None
         self._exchange = 0
 
-    def start(self, exchange: int, datagram: bytes, timers: Timers, now: float) -> None:
-        """`datagram` carries `next_id` and has just been sent."""
+    def start(self, exchange: int, timers: Timers, now: float) -> None:
+        """A request with `next_id` has just been sent."""
         self._exchange = exchange
-        self.pending = Retransmission(datagram, timers, now)
+        self.pending = Retransmission(timers, now)
 
     def awaits(self, message_id: int, exchange: int) -> bool:
         """Whether a response with this header would answer the request under way."""
@@ -82,25 +87,31 @@ class Arrival(Enum):
 
 
 class IncomingRequests:
-    """The peer's requests on one IKE SA: the message ID that comes next, and our answer to the last."""
+    """The peer's requests on one IKE SA: the message ID that comes next, and what the last one was."""
 
-    __slots__ = ("_request", "expected_id", "response")
+    __slots__ = ("_request", "expected_id")
 
     def __init__(self, first_id: int = 0) -> None:
         self.expected_id = first_id
-        self.response = b""
         self._request = b""  # its hash: the peer may make it 64 KB long
 
     def classify(self, message_id: int, datagram: Buffer) -> Arrival:
         """NEW has yet to be verified. REPEATED is octet for octet the last request, so it has been."""
-        if message_id == self.expected_id and message_id <= MAX_MESSAGE_ID:
+        if self.is_next(message_id):
             return Arrival.NEW
-        if self._request and message_id == self.expected_id - 1 and sha1(bytes(datagram)) == self._request:
+        if self._request and self.is_last(message_id) and sha1(bytes(datagram)) == self._request:
             return Arrival.REPEATED
         return Arrival.OUTSIDE
 
-    def answer(self, request: Buffer, response: bytes) -> None:
-        """The request was verified and answered: from here on its repetitions get the same octets."""
-        self._request = sha1(bytes(request))
-        self.response = response
+    def is_next(self, message_id: int) -> bool:
+        """Whether a request with this message ID would be a new one."""
+        return message_id == self.expected_id and message_id <= MAX_MESSAGE_ID
+
+    def is_last(self, message_id: int) -> bool:
+        """Whether the request with this message ID is the one that was answered last."""
+        return message_id == self.expected_id - 1
+
+    def answered(self, request: Buffer | None) -> None:
+        """The request was verified and answered; None: it came in fragments, of which none stands for all."""
+        self._request = b"" if request is None else sha1(bytes(request))
         self.expected_id += 1

@@ -4,6 +4,7 @@ Nothing in here knows the protocol.
 """
 
 from collections import Counter, deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING, Protocol
@@ -24,6 +25,7 @@ from espudp.wire.ikev2.header import SPI_OCTETS, Header
 
 if TYPE_CHECKING:
     from espudp.ike.v2.connection import Connection, Farewell
+    from espudp.ike.v2.fragments import Reassembly
 
 NO_SPI = bytes(SPI_OCTETS)
 
@@ -33,11 +35,14 @@ _DRAWS = 64
 
 @dataclass(frozen=True, slots=True)
 class Datagram:
-    """A message as it came, with its header read and nothing of it trusted. `path` is seen from here."""
+    """A message as it came, with its header read and nothing of it trusted. `path` is seen from here, and
+    `at` is when it came.
+    """
 
     data: bytes
     header: Header
     path: Path
+    at: float
 
 
 class State(Protocol):
@@ -78,6 +83,10 @@ class Hub:
         self.dialling: dict[int, bytes] = {}
         """Connections that we are calling, by their number: our SPI."""
         self.timers = Timers[bytes]()
+        self.reassemblies: Timers[Reassembly] = Timers()
+        """Messages that are on their way in fragments."""
+        self.path_mtus: Callable[[str], int | None] = lambda _: None
+        """The largest IP packet on the way to an address, in octets; None: nobody knows."""
         self.admission = Admission(rng, listener.limits if listener is not None else Limits())
         self._key_log = key_log
         self._refusals = TokenBucket(REFUSALS_AT_ONCE, REFUSALS_PER_SECOND)

@@ -187,5 +187,13 @@ def _rekeyed(
         ike.sa.suite.prf, ike.sa.sk_d, suite, shared, nonces.initiator, nonces.responder, spi_i, spi_r
     )
     return IkeSa(
-        ike.connection.hub, spi_i, spi_r, suite, keys, ike.sa.timers, is_initiator=is_initiator, initial=False
+        ike.connection.hub,
+        spi_i,
+        spi_r,
+        suite,
+        keys,
+        ike.sa.timers,
+        is_initiator=is_initiator,
+        initial=False,
+        fragments=ike.sa.fragments,
     )

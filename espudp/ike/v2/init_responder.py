@@ -144,6 +144,9 @@ class Doorkeeper:
             source, destination = natd_data(header.spi_i, spi_r, path, force_encap=not nat.found)
             payloads.append(Notify.of(NotifyType.NAT_DETECTION_SOURCE_IP, source))
             payloads.append(Notify.of(NotifyType.NAT_DETECTION_DESTINATION_IP, destination))
+        fragments = message.notify(NotifyType.IKEV2_FRAGMENTATION_SUPPORTED)
+        # RFC 7383 section 2.3
+        payloads += [] if fragments is None else [Notify.of(NotifyType.IKEV2_FRAGMENTATION_SUPPORTED)]
         response = self._reply(datagram, spi_r, payloads)
         sa = IkeSa(
             hub,
@@ -154,6 +157,7 @@ class Doorkeeper:
             self._config.timers,
             is_initiator=False,
             initial=True,
+            fragments=fragments is not None,
         )
         initial = Initial(datagram.data, response, asked.nonce.data, nonce_r, keys, nat or NatStatus())
         deadline = now + self._config.timers.half_open_timeout

@@ -62,6 +62,7 @@ class InitSent:
         self.local_spi = hub.new_spi()
         self._versions = 0
         """Different requests with the same key pair; an answer does not tell to which of them it is."""
+        self._request = b""
         self._retransmission = self._send(now)
 
     @property
@@ -77,7 +78,7 @@ class InitSent:
             self._tries_left -= 1
         if not self._retransmission.advance(now):
             return self._end(self._unanswered())
-        self._hub.send(self._retransmission.datagram, self._path)
+        self._hub.send(self._request, self._path)
         return self
 
     def receive(self, datagram: Datagram, now: float) -> State | None:
@@ -171,11 +172,13 @@ class InitSent:
             Nonce(self._nonce),
             Notify.of(NotifyType.NAT_DETECTION_SOURCE_IP, source),
             Notify.of(NotifyType.NAT_DETECTION_DESTINATION_IP, destination),
+            # RFC 7383 section 2.3
+            Notify.of(NotifyType.IKEV2_FRAGMENTATION_SUPPORTED),
         ]
-        message = emit_message(header, payloads)
+        self._request = emit_message(header, payloads)
         self._versions += 1
-        self._hub.send(message, self._path)
-        return Retransmission(message, self._config.timers, now)
+        self._hub.send(self._request, self._path)
+        return Retransmission(self._config.timers, now)
 
     # The good answer
 
@@ -202,9 +205,10 @@ class InitSent:
             self._config.timers,
             is_initiator=True,
             initial=True,
+            fragments=message.notify(NotifyType.IKEV2_FRAGMENTATION_SUPPORTED) is not None,
         )
         initial = Initial(
-            request=self._retransmission.datagram,
+            request=self._request,
             response=datagram.data,
             nonce_i=self._nonce,
             nonce_r=nonce.data,

@@ -32,6 +32,8 @@ MAX_PAYLOADS: Final = 64
 PAYLOAD_HEADER_OCTETS: Final = 4
 # RFC 7296 section 3.14: the generic header of the Encrypted payload, in front of the IV
 SK_HEADER_OCTETS: Final = PAYLOAD_HEADER_OCTETS
+# RFC 7383 section 2.5: behind it, the number of the fragment and how many there are
+SKF_HEADER_OCTETS: Final = SK_HEADER_OCTETS + 4
 
 P = TypeVar("P", bound=Payload)
 
@@ -156,10 +158,21 @@ def protected_aad(header: Header, first_inner: int, body_octets: int) -> bytes:
     of an AEAD (RFC 5282 section 5.1), and the first of what a MAC covers (RFC 7296 section 3.14). The
     message is these 32 octets and the body.
     """
-    octets = HEADER_OCTETS + SK_HEADER_OCTETS + body_octets
+    return _aad(header, c.PayloadType.SK, first_inner, b"", body_octets)
+
+
+def fragment_aad(header: Header, first_inner: int, number: int, total: int, body_octets: int) -> bytes:
+    """As `protected_aad`, for fragment `number` of `total` (RFC 7383 section 2.5): 36 octets."""
+    fields = number.to_bytes(2) + total.to_bytes(2)
+    return _aad(header, c.PayloadType.SKF, first_inner if number == 1 else 0, fields, body_octets)
+
+
+def _aad(header: Header, type_: int, first_inner: int, fields: bytes, body_octets: int) -> bytes:
+    octets = SK_HEADER_OCTETS + len(fields) + body_octets
     writer = Writer()
-    writer.put(replace(header, next_payload=c.PayloadType.SK, length=octets).emit())
+    writer.put(replace(header, next_payload=type_, length=HEADER_OCTETS + octets).emit())
     writer.u8(first_inner)
     writer.u8(0)
-    writer.u16(SK_HEADER_OCTETS + body_octets)
+    writer.u16(octets)
+    writer.put(fields)
     return writer.getvalue()

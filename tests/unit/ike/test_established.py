@@ -296,7 +296,8 @@ def test_a_peer_that_cannot_read_us_has_forgotten_the_ike_sa(rekeying: str) -> N
         client.endpoint.rekey_ike(1, pair.now)
     ((data, path),) = pair.take(client)
     request = peer.accept(
-        Datagram(data, Header.parse(data), mirrored(path)), frozenset({ExchangeType.CREATE_CHILD_SA})
+        Datagram(data, Header.parse(data), mirrored(path), pair.now),
+        frozenset({ExchangeType.CREATE_CHILD_SA}),
     )
     assert request is not None
     peer.respond(request, [Notify.of(NotifyType.INVALID_SYNTAX)])

@@ -39,6 +39,7 @@ from tests.unit.ike.pair import (
     CLIENT,
     ESP,
     FOREVER,
+    START,
     Pair,
     client_child,
     client_config,
@@ -85,7 +86,7 @@ def _ask(pair: Pair, exchange: int, *payloads: Payload) -> list[Notify]:
 
 
 def _arrived(data: bytes) -> Datagram:
-    return Datagram(data, Header.parse(data), path_to_server(4500))
+    return Datagram(data, Header.parse(data), path_to_server(4500), START)
 
 
 # Selectors

@@ -472,7 +472,9 @@ def _ask(
     pair.client.request(ExchangeType.CREATE_CHILD_SA, payloads, pair.now)
     pair.move(pair.client)
     ((data, path),) = pair.take(pair.server)
-    received = pair.client.ike.sa.accept(Datagram(data, Header.parse(data), mirrored(path)), _CHILD_EXCHANGE)
+    received = pair.client.ike.sa.accept(
+        Datagram(data, Header.parse(data), mirrored(path), pair.now), _CHILD_EXCHANGE
+    )
     assert received is not None
     return received.message
 
