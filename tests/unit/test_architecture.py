@@ -38,6 +38,7 @@ TOUCHES_THE_HOST = {
 CONFINED: dict[str, set[str]] = {
     **{module: {"host", "cli"} for module in TOUCHES_THE_HOST},
     "cryptography": {"crypto"},
+    "Crypto": {"crypto"},
     "pytun": {"host"},
     "pyroute2": {"host"},
     "uvloop": {"host"},
