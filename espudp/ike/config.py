@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 
 from espudp.errors import ConfigError
+from espudp.ike.handout import Handout
 from espudp.ike.identity import Identity
 from espudp.ike.lifetimes import LifetimeConfig
 from espudp.ike.narrowing import DYNAMIC, Selector
@@ -141,6 +142,12 @@ class ListenerConfig:
     dns: tuple[str, ...] = ()
     """Addresses of DNS servers, told to peers that ask."""
 
+    dns_domains: tuple[str, ...] = ()
+    """What these servers are for, told to peers that ask (RFC 8598); none: everything."""
+
+    split: tuple[IPv4Network | IPv6Network, ...] = ()
+    """What is behind us, told to peers that ask (INTERNAL_IP4_SUBNET); the selectors do not depend on it."""
+
     limits: Limits = Limits()
     timers: Timers = Timers()
 
@@ -153,6 +160,11 @@ class ListenerConfig:
         for _, psk in self.psks:
             _require_psk(psk)
         _require_proposals(self.ike_proposals, "IKE")
+
+    @property
+    def handout(self) -> Handout:
+        """What peers are told beside their addresses."""
+        return Handout(self.dns, self.dns_domains, self.split, self.pool)
 
     def psk_for(self, peer: Identity) -> bytes | None:
         """The PSK that `peer` must prove to know: its own, else that for everybody, else None."""

@@ -5,6 +5,7 @@ from enum import Enum
 
 from espudp.crypto.aead import CipherKeys
 from espudp.crypto.suites import EspSuite
+from espudp.ike.handout import TrustAnchor
 from espudp.ike.identity import Identity
 from espudp.ike.lifetimes import ChildLifetime
 from espudp.ike.natd import NatStatus
@@ -93,11 +94,19 @@ class ChildRemoved:
 
 @dataclass(frozen=True, slots=True)
 class AddressAssigned:
-    """Our virtual addresses, as initiator; before the ChildInstalled that uses them."""
+    """Our virtual addresses, as initiator; before the ChildInstalled that uses them.
+
+    `domains` is what the DNS servers are for, none: everything (RFC 8598). `subnets` is what the peer says it
+    protects, and `application` what it says it is; nothing follows from either.
+    """
 
     connection: int
     addresses: tuple[str, ...]
     dns: tuple[str, ...] = ()
+    domains: tuple[str, ...] = ()
+    trust_anchors: tuple[TrustAnchor, ...] = ()
+    subnets: tuple[str, ...] = ()
+    application: str = ""
 
 
 @dataclass(frozen=True, slots=True)

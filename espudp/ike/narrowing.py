@@ -9,7 +9,7 @@ from espudp.wire.selectors import TrafficSelector
 # RFC 7296 section 3.13: the number of selectors in a payload is one octet.
 MAX_SELECTORS = 255
 
-_EVERYTHING = {4: TrafficSelector.from_network("0.0.0.0/0"), 6: TrafficSelector.from_network("::/0")}
+EVERYTHING = {4: TrafficSelector.from_network("0.0.0.0/0"), 6: TrafficSelector.from_network("::/0")}
 
 
 class Dynamic(Enum):
@@ -102,7 +102,7 @@ def describe_no_common(
 
 def _host(address: str) -> TrafficSelector:
     if address in ("any4", "any6"):
-        return _EVERYTHING[int(address[-1])]
+        return EVERYTHING[int(address[-1])]
     ip = ip_address(address)
     return TrafficSelector(ip, ip)
 

@@ -8,7 +8,7 @@ from ipaddress import ip_address
 from espudp.crypto.ikekeys import IkeKeys
 from espudp.errors import AuthenticationFailed, CryptoError, PeerError
 from espudp.ike.config import ConnectionConfig
-from espudp.ike.events import AddressAssigned, ConnectionUp, Fault, NatStatus
+from espudp.ike.events import ConnectionUp, Fault, NatStatus
 from espudp.ike.identity import Identity
 from espudp.ike.narrowing import narrow, resolve
 from espudp.ike.offers import describe_offer
@@ -195,7 +195,7 @@ class AuthSent:
         if wrong is not None:
             raise PeerError(wrong, notify=NotifyType.INVALID_SYNTAX)
         identity = self._verified(message)
-        addresses, dns = configuration.read_reply(message.get(Configuration), self._config.request_addresses)
+        given = configuration.read_reply(message.get(Configuration), self._config.request_addresses)
         connection = Connection(
             self._hub,
             self.number,
@@ -203,18 +203,18 @@ class AuthSent:
             Peer(identity, self._initial.nat, self._path.remote.ip),
             self._path,
             now,
-            addresses,
+            given.addresses,
         )
         self._hub.dialling.pop(self.number, None)
         connection.current = established = Established(connection, self._sa, now)
         try:
-            new = self._first_child(message, addresses)
+            new = self._first_child(message, given.addresses)
         except PeerError as refusal:
             # RFC 7296 section 2.21.2: the IKE SA stands even without; but a tunnel it is not, so we delete
             # it.
             self._offer.withdraw()
             return established.close(self._no_child(refusal), now)
-        self._announce(connection, dns)
+        self._announce(connection, given.beside(new.child.remote))
         connection.install(new)
         established.share()
         return established.advance(now)
@@ -236,7 +236,7 @@ class AuthSent:
         new.child.local = local
         return new
 
-    def _announce(self, connection: Connection, dns: tuple[str, ...]) -> None:
+    def _announce(self, connection: Connection, given: configuration.Given) -> None:
         self._hub.emit(
             ConnectionUp(
                 self.number,
@@ -248,8 +248,8 @@ class AuthSent:
                 nat=connection.peer.nat,
             )
         )
-        if connection.addresses or dns:
-            self._hub.emit(AddressAssigned(self.number, connection.addresses, dns))
+        if given != configuration.NOTHING:
+            self._hub.emit(given.event(self.number))
 
     def _verified(self, message: Message) -> Identity:
         """The peer's identity, proved. Raises AuthenticationFailed."""

@@ -170,7 +170,7 @@ class AwaitAuth:
             return [Notify.of(NotifyType.NO_PROPOSAL_CHOSEN)]
         connection.install(new)
         if asked is not None and configuration.wants_address(asked):
-            payloads.insert(0, configuration.reply(asked, connection.peer.addresses, self._config.dns))
+            payloads.insert(0, configuration.reply(asked, connection.peer.addresses, self._config.handout))
         return payloads
 
     def _tell(self, connection: Connection, error: EspudpError, now: float) -> None:

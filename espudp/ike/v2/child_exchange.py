@@ -40,7 +40,7 @@ from espudp.ike.v2.resources import config_like, is_one_of_several, most_alike
 from espudp.ike.v2.tasks import Answer
 from espudp.wire.ikev2.constants import ExchangeType, NotifyType, ProtocolId, name_of_notify
 from espudp.wire.ikev2.message import Message
-from espudp.wire.ikev2.payloads import Nonce, Notify, Payload
+from espudp.wire.ikev2.payloads import Configuration, Nonce, Notify, Payload
 
 if TYPE_CHECKING:
     from espudp.ike.v2.established import Established
@@ -317,7 +317,7 @@ def answer_create_child(ike: "Established", request: Message, now: float) -> Ans
         if isinstance(ike.task, RekeyChild) and ike.task.old is old:
             ike.task.rival = RivalChild(nonces, new.child)
     ike.succeeded()
-    return Answer(payloads, ike)
+    return Answer([*connection.configured(request.get(Configuration)), *payloads], ike)
 
 
 def _allowed(connection: Connection, request: Message) -> Allowed:

@@ -14,14 +14,17 @@ from espudp.ike.events import (
     NatStatus,
     PathChanged,
 )
+from espudp.ike.handout import Handout
 from espudp.ike.identity import Identity
 from espudp.ike.keylog import ChildKeyLog
 from espudp.ike.lifetimes import jittered
 from espudp.ike.narrowing import resolve
+from espudp.ike.v2 import configuration
 from espudp.ike.v2.child import Allowed, Child, NewChild, Selectors
 from espudp.ike.v2.hub import Hub
 from espudp.ike.v2.resources import most_alike
 from espudp.wire.address import Path
+from espudp.wire.ikev2.payloads import Configuration
 
 if TYPE_CHECKING:
     from espudp.ike.v2.established import Established
@@ -127,6 +130,11 @@ class Connection:
         local = resolve(config.local, self.addresses or (self.path.local.ip,))
         remote = resolve(config.remote, self.peer.addresses or (self.peer.outer,))
         return Allowed(config, local, remote, shared=self.hub.workers > 1)
+
+    def configured(self, asked: Configuration | None) -> list[Configuration]:
+        """What goes into the answer to a configuration payload that comes later than IKE_AUTH."""
+        handout = self.policy.handout if isinstance(self.policy, ListenerConfig) else Handout()
+        return configuration.answer(asked, self.peer.addresses, handout)
 
     def has_room(self, *, rekey: bool) -> bool:
         """Whether the peer may have one more child SA; while it rekeys them it has some of them twice."""

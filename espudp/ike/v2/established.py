@@ -31,7 +31,7 @@ from espudp.ike.v2.informational import CheckAlive, DeleteChildren, delete_child
 from espudp.ike.v2.sa import IkeSa, Received
 from espudp.ike.v2.tasks import Answer, Task
 from espudp.wire.ikev2.constants import ExchangeType, NotifyType, ProtocolId
-from espudp.wire.ikev2.payloads import Notify
+from espudp.wire.ikev2.payloads import Configuration, Notify
 
 _EXCHANGES = frozenset({int(ExchangeType.CREATE_CHILD_SA), int(ExchangeType.INFORMATIONAL)})
 
@@ -150,7 +150,8 @@ class Established:
         farewell = fatal_error(message)
         if farewell is not None:
             return Answer((), self._lost(farewell))
-        return Answer(delete_children(self.connection, message, now), self)
+        told = self.connection.configured(message.get(Configuration))
+        return Answer([*told, *delete_children(self.connection, message, now)], self)
 
     def _response(self, received: Received, now: float) -> State | None:
         task, self.task = self.task, None

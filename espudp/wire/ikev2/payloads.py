@@ -47,6 +47,12 @@ _ATTRIBUTE_OCTETS: Final[dict[int, int]] = {
     c.CfgAttribute.P_CSCF_IP6_ADDRESS: 16,
 }
 
+# RFC 8598 section 4: at most a domain name (RFC 1035 section 2.3.4), and a digest behind four octets.
+_ATTRIBUTE_RANGES: Final[dict[int, range]] = {
+    c.CfgAttribute.INTERNAL_DNS_DOMAIN: range(256),
+    c.CfgAttribute.INTERNAL_DNSSEC_TA: range(5, 256),
+}
+
 
 @dataclass(frozen=True, slots=True)
 class SecurityAssociation:
@@ -366,7 +372,9 @@ class Configuration:
         while reader.remaining:
             type_ = reader.u16() & 0x7FFF
             value = reader.take(reader.u16())
-            if value and len(value) != _ATTRIBUTE_OCTETS.get(type_, len(value)):
+            octets = len(value)
+            fits = octets in _ATTRIBUTE_RANGES.get(type_, (_ATTRIBUTE_OCTETS.get(type_, octets),))
+            if value and not fits:
                 raise WireError(f"{c.name_of_cfg_attribute(type_)} of {len(value)} octets")
             attributes.append((type_, value))
             if len(attributes) > MAX_ATTRIBUTES:

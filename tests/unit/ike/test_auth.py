@@ -1,6 +1,5 @@
 """IKE_AUTH with peers that hold the keys and break the rules; and what is signed (RFC 7296 section 2.15)."""
 
-from dataclasses import replace
 
 import pytest
 
@@ -15,8 +14,6 @@ from espudp.ike.v2.auth_responder import AwaitAuth
 from espudp.ike.v2.sa import IkeSa
 from espudp.wire.ikev2.constants import (
     AuthMethod,
-    CfgAttribute,
-    CfgType,
     ExchangeType,
     NotifyType,
     ProtocolId,
@@ -263,36 +260,6 @@ def test_the_peer_refuses_with_a_bare_notify(error: int) -> None:
     _answer(pair, request, lambda payloads: [Notify.of(error)])
     (down,) = pair.client.told(ConnectionDown)
     assert (down.fault, down.retry) == (Fault.PROTOCOL, True)
-
-
-def test_addresses_that_nobody_can_have_are_not_taken() -> None:
-    given = (
-        *((CfgAttribute.INTERNAL_IP4_ADDRESS, a) for a in (bytes(4), b"\x7f\0\0\x01", b"\xe0\0\0\x01")),
-        (CfgAttribute.INTERNAL_IP4_ADDRESS, b"\x0a\x63\x00\x02"),
-        (CfgAttribute.INTERNAL_IP4_ADDRESS, b""),
-        (CfgAttribute.INTERNAL_IP4_DNS, b"\x0a\x01\x00\x35"),
-        (CfgAttribute.INTERNAL_IP6_ADDRESS, b"\xfd" + bytes(14) + b"\x01\x80"),
-        (CfgAttribute.INTERNAL_IP6_DNS, b"\xfd" + bytes(14) + b"\x35"),
-        (99, b"what?"),
-    )
-    reply = Configuration(CfgType.REPLY, tuple((int(kind), value) for kind, value in given))
-    both = ("any6", "10.99.0.7")
-    assert configuration.read_reply(reply, both) == (("10.99.0.2", "fd00::1"), ("10.1.0.53", "fd00::35"))
-    assert configuration.read_reply(reply, ("any4",))[0] == ("10.99.0.2",)
-    assert configuration.read_reply(reply, ())[0] == ()
-    assert configuration.read_reply(replace(reply, cfg_type=CfgType.SET), both) == ((), ())
-    assert configuration.read_reply(None, both) == ((), ())
-
-
-def test_what_is_asked_for() -> None:
-    asked = configuration.request(("any4", "fd00::7"))
-    assert asked.values(CfgAttribute.INTERNAL_IP4_ADDRESS) == (b"",)
-    assert asked.values(CfgAttribute.INTERNAL_IP6_ADDRESS) == (b"\xfd" + bytes(14) + b"\x07\x80",)
-    assert asked.values(CfgAttribute.INTERNAL_IP4_DNS) == (b"",)
-    assert configuration.wants_address(asked)
-    assert not configuration.wants_address(replace(asked, cfg_type=CfgType.SET))
-    assert not configuration.wants_address(Configuration(CfgType.REQUEST, ((3, b""),)))
-    assert not configuration.wants_address(None)
 
 
 def test_a_requested_address_is_honoured() -> None:

@@ -18,11 +18,10 @@ from espudp.ike.lifetimes import LifetimeConfig
 from espudp.ike.v2.ending import CLOSE_SECONDS
 from espudp.ike.v2.hub import Datagram
 from espudp.ike.v2.informational import DeleteUnknown
-from espudp.wire.ikev2.constants import CfgType, ExchangeType, NotifyType, ProtocolId
+from espudp.wire.ikev2.constants import ExchangeType, NotifyType, ProtocolId
 from espudp.wire.ikev2.header import Header
 from espudp.wire.ikev2.message import emit_message, parse_message
 from espudp.wire.ikev2.payloads import (
-    Configuration,
     Delete,
     Encrypted,
     Nonce,
@@ -307,12 +306,6 @@ def test_a_peer_that_cannot_read_us_has_forgotten_the_ike_sa(rekeying: str) -> N
     assert not client.states
     assert not client.children
     assert not pair.take(client)
-
-
-def test_the_configuration_of_a_running_ike_sa_is_nobody_elses_business() -> None:
-    pair = Pair().connect()
-    assert _answer(pair, pair.client, [Configuration(CfgType.REQUEST, ((7, b""),))]) == []
-    pair.agree()
 
 
 @pytest.mark.parametrize("status", [16390, 16400, 16401, 16420, 40960, 9, 11, 43])

@@ -120,6 +120,8 @@ def test_the_type_of_an_unknown_payload_is_its_own() -> None:
         (p.Configuration, "01000000 00080010" + "00" * 16, "INTERNAL_IP6_ADDRESS of 16 octets"),
         (p.Configuration, "01000000 000d0004 0a000000", "INTERNAL_IP4_SUBNET of 4 octets"),
         (p.Configuration, "01000000" + "00010000" * 257, "more than 256"),
+        (p.Configuration, "02000000 00190100" + "61" * 256, "INTERNAL_DNS_DOMAIN of 256 octets"),
+        (p.Configuration, "02000000 001a0004 00010802", "INTERNAL_DNSSEC_TA of 4 octets"),
         (p.Eap, "", "0 octets"),
         (p.Eap, "030700", "3 octets"),
         # RFC 7296 section 3.16: exactly four less than the payload's length
