@@ -24,6 +24,8 @@ from espudp import (
     Identity,
     IkeProposal,
     Path,
+    Psk,
+    PskOf,
     Timers,
     TrafficSelector,
     Tunnel,
@@ -76,7 +78,8 @@ class Initiators:
         self._poll.register(udp, select.EPOLLIN)
         config = ConnectionConfig(
             local_identity=Identity.parse(f"client{self.begun}-{os.getpid()}.example"),
-            psk=self._psk,
+            proof=Psk(self._psk),
+            demand=PskOf(self._psk),
             child=ChildConfig(
                 local=(DYNAMIC,),
                 remote=(TrafficSelector.from_network("0.0.0.0/0"),),

@@ -1,6 +1,7 @@
 """What programs need that embed a tunnel: the names that `import espudp` has."""
 
 from espudp.crypto.aead import CipherKeys
+from espudp.crypto.signatures import PrivateKey, PublicKey, load_private_key, load_public_key
 from espudp.crypto.suites import ESP_SUITES, EspSuite, parse_esp_suite
 from espudp.errors import (
     AuthenticationFailed,
@@ -24,6 +25,19 @@ from espudp.ike.config import (
     ListenerConfig,
     Timers,
 )
+from espudp.ike.credentials import (
+    CertificateOf,
+    Demand,
+    EapClient,
+    EapOf,
+    NoDemand,
+    NoProof,
+    Proof,
+    Psk,
+    PskOf,
+    RawKeyOf,
+    SignKey,
+)
 from espudp.ike.events import (
     AddressAssigned,
     ChildInstalled,
@@ -37,6 +51,7 @@ from espudp.ike.events import (
     PeerAddressAssigned,
     PeerRefused,
 )
+from espudp.ike.pad import PadEntry, Pattern
 from espudp.ike.proposals import EspProposal, IkeProposal
 from espudp.manual import ManualConfig, ManualPair, emit_manual, generate_pair, parse_manual
 from espudp.tunnel import Event, ManualUp, MtuChanged, Tunnel
@@ -51,6 +66,7 @@ __all__ = [
     "AddressAssigned",
     "AuthenticationFailed",
     "Burst",
+    "CertificateOf",
     "ChildConfig",
     "ChildInstalled",
     "ChildKeys",
@@ -62,7 +78,10 @@ __all__ = [
     "ConnectionUp",
     "CryptoError",
     "DataPath",
+    "Demand",
     "Diagnostic",
+    "EapClient",
+    "EapOf",
     "EspProposal",
     "EspSuite",
     "EspudpError",
@@ -82,12 +101,23 @@ __all__ = [
     "ManualPair",
     "ManualUp",
     "MtuChanged",
+    "NoDemand",
+    "NoProof",
     "Offload",
+    "PadEntry",
     "Path",
     "PathChanged",
+    "Pattern",
     "PeerAddressAssigned",
     "PeerError",
     "PeerRefused",
+    "PrivateKey",
+    "Proof",
+    "Psk",
+    "PskOf",
+    "PublicKey",
+    "RawKeyOf",
+    "SignKey",
     "Timers",
     "TrafficSelector",
     "Train",
@@ -97,6 +127,8 @@ __all__ = [
     "WireError",
     "emit_manual",
     "generate_pair",
+    "load_private_key",
+    "load_public_key",
     "parse_esp_suite",
     "parse_manual",
 ]

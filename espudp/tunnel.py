@@ -22,6 +22,7 @@ from espudp.esp.sa import ChildKeys, Lifetime
 from espudp.esp.snapshot import SaSnapshot
 from espudp.ike import events
 from espudp.ike.config import ChildConfig, ConnectionConfig, ListenerConfig
+from espudp.ike.credentials import WallClock
 from espudp.ike.endpoint import Endpoint
 from espudp.ike.keylog import KeyLogEntry
 from espudp.ike.snapshot import ConnectionSnapshot
@@ -103,7 +104,8 @@ class Tunnel:
     `ike_ports` are the local UDP ports on which IKE travels without the non-ESP marker. With several
     `workers` each child SA is for one of them, whom `ChildInstalled.resource` names. `dscp` is that of all
     ESP datagrams; None: that of the packets inside. `esp` is a data path that knows these workers and this
-    DSCP; None: one of the tunnel's own, which has all SAs.
+    DSCP; None: one of the tunnel's own, which has all SAs. `wall_clock` tells the time of day, with its zone,
+    for certificates; None: there are none.
     """
 
     def __init__(
@@ -117,9 +119,10 @@ class Tunnel:
         workers: int = 1,
         dscp: int | None = None,
         esp: DataPath | None = None,
+        wall_clock: WallClock | None = None,
     ) -> None:
         """Raises ConfigError for a DSCP that cannot be."""
-        self._ike = Endpoint(rng, listener=listener, key_log=key_log, workers=workers)
+        self._ike = Endpoint(rng, listener=listener, key_log=key_log, workers=workers, wall_clock=wall_clock)
         self._esp = DataPath(rng, dscp=dscp) if esp is None else esp
         self._esp_events = self._esp.events
         self._ike_ports = ike_ports

@@ -16,7 +16,10 @@ from espudp import (
     Frame,
     Identity,
     ListenerConfig,
+    PadEntry,
     Path,
+    Psk,
+    PskOf,
     TrafficSelector,
     Tunnel,
     UdpAddress,
@@ -59,14 +62,15 @@ def main() -> None:
     pool = ip_network("10.99.0.0/24")
     listener = ListenerConfig(
         local_identity=Identity.parse("server.example"),
-        psks=((None, PSK),),
+        pad=(PadEntry.of_psk(PSK),),
         child=ChildConfig(local=(TrafficSelector.from_network(str(pool)),), remote=(DYNAMIC,)),
         pool=(pool,),
     )
     wanted = ConnectionConfig(
         local_identity=Identity.parse("client.example"),
         remote_identity=Identity.parse("server.example"),
-        psk=PSK,
+        proof=Psk(PSK),
+        demand=PskOf(PSK),
         child=ChildConfig(remote=(TrafficSelector.from_network("10.99.0.0/24"),)),
     )
     now = 0.0

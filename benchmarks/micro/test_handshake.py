@@ -16,7 +16,10 @@ from espudp import (
     Identity,
     IkeProposal,
     ListenerConfig,
+    PadEntry,
     Path,
+    Psk,
+    PskOf,
     TrafficSelector,
     Tunnel,
     UdpAddress,
@@ -46,7 +49,7 @@ class Peers:
             os.urandom,
             listener=ListenerConfig(
                 local_identity=Identity.parse("server.example"),
-                psks=((None, _PSK),),
+                pad=(PadEntry.of_psk(_PSK),),
                 child=ChildConfig(local=(self._pool,), remote=(DYNAMIC,), proposals=self._esp),
                 ike_proposals=self._ike,
                 pool=(ip_network(_POOL),),
@@ -60,7 +63,8 @@ class Peers:
         number = next(self._numbers)
         config = ConnectionConfig(
             local_identity=Identity.parse(f"client{number}.example"),
-            psk=_PSK,
+            proof=Psk(_PSK),
+            demand=PskOf(_PSK),
             child=ChildConfig(remote=(self._pool,), proposals=self._esp),
             ike_proposals=self._ike,
         )

@@ -206,13 +206,16 @@ class _Asked:
 
     def _config(self) -> ConnectionConfig:
         from espudp.ike.config import ConnectionConfig, Identity
+        from espudp.ike.credentials import Psk, PskOf
 
+        psk = self.psk.read()
         local_id, remote_id = self.identities
         child = self.reach.child(self.algorithms, self.keeping)
         return ConnectionConfig(
             local_identity=Identity.parse(local_id) if local_id is not None else options.default_identity(),
             remote_identity=Identity.parse(remote_id) if remote_id is not None else None,
-            psk=self.psk.read(),
+            proof=Psk(psk),
+            demand=PskOf(psk),
             child=child,
             ike_proposals=self.algorithms.ike_proposals(),
             request_addresses=self.reach.virtual_addresses(),

@@ -136,6 +136,7 @@ class _Asked:
 
     def _config(self, address: str, psk: bytes) -> ListenerConfig:
         from espudp.ike.config import DYNAMIC, Identity, ListenerConfig
+        from espudp.ike.pad import PadEntry
 
         pools = self.reach.pools()
         behind_us = parsing.selectors(self.reach.subnet or (), "--subnet")
@@ -143,7 +144,7 @@ class _Asked:
         local = (*parsing.selectors(map(str, pools), "--pool"), *behind_us)
         return ListenerConfig(
             local_identity=Identity.parse(address if self.local_id is None else self.local_id),
-            psks=((None, psk),),
+            pad=(PadEntry.of_psk(psk),),
             child=self.algorithms.child(local, (DYNAMIC, *behind_peers), self.keeping.lifetime()),
             ike_proposals=self.algorithms.ike_proposals(),
             pool=pools,

@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import ExitStack, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -246,6 +247,7 @@ class Session(ABC):
             workers=1 if self.workers is None else self.workers.count,
             dscp=self._host_options.dscp,
             esp=self._front,
+            wall_clock=lambda: datetime.now(UTC),
         )
 
     async def usages(self) -> dict[int, Usage]:

@@ -1,13 +1,15 @@
 """What a user decides about IKE, with defaults that suit most. Plain values: nothing here does anything."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Network, IPv6Network
 
 from espudp.errors import ConfigError
+from espudp.ike.credentials import Demand, Proof
 from espudp.ike.handout import Handout
 from espudp.ike.identity import Identity
 from espudp.ike.lifetimes import LifetimeConfig
 from espudp.ike.narrowing import DYNAMIC, Selector
+from espudp.ike.pad import PadEntry
 from espudp.ike.proposals import DEFAULT_ESP_PROPOSALS, DEFAULT_IKE_PROPOSALS, EspProposal, IkeProposal
 
 __all__ = [
@@ -105,9 +107,14 @@ class ConnectionConfig:
 
     local_identity: Identity
     remote_identity: Identity | None = None
-    """What the peer must be; None: whoever knows the PSK."""
+    """What the peer must be; None: whoever proves itself."""
 
-    psk: bytes = field(repr=False)
+    proof: Proof
+    """What we prove ourselves with."""
+
+    demand: Demand
+    """What the peer proves itself with."""
+
     child: ChildConfig
     ike_proposals: tuple[IkeProposal, ...] = DEFAULT_IKE_PROPOSALS
     request_addresses: tuple[str, ...] = ("any4",)
@@ -120,7 +127,6 @@ class ConnectionConfig:
 
     def __post_init__(self) -> None:
         """Raises ConfigError."""
-        _require_psk(self.psk)
         _require_proposals(self.ike_proposals, "IKE")
 
 
@@ -129,8 +135,8 @@ class ListenerConfig:
     """How we answer those who connect to us."""
 
     local_identity: Identity
-    psks: tuple[tuple[Identity | None, bytes], ...] = field(repr=False)
-    """The PSK of each peer; that of None serves all who are not named."""
+    pad: tuple[PadEntry, ...]
+    """Who may come, and how each proves itself; see `pad.candidates` for which of them it is."""
 
     child: ChildConfig
     """local: our subnets and the pool; remote: DYNAMIC where peers get addresses from the pool."""
@@ -153,12 +159,12 @@ class ListenerConfig:
 
     def __post_init__(self) -> None:
         """Raises ConfigError."""
-        if not self.psks:
+        if not self.pad:
             raise ConfigError(
-                "a listener without a PSK lets nobody in", field="psk", remedy="Give it a PSK file."
+                "a listener without a PSK, key or authority lets nobody in",
+                field="psk",
+                remedy="Give it a PSK file.",
             )
-        for _, psk in self.psks:
-            _require_psk(psk)
         _require_proposals(self.ike_proposals, "IKE")
 
     @property
@@ -166,17 +172,10 @@ class ListenerConfig:
         """What peers are told beside their addresses."""
         return Handout(self.dns, self.dns_domains, self.split, self.pool)
 
-    def psk_for(self, peer: Identity) -> bytes | None:
-        """The PSK that `peer` must prove to know: its own, else that for everybody, else None."""
-        keys = dict(self.psks)
-        return keys.get(peer, keys.get(None))
-
-
-def _require_psk(psk: bytes) -> None:
-    if not psk:
-        raise ConfigError(
-            "the PSK is empty", field="psk", remedy="Use a long random one: openssl rand -base64 32"
-        )
+    def by(self, entry: PadEntry) -> "ListenerConfig":
+        """What holds for a peer that comes by one of the entries."""
+        ours, child = entry.local_identity or self.local_identity, entry.child or self.child
+        return replace(self, pad=(entry,), local_identity=ours, child=child)
 
 
 def _require_proposals(proposals: tuple[IkeProposal, ...] | tuple[EspProposal, ...], protocol: str) -> None:

@@ -18,6 +18,7 @@ from functools import partial
 from espudp.crypto.random import Rng
 from espudp.errors import ConfigError, CryptoError, WireError
 from espudp.ike.config import ChildConfig, ConnectionConfig, ListenerConfig
+from espudp.ike.credentials import WallClock
 from espudp.ike.drop import Drop
 from espudp.ike.events import Event, Fault
 from espudp.ike.keylog import KeyLog
@@ -46,7 +47,8 @@ class Endpoint:
     """Any number of connections that we dial, and, with a listener, that others dial.
 
     `rng` is the source of all randomness. `key_log` gets every key, and is for tests that decrypt a capture.
-    `workers`: how many there are to give child SAs to; see v2/resources.py.
+    `workers`: how many there are to give child SAs to; see v2/resources.py. `wall_clock` tells the time that
+    certificates are judged by; who uses none needs none.
     """
 
     def __init__(
@@ -56,11 +58,12 @@ class Endpoint:
         listener: ListenerConfig | None = None,
         key_log: KeyLog | None = None,
         workers: int = 1,
+        wall_clock: WallClock | None = None,
     ) -> None:
         """Raises ConfigError for a pool without room, and without a worker."""
         if workers < 1:
             raise ConfigError("no worker at all", field="workers", remedy="One is enough.")
-        self._hub = Hub(rng, listener, key_log, workers)
+        self._hub = Hub(rng, listener, key_log, workers, wall_clock)
         self._doorkeeper = None if listener is None else Doorkeeper(self._hub, listener)
         self._answers_to_strangers = TokenBucket(REFUSALS_AT_ONCE, REFUSALS_PER_SECOND)
 

@@ -2,6 +2,7 @@
 
 import ipaddress
 import re
+from binascii import b2a_base64
 from dataclasses import dataclass
 from typing import Self
 
@@ -78,6 +79,11 @@ class Identity:
         """The identity of an IPv4 or IPv6 address. Raises ValueError."""
         address = ipaddress.ip_address(ip)
         return cls(IdType.IPV4_ADDR if address.version == 4 else IdType.IPV6_ADDR, address.packed)
+
+    @classmethod
+    def of_key(cls, fingerprint: bytes) -> Self:
+        """What a raw public key goes by where it has no other name: the SHA-256 of it, as ssh shows it."""
+        return cls(IdType.KEY_ID, b"SHA256:" + b2a_base64(fingerprint, newline=False).rstrip(b"="))
 
     def __str__(self) -> str:
         """As `parse` reads it, where it can. Total, and safe to print, whatever a peer sends."""

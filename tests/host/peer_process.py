@@ -13,6 +13,8 @@ from espudp.host import steering, tun, udp, workers
 from espudp.host.options import ConnectOptions, ListenOptions, ManualOptions, Report
 from espudp.host.run import run_connect, run_listen, run_manual
 from espudp.ike.config import DYNAMIC, ChildConfig, ConnectionConfig, Identity, ListenerConfig, Timers
+from espudp.ike.credentials import Psk, PskOf
+from espudp.ike.pad import PadEntry
 from espudp.manual import parse_manual
 from espudp.wire.selectors import TrafficSelector
 
@@ -33,7 +35,7 @@ def _listen(options: dict[str, Any]) -> int:
     pool = options.get("pool", POOL)
     config = ListenerConfig(
         local_identity=Identity.parse("@server"),
-        psks=((None, options.get("psk", PSK).encode()),),
+        pad=(PadEntry.of_psk(options.get("psk", PSK).encode()),),
         pool=tuple(ip_network(network) for network in pool),
         child=ChildConfig(
             local=_selectors([*pool, *options.get("subnets", [])]),
@@ -47,7 +49,8 @@ def _listen(options: dict[str, Any]) -> int:
 def _connect(options: dict[str, Any]) -> int:
     config = ConnectionConfig(
         local_identity=Identity.parse(options.get("identity", "@client")),
-        psk=options.get("psk", PSK).encode(),
+        proof=Psk(options.get("psk", PSK).encode()),
+        demand=PskOf(options.get("psk", PSK).encode()),
         child=ChildConfig(
             local=_selectors(options.get("local", [])) or (DYNAMIC,),
             remote=_selectors(options.get("subnets", POOL)),

@@ -11,12 +11,15 @@ from espudp.errors import HostError
 from espudp.host.connect import RETRY_SECONDS_MAX, RETRY_SECONDS_MIN, ConnectSession
 from espudp.host.options import ConnectOptions, Report, Severity
 from espudp.ike.config import ChildConfig, ConnectionConfig, Identity
+from espudp.ike.credentials import Psk, PskOf
 from espudp.ike.events import ConnectionDown, Fault
 from espudp.wire.address import Path, UdpAddress
 from espudp.wire.selectors import TrafficSelector
 
 CHILD = ChildConfig(remote=(TrafficSelector.from_network("10.0.0.0/8"),))
-CONFIG = ConnectionConfig(local_identity=Identity.parse("@us"), psk=b"secret", child=CHILD)
+CONFIG = ConnectionConfig(
+    local_identity=Identity.parse("@us"), proof=Psk(b"secret"), demand=PskOf(b"secret"), child=CHILD
+)
 
 
 class Session(ConnectSession):

@@ -15,7 +15,10 @@ from espudp import (
     Identity,
     IkeProposal,
     ListenerConfig,
+    PadEntry,
     Path,
+    Psk,
+    PskOf,
     TrafficSelector,
     Tunnel,
     UdpAddress,
@@ -46,14 +49,15 @@ class Session:
         pool = TrafficSelector.from_network(POOL)
         listener = ListenerConfig(
             local_identity=Identity.parse("server.example"),
-            psks=((None, PSK),),
+            pad=(PadEntry.of_psk(PSK),),
             child=ChildConfig(local=(pool,), remote=(DYNAMIC,), proposals=proposals[1]),
             ike_proposals=proposals[0],
             pool=(ip_network(POOL),),
         )
         wanted = ConnectionConfig(
             local_identity=Identity.parse("client.example"),
-            psk=PSK,
+            proof=Psk(PSK),
+            demand=PskOf(PSK),
             child=ChildConfig(remote=(pool,), proposals=proposals[1]),
             ike_proposals=proposals[0],
         )

@@ -13,8 +13,10 @@ from espudp.ike.config import (
     ListenerConfig,
     Timers,
 )
+from espudp.ike.credentials import Psk, PskOf
 from espudp.ike.events import AddressAssigned
 from espudp.ike.narrowing import Selector
+from espudp.ike.pad import PadEntry
 from espudp.ike.proposals import EspProposal, IkeProposal
 from espudp.wire import natt
 from espudp.wire.selectors import TrafficSelector
@@ -58,7 +60,7 @@ class Terms:
         """The server's configuration: a pool, and a subnet behind it."""
         return ListenerConfig(
             local_identity=Identity.parse("server.example.org"),
-            psks=((None, self.psk),),
+            pad=(PadEntry.of_psk(self.psk),),
             ike_proposals=tuple(map(IkeProposal.parse, self.ike)),
             child=self._child(self.local or (*self.pool, SUBNET), self.remote or (DYNAMIC,)),
             pool=tuple(ip_network(pool) for pool in self.pool),
@@ -72,7 +74,8 @@ class Terms:
         return ConnectionConfig(
             local_identity=Identity.parse(f"{name}@example.org"),
             remote_identity=Identity.parse("server.example.org"),
-            psk=self.psk,
+            proof=Psk(self.psk),
+            demand=PskOf(self.psk),
             ike_proposals=tuple(map(IkeProposal.parse, self.ike)),
             child=self._child(self.local or (DYNAMIC,), self.remote or (*self.pool, SUBNET)),
             request_addresses=self.request,

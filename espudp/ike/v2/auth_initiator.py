@@ -166,7 +166,7 @@ class AuthSent:
             payloads.append(Notify.of(NotifyType.INITIAL_CONTACT))
         if config.remote_identity is not None:
             payloads.append(IdResponder(config.remote_identity.type, config.remote_identity.data))
-        payloads.append(auth.prove(sa.suite.prf, config.psk, signed))
+        payloads += auth.prove(sa.suite.prf, config.proof, signed, frozenset())
         if config.request_addresses:
             payloads.append(configuration.request(config.request_addresses))
         return [*payloads, *self._offer.payloads(None)]
@@ -253,19 +253,10 @@ class AuthSent:
 
     def _verified(self, message: Message) -> Identity:
         """The peer's identity, proved. Raises AuthenticationFailed."""
-        claim, proof = message.get(IdResponder), message.get(Authentication)
-        if claim is None or proof is None:
-            raise AuthenticationFailed("the peer proves nothing")
-        identity = Identity(claim.id_type, claim.data)
-        prf = self._sa.suite.prf
-        signed = auth.signed_octets(
-            prf, self._initial.response, self._initial.nonce_i, self._initial.keys.pr, identity
-        )
-        if not auth.verify(prf, self._config.psk, signed, proof):
-            raise AuthenticationFailed(
-                f"the peer ({identity}) does not know our PSK", remedy="Put the same PSK on both sides."
-            )
-        wanted = self._config.remote_identity
+        initial, wanted = self._initial, self._config.remote_identity
+        signed = initial.response, initial.nonce_i, initial.keys.pr
+        claim = auth.Claim.of(message, IdResponder, self._sa.suite.prf, signed)
+        identity = auth.judge(self._config.demand, claim, self._hub.wall_clock, wanted)
         if wanted is not None and identity != wanted:
             raise AuthenticationFailed(
                 f"the peer is {identity}, not {wanted}",

@@ -6,11 +6,14 @@ AwaitAuth --IKE_AUTH, and the peer knows its PSK--> Established
 """
 
 from dataclasses import replace
+from itertools import islice
 
 from espudp.errors import AuthenticationFailed, CryptoError, EspudpError, PeerError
 from espudp.ike.config import DYNAMIC, ListenerConfig
+from espudp.ike.credentials import Proof
 from espudp.ike.events import ConnectionUp, Fault, PeerAddressAssigned, PeerRefused
 from espudp.ike.identity import Identity
+from espudp.ike.pad import PadEntry, candidates
 from espudp.ike.rules import REQUESTS, Shape, breach, critical
 from espudp.ike.v2 import auth, configuration
 from espudp.ike.v2.auth_initiator import Initial
@@ -20,7 +23,7 @@ from espudp.ike.v2.ending import Answered
 from espudp.ike.v2.established import Established
 from espudp.ike.v2.hub import Datagram, Hub, State
 from espudp.ike.v2.sa import IkeSa, Received
-from espudp.wire.ikev2.constants import ExchangeType, NotifyType, name_of_auth_method
+from espudp.wire.ikev2.constants import ExchangeType, NotifyType
 from espudp.wire.ikev2.message import Message
 from espudp.wire.ikev2.payloads import (
     Authentication,
@@ -32,6 +35,9 @@ from espudp.wire.ikev2.payloads import (
 )
 
 _EXCHANGES = frozenset({int(ExchangeType.IKE_AUTH)})
+
+# Our bound on how many entries are tried for one peer: each may cost the check of a signature.
+_MAX_ENTRIES = 8
 
 # What stands in for a PSK that does not exist, so that an unknown identity costs the same as a wrong PSK.
 _DUMMY_OCTETS = 32
@@ -64,13 +70,14 @@ class AwaitAuth:
             return self
         try:
             self._check(received)
-            identity, psk = self._verified(received)
+            identity, entry = self._verified(received)
         except PeerError as error:
             # RFC 7296 section 2.21.2: these errors end the IKE SA, with nothing but the notify.
             self._sa.respond(received, [Notify.of(error.notify, error.data)])
             self._hub.tell_refusal(PeerRefused(received.path, str(error), error.remedy), now)
             return Answered(self._sa, self.deadline)
-        return self._establish(received, identity, psk, now)
+        self._config = self._config.by(entry)
+        return self._establish(received, identity, entry.proof, now)
 
     # Who it is
 
@@ -94,32 +101,32 @@ class AwaitAuth:
         if wrong is not None:
             raise PeerError(f"IKE_AUTH {wrong}", notify=NotifyType.INVALID_SYNTAX)
 
-    def _verified(self, received: Received) -> tuple[Identity, bytes]:
-        """The peer's identity, proved, and the PSK that proves it. Raises AuthenticationFailed."""
-        claim, proof = received.message.get(IdInitiator), received.message.get(Authentication)
-        if claim is None or proof is None:
-            raise AuthenticationFailed("the peer proves nothing")
-        identity = Identity(claim.id_type, claim.data)
-        psk = self._config.psk_for(identity)
-        prf = self._sa.suite.prf
-        signed = auth.signed_octets(
-            prf, self.initial.request, self.initial.nonce_r, self.initial.keys.pi, identity
+    def _verified(self, received: Received) -> tuple[Identity, PadEntry]:
+        """Who the peer is, proved, and by which entry it came in. Raises AuthenticationFailed."""
+        signed = self.initial.request, self.initial.nonce_r, self.initial.keys.pi
+        claim = auth.Claim.of(received.message, IdInitiator, self._sa.suite.prf, signed)
+        asked = received.message.get(IdResponder)
+        wanted = None if asked is None else Identity(asked.id_type, asked.data)
+        config = self._config
+        entries = candidates(
+            config.pad, claim.identity, received.path.remote.ip, wanted, config.local_identity
         )
-        proved = auth.verify(prf, psk or self._hub.nonce(_DUMMY_OCTETS), signed, proof)
-        if psk is None:
-            raise AuthenticationFailed(
-                f"no PSK for {identity}", remedy="Give this identity a PSK, or let the peer use another one."
-            )
-        if not proved:
-            raise AuthenticationFailed(
-                f"{identity} does not know the PSK ({name_of_auth_method(proof.method)})",
-                remedy="Put the same PSK on both sides.",
-            )
-        return identity, psk
+        refusal: AuthenticationFailed | None = None
+        for entry in islice(entries, _MAX_ENTRIES):
+            try:
+                return auth.judge(entry.demand, claim, self._hub.wall_clock), entry
+            except AuthenticationFailed as error:
+                refusal = refusal or error
+        if refusal is None:
+            claim.knows(self._hub.nonce(_DUMMY_OCTETS))
+        raise refusal or AuthenticationFailed(
+            f"nobody is expected who is {claim.identity}",
+            remedy="Let this identity in, or let the peer use another one.",
+        )
 
     # What it gets
 
-    def _establish(self, received: Received, identity: Identity, psk: bytes, now: float) -> State | None:
+    def _establish(self, received: Received, identity: Identity, proof: Proof, now: float) -> State | None:
         hub, message = self._hub, received.message
         hub.admission.authenticated(self.local_spi)
         number = hub.next_number()
@@ -140,7 +147,7 @@ class AwaitAuth:
                 nat=self.initial.nat,
             )
         )
-        self._sa.respond(received, [*self._proof(psk), *self._child(connection, message, now)])
+        self._sa.respond(received, [*self._prove(proof), *self._child(connection, message, now)])
         return established.advance(now)
 
     def _forget_former(self, identity: Identity) -> None:
@@ -150,12 +157,12 @@ class AwaitAuth:
             reason = f"{identity} connected anew"
             connection.down(Farewell(Fault.PEER_REQUEST, reason))
 
-    def _proof(self, psk: bytes) -> list[Payload]:
+    def _prove(self, proof: Proof) -> list[Payload]:
         ours, prf = self._config.local_identity, self._sa.suite.prf
         signed = auth.signed_octets(
             prf, self.initial.response, self.initial.nonce_i, self.initial.keys.pr, ours
         )
-        return [IdResponder(ours.type, ours.data), auth.prove(prf, psk, signed)]
+        return [IdResponder(ours.type, ours.data), *auth.prove(prf, proof, signed, frozenset())]
 
     def _child(self, connection: Connection, message: Message, now: float) -> list[Payload]:
         """The first child SA. RFC 7296 section 2.21.2: its failure does not undo the authentication."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from espudp.crypto.random import Rng, draw
 from espudp.errors import CryptoError
 from espudp.ike.config import Limits, ListenerConfig
+from espudp.ike.credentials import WallClock, no_clock
 from espudp.ike.drop import Drop
 from espudp.ike.events import ConnectionDown, Event, PeerRefused
 from espudp.ike.identity import Identity
@@ -65,10 +66,16 @@ class Hub:
     """Shared by all states of one endpoint."""
 
     def __init__(
-        self, rng: Rng, listener: ListenerConfig | None, key_log: KeyLog | None, workers: int = 1
+        self,
+        rng: Rng,
+        listener: ListenerConfig | None,
+        key_log: KeyLog | None,
+        workers: int = 1,
+        wall_clock: WallClock | None = None,
     ) -> None:
         """`workers`: how many there are that child SAs can be given to."""
         self.rng = rng
+        self.wall_clock = wall_clock or no_clock
         self.workers = workers
         self.child_spis = ChildSpis(rng, workers)
         self.listener = listener

@@ -7,6 +7,7 @@ import pytest
 from espudp.crypto.suites import parse_esp_suite
 from espudp.host.options import Report, Severity
 from espudp.ike.config import DYNAMIC
+from espudp.ike.credentials import Psk, PskOf
 from espudp.ike.proposals import DEFAULT_ESP_PROPOSALS, DEFAULT_IKE_PROPOSALS
 from tests.unit.cli.conftest import Program
 
@@ -27,7 +28,7 @@ def test_the_defaults(program: Program, psk_file: str) -> None:
         *(None, "esp%d", None, None, None),
     )
     config = options.config
-    assert config.psk == PSK.encode()
+    assert (config.proof, config.demand) == (Psk(PSK.encode()), PskOf(PSK.encode()))
     assert config.remote_identity is None
     assert config.request_addresses == ("any4",)
     assert config.child.local == (DYNAMIC,)
@@ -67,7 +68,7 @@ def test_every_option(program: Program) -> None:
     assert not options.retry
     config = options.config
     assert (str(config.local_identity), str(config.remote_identity)) == ("me@example.org", "gw.example.org")
-    assert config.psk == PSK.encode()
+    assert (config.proof, config.demand) == (Psk(PSK.encode()), PskOf(PSK.encode()))
     assert [str(s) for s in config.child.remote] == ["10.1.0.0/16", "10.2.0.0/16"]
     assert [str(s) for s in config.child.local] == ["dynamic", "10.3.0.0/16"]
     assert config.request_addresses == ("10.1.0.77",)
@@ -145,7 +146,7 @@ def test_no_virtual_address(program: Program) -> None:
 
 def test_the_key_may_come_from_the_environment(program: Program) -> None:
     program("connect", "h", env={"ESPUDP_PSK": "from there"})
-    assert program.connected.config.psk == b"from there"
+    assert program.connected.config.proof == Psk(b"from there")
 
 
 def test_our_identity_is_stable_and_hides_the_machine_id(program: Program) -> None:

@@ -10,6 +10,7 @@ import pytest
 from espudp.cli.main import app
 from espudp.host.options import Report
 from espudp.ike.config import DYNAMIC
+from espudp.ike.pad import PadEntry
 from tests.unit.cli.conftest import Program
 
 HERE = ("--bind", "203.0.113.7")
@@ -21,7 +22,7 @@ def test_the_defaults(program: Program, psk_file: str) -> None:
     options = program.listened
     assert (options.port, options.ike_port, options.forward, options.bind) == (4500, 500, True, None)
     config = options.config
-    assert config.psks == ((None, b"correct horse battery staple"),)
+    assert config.pad == (PadEntry.of_psk(b"correct horse battery staple"),)
     assert [str(network) for network in config.pool] == ["10.99.0.0/24"]
     assert [str(s) for s in config.child.local] == ["10.99.0.0/24"]
     assert config.child.remote == (DYNAMIC,)
@@ -101,8 +102,7 @@ def test_a_key_is_made_kept_and_the_other_hosts_line_printed(program: Program, t
     path = tmp_path / "etc" / "psk"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     psk = path.read_text().strip()
-    ((_, made),) = program.listened.config.psks
-    assert made == psk.encode()
+    assert program.listened.config.pad == (PadEntry.of_psk(psk.encode()),)
     assert psk not in outcome.out + outcome.err  # not a terminal: perhaps a log
     assert connect_lines(outcome.out) == [["connect", "203.0.113.7", "--psk-file", str(path)]]
     lines = outcome.out.splitlines()
@@ -151,7 +151,7 @@ def test_the_printed_line_fits_the_listener(program: Program, given: list[str]) 
     connected = program.connected
     plain = None if listened.ike_port == listened.port else listened.ike_port
     assert (connected.port, connected.ike_port) == (listened.port, plain)
-    assert connected.config.psk == listened.config.psks[0][1]
+    assert connected.config.proof == listened.config.pad[0].proof
     assert connected.config.remote_identity in (None, listened.config.local_identity)
     assert connected.config.ike_proposals == listened.config.ike_proposals
     assert connected.config.child.proposals == listened.config.child.proposals

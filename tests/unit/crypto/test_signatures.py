@@ -38,8 +38,8 @@ def key(name: str) -> PrivateKey:
         case "RSA":
             return PrivateKey(rsa.generate_private_key(65537, 2048))
         case "P-256" | "P-384" | "P-521":
-            curve = {"P-256": ec.SECP256R1, "P-384": ec.SECP384R1, "P-521": ec.SECP521R1}[name]
-            return PrivateKey(ec.generate_private_key(curve()))
+            curves = {"P-256": ec.SECP256R1(), "P-384": ec.SECP384R1(), "P-521": ec.SECP521R1()}
+            return PrivateKey(ec.generate_private_key(curves[name]))
         case "Ed448":
             return PrivateKey(ed448.Ed448PrivateKey.generate())
     return generate_key(Random(name).randbytes)

@@ -7,10 +7,12 @@ from random import Random
 from typing import TypeVar
 
 from espudp.ike.config import DYNAMIC, ChildConfig, ConnectionConfig, Identity, Limits, ListenerConfig, Timers
+from espudp.ike.credentials import Demand, Proof, Psk, PskOf
 from espudp.ike.endpoint import Endpoint
 from espudp.ike.events import ChildInstalled, ChildRemoved, ConnectionDown, ConnectionUp, Event
 from espudp.ike.keylog import KeyLogEntry
 from espudp.ike.lifetimes import LifetimeConfig
+from espudp.ike.pad import PadEntry
 from espudp.ike.proposals import EspProposal, IkeProposal
 from espudp.ike.v2.connection import Connection
 from espudp.ike.v2.established import Established
@@ -45,6 +47,8 @@ def client_child(*proposals: EspProposal, remote: str = "10.1.0.0/16") -> ChildC
 def client_config(
     *,
     psk: bytes = PSK,
+    proof: Proof | None = None,
+    demand: Demand | None = None,
     identity: Identity = CLIENT_ID,
     remote_identity: Identity | None = SERVER_ID,
     ike: Sequence[IkeProposal] = (IKE,),
@@ -56,7 +60,8 @@ def client_config(
     return ConnectionConfig(
         local_identity=identity,
         remote_identity=remote_identity,
-        psk=psk,
+        proof=proof or Psk(psk),
+        demand=demand or PskOf(psk),
         child=child or client_child(),
         ike_proposals=tuple(ike),
         request_addresses=addresses,
@@ -68,6 +73,7 @@ def client_config(
 def server_config(
     *,
     psks: tuple[tuple[Identity | None, bytes], ...] = ((None, PSK),),
+    pad: tuple[PadEntry, ...] | None = None,
     ike: Sequence[IkeProposal] = (IKE,),
     esp: Sequence[EspProposal] = (ESP,),
     limits: Limits | None = None,
@@ -77,7 +83,7 @@ def server_config(
 ) -> ListenerConfig:
     return ListenerConfig(
         local_identity=SERVER_ID,
-        psks=psks,
+        pad=tuple(PadEntry.of_psk(key, peer) for peer, key in psks) if pad is None else pad,
         child=ChildConfig(
             local=(TrafficSelector.from_network("10.1.0.0/16"),),
             remote=(DYNAMIC,),

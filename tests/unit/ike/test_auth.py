@@ -1,12 +1,15 @@
 """IKE_AUTH with peers that hold the keys and break the rules; and what is signed (RFC 7296 section 2.15)."""
 
+from dataclasses import replace
 
 import pytest
 
 from espudp.crypto.auth import psk_auth
 from espudp.crypto.prf import prf
 from espudp.crypto.suites import PRF
+from espudp.errors import AuthenticationFailed
 from espudp.ike.config import Identity
+from espudp.ike.credentials import Psk, PskOf, no_clock
 from espudp.ike.events import AddressAssigned, ConnectionDown, ConnectionUp, Fault, PeerRefused
 from espudp.ike.v2 import auth, configuration
 from espudp.ike.v2.auth_initiator import AuthSent
@@ -35,7 +38,7 @@ from espudp.wire.ikev2.payloads import (
 )
 from espudp.wire.ikev2.proposal import Proposal, Transform
 from espudp.wire.selectors import TrafficSelector
-from tests.unit.ike.pair import PSK, Datagram, Pair, Side, client_config, path_to_server
+from tests.unit.ike.pair import CLIENT_ID, PSK, Datagram, Pair, Side, client_config, path_to_server
 
 
 def _sa(side: Side) -> IkeSa:
@@ -80,11 +83,14 @@ def test_what_is_signed() -> None:
     row, who = PRF[0], Identity.parse("a@example.org")
     octets = auth.signed_octets(row, b"message 1", b"nonce of the other", b"SK_pi", who)
     assert octets == b"message 1nonce of the other" + prf(row, b"SK_pi", b"\x03\x00\x00\x00a@example.org")
-    proof = auth.prove(row, b"secret", octets)
+    (proof,) = auth.prove(row, Psk(b"secret"), octets, frozenset())
+    assert isinstance(proof, Authentication)
     assert proof.data == prf(row, prf(row, b"secret", b"Key Pad for IKEv2"), octets)
-    assert auth.verify(row, b"secret", octets, proof)
-    assert not auth.verify(row, b"Secret", octets, proof)
-    assert not auth.verify(row, b"secret", octets + b"x", proof)
+    claim = auth.Claim(who, proof, (), row, octets)
+    assert auth.judge(PskOf(b"secret"), claim, no_clock) == who
+    for other, wrong in ((b"Secret", claim), (b"secret", replace(claim, octets=octets + b"x"))):
+        with pytest.raises(AuthenticationFailed, match="does not know the PSK"):
+            auth.judge(PskOf(other), wrong, no_clock)
 
 
 @pytest.mark.parametrize(
@@ -99,7 +105,10 @@ def test_what_is_signed() -> None:
     ],
 )
 def test_proofs_that_are_none(wrong: Authentication) -> None:
-    assert not auth.verify(PRF[0], b"secret", b"octets", wrong)
+    claim = auth.Claim(CLIENT_ID, wrong, (), PRF[0], b"octets")
+    assert not claim.knows(b"secret")
+    with pytest.raises(AuthenticationFailed):
+        auth.judge(PskOf(b"secret"), claim, no_clock)
 
 
 # The responder

@@ -16,7 +16,7 @@ from espudp.ike.v2.hub import NO_SPI
 from espudp.wire.ikev2.constants import ExchangeType, NotifyType
 from espudp.wire.ikev2.header import Header
 from espudp.wire.ikev2.message import emit_message, parse_message
-from tests.unit.ike.pair import START, Pair, client_config, path_to_server, server_config
+from tests.unit.ike.pair import PSK, START, Pair, client_config, path_to_server, server_config
 
 _PATH = path_to_server(4500)
 _STRANGER = Header(b"A" * 8, b"B" * 8, 0, ExchangeType.INFORMATIONAL, True, False, 5)
@@ -229,7 +229,7 @@ def test_no_secret_shows_anywhere() -> None:
     (child,) = (e for e in pair.client.keys if isinstance(e, ChildKeyLog))
     shown = repr(pair.client.events) + repr(pair.client.endpoint.snapshot(pair.now)) + repr(pair.config)
     shown += "".join(repr(vars(state)) for state in pair.client.states) + repr(vars(pair.client.ike.sa))
-    for secret in (pair.config.psk, log.keys.ei, log.keys.pi, child.keys_in.encr):
+    for secret in (PSK, log.keys.ei, log.keys.pi, child.keys_in.encr):
         assert repr(secret) not in shown
         assert secret.hex() not in shown
 

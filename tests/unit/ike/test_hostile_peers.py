@@ -152,7 +152,7 @@ def test_without_a_pool_a_peer_stands_for_the_address_that_it_authenticated_from
         client_config(addresses=(), force_encap=True),
         type(listener)(
             local_identity=listener.local_identity,
-            psks=listener.psks,
+            pad=listener.pad,
             child=child,
             ike_proposals=listener.ike_proposals,
             timers=listener.timers,

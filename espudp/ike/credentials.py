@@ -1,0 +1,174 @@
+"""What a side proves its identity with, and what it takes from the other side for proof. Plain values.
+
+The two need not be of one kind (RFC 7296 section 2.15): a gateway may prove itself by certificate and ask
+its clients for a pre-shared key, or for EAP.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+from espudp.crypto.random import Rng
+from espudp.crypto.signatures import PrivateKey, PublicKey
+from espudp.errors import AuthenticationFailed, ConfigError
+from espudp.ike.eap.method import Outcome
+
+WallClock = Callable[[], datetime]
+"""The time of day, with its zone: what certificates are judged by."""
+
+
+def no_clock() -> datetime:
+    """For endpoints that were given none. Raises AuthenticationFailed."""
+    raise AuthenticationFailed(
+        "no certificate can be judged without a clock",
+        remedy="Give Tunnel its wall_clock: lambda: datetime.now(UTC).",
+    )
+
+
+class Trust(Protocol):
+    """Who vouches for certificates; see crypto/x509.py."""
+
+    def verify(
+        self,
+        chain: Sequence[bytes],
+        identity_type: int,
+        identity: bytes,
+        at: datetime,
+        ocsp: Sequence[bytes] = (),
+    ) -> PublicKey:
+        """The key of a certificate that is good for this identity. Raises AuthenticationFailed."""
+
+    def authorities(self) -> tuple[bytes, ...]:
+        """For CERTREQ: SHA-1 of each anchor's SubjectPublicKeyInfo."""
+
+
+class EapPeer(Protocol):
+    """The client's half of one EAP conversation; see eap/peer.py."""
+
+    @property
+    def outcome(self) -> Outcome: ...
+
+    @property
+    def msk(self) -> bytes | None: ...
+
+    def receive(self, packet: bytes) -> bytes | None:
+        """The answer to a packet; None: there is none."""
+
+
+class EapServer(Protocol):
+    """The server's half of one EAP conversation; see eap/server.py."""
+
+    @property
+    def outcome(self) -> Outcome: ...
+
+    @property
+    def msk(self) -> bytes | None: ...
+
+    @property
+    def identity(self) -> bytes:
+        """Whom the conversation has proved, once it is over."""
+
+    def start(self) -> bytes: ...
+
+    def receive(self, packet: bytes) -> bytes | None:
+        """The next packet; None: it comes later, from elsewhere."""
+
+
+# What we prove ourselves with
+
+
+@dataclass(frozen=True, slots=True)
+class Psk:
+    """A key that both sides have."""
+
+    key: bytes = field(repr=False)
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError."""
+        _require_psk(self.key)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignKey:
+    """A private key, with what makes its other half known: certificates, or the bare public key."""
+
+    private_key: PrivateKey
+    certificates: tuple[bytes, ...] = field(default=(), repr=False)
+    """DER, our own first, then those between it and an authority. None: a raw public key (RFC 7670)."""
+
+    ocsp: tuple[bytes, ...] = field(default=(), repr=False)
+    """OCSP responses about them, DER, to hand over with them (RFC 4806)."""
+
+    pss: bool = False
+    """Sign with RSA-PSS. PKCS#1 v1.5 is what every peer understands."""
+
+    sha1: bool = False
+    """Sign with RSA and SHA-1 for peers without RFC 7427, some of which take nothing else."""
+
+
+@dataclass(frozen=True, slots=True)
+class EapClient:
+    """EAP as its client: `begin` starts a conversation."""
+
+    begin: Callable[[Rng], EapPeer] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class NoProof:
+    """Nothing: we stay anonymous (RFC 7619)."""
+
+
+Proof = Psk | SignKey | EapClient | NoProof
+
+
+# What the peer has to prove itself with
+
+
+@dataclass(frozen=True, slots=True)
+class PskOf:
+    """The key that both sides have."""
+
+    key: bytes = field(repr=False)
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError."""
+        _require_psk(self.key)
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateOf:
+    """A certificate that somebody trusted vouches for, in the name that the peer gives itself."""
+
+    trust: Trust
+    sha1: bool = False
+    """Take a signature with RSA and SHA-1 from peers without RFC 7427."""
+
+
+@dataclass(frozen=True, slots=True)
+class RawKeyOf:
+    """The other half of this very key, whatever the peer calls itself (RFC 7670)."""
+
+    key: PublicKey
+
+
+@dataclass(frozen=True, slots=True)
+class EapOf:
+    """EAP as its server: `begin` starts a conversation."""
+
+    begin: Callable[[Rng], EapServer] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class NoDemand:
+    """Nothing: whoever comes is let in, and remains anonymous (RFC 7619)."""
+
+
+Demand = PskOf | CertificateOf | RawKeyOf | EapOf | NoDemand
+
+
+def _require_psk(key: bytes) -> None:
+    if not key:
+        raise ConfigError(
+            "the PSK is empty", field="psk", remedy="Use a long random one: openssl rand -base64 32"
+        )
