@@ -73,21 +73,29 @@ class Espudp:
             raise AssertionError(f"{error}\n{self.output}") from None
 
 
-def start(space: Namespace, folder: Path, command: str, *arguments: str, psk: str = PSK) -> Process:
-    """`espudp COMMAND`, its runtime directory and its PSK in a folder of the test's."""
+def secret_file(path: Path, text: str) -> Path:
+    """A file that only its owner reads."""
+    path.touch(mode=0o600)
+    path.write_text(text)
+    return path
+
+
+def start(space: Namespace, folder: Path, command: str, *arguments: str, psk: str | None = PSK) -> Process:
+    """`espudp COMMAND`, its runtime directory and its PSK, if it has one, in a folder of the test's."""
     (folder / "run").mkdir(parents=True, exist_ok=True)
-    key = folder / "psk"
-    key.touch(mode=0o600)
-    key.write_text(psk)
-    argv = [sys.executable, "-m", "espudp", command, *arguments, "--psk-file", str(key)]
+    argv = [sys.executable, "-m", "espudp", command, *arguments]
+    if psk is not None:
+        argv += ["--psk-file", str(secret_file(folder / "psk", psk))]
     env = {"ESPUDP_RUNTIME_DIR": str(folder / "run"), "PYTHONPATH": str(ROOT), "COLUMNS": "250"}
     return Process(space.command(*argv), folder / "espudp.log", env)
 
 
 @contextmanager
-def espudp(space: Namespace, folder: Path, command: str, *arguments: str) -> Iterator[Espudp]:
+def espudp(
+    space: Namespace, folder: Path, command: str, *arguments: str, psk: str | None = PSK
+) -> Iterator[Espudp]:
     """Run `espudp COMMAND` until the end of the block, then stop it with SIGTERM."""
-    with start(space, folder, command, *arguments) as process:
+    with start(space, folder, command, *arguments, psk=psk) as process:
         peer = Espudp(process, folder / "run")
         try:
             wait_until(peer.ready, "espudp's control socket")

@@ -1,4 +1,4 @@
-"""What the two strongSwan test files have in common: names, addresses, suites."""
+"""What all strongSwan test files have in common: names, addresses, suites."""
 
 import time
 
@@ -8,6 +8,8 @@ from tests.interop.lab import wait_until
 from tests.interop.peer import Espudp
 
 ESPUDP_ID, SWAN_ID = "espudp.example", "swan.example"
+
+IKE, ESP = "aes128gcm16-prfsha256-curve25519", "aes128gcm16"
 
 # libipsec refuses ESN.
 ESP_NAMES = [suite.name for suite in ESP_SUITES if not suite.esn]
@@ -47,6 +49,18 @@ def suite_of(child: dict[str, str]) -> str:
             return "chacha20poly1305"
         case other:
             return other
+
+
+def esp_algorithms(child: dict[str, str]) -> str:
+    """What strongSwan says that a child SA uses: cipher, HMAC, group of a rekey."""
+    parts = [child["encr-alg"], child.get("encr-keysize", ""), child.get("integ-alg", "")]
+    return "-".join(filter(None, [*parts, child.get("dh-group", "")]))
+
+
+def ike_algorithms(sa: dict[str, str]) -> str:
+    """What strongSwan says that an IKE SA uses."""
+    parts = [sa["encr-alg"], sa.get("encr-keysize", ""), sa.get("integ-alg", ""), sa["prf-alg"]]
+    return "-".join(filter(None, [*parts, sa["dh-group"]]))
 
 
 def wait_for_new_keys(peer: Espudp, swan: Charon, what: str, before: set[str]) -> None:

@@ -1,0 +1,31 @@
+"""The interop matrix's plugin, and one charon on each side for all tests that do not stop theirs."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.interop.caller import CallingSwan, calling_swan
+from tests.interop.gateway import Gateway, gateway_swan
+from tests.interop.matrix import MARKERS, Matrix, saw
+
+__all__ = ["saw"]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for marker in MARKERS:
+        config.addinivalue_line("markers", marker)
+    config.pluginmanager.register(Matrix(), "interop-matrix")
+
+
+@pytest.fixture(scope="session")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """strongSwan, to which espudp connects."""
+    with gateway_swan(tmp_path_factory.mktemp("gateway")) as gateway:
+        yield gateway
+
+
+@pytest.fixture(scope="session")
+def calling(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CallingSwan]:
+    """strongSwan, which connects to an espudp that the test starts."""
+    with calling_swan(tmp_path_factory.mktemp("calling")) as calling:
+        yield calling
