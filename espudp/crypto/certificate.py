@@ -24,7 +24,7 @@ MAX_CERTIFICATE_OCTETS = 32768
 
 MIN_EC_BITS = 256
 
-_WEAK_HASHES = (hashes.SHA1, hashes.MD5, hashes.SHA224)
+WEAK_HASHES = (hashes.SHA1, hashes.MD5, hashes.SHA224)
 _HASHLESS = (SignatureAlgorithmOID.ED25519, SignatureAlgorithmOID.ED448)
 
 # What `cryptography` raises for octets that are no certificate, or one that it cannot read.
@@ -210,7 +210,7 @@ def check_signature(certificate: Certificate, issuer: Certificate) -> None:
         name = hash_.name if hash_ else "an algorithm that is not known here"
     except UNREADABLE:
         hash_, known, name = None, False, "an algorithm that is not known here"
-    if not known or isinstance(hash_, _WEAK_HASHES):
+    if not known or isinstance(hash_, WEAK_HASHES):
         raise CertificateError(
             Refusal.WEAK_SIGNATURE,
             f"the certificate '{certificate}' is signed with {name}, which is not accepted",

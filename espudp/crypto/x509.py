@@ -13,6 +13,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, ObjectIdentifier
 from espudp.crypto import dn
 from espudp.crypto.certificate import Certificate, CertificateError, Refusal, check_key, check_validity
 from espudp.crypto.chain import check_extensions, find_path
+from espudp.crypto.revocation import Crl, Revocation, check_revocation
 from espudp.crypto.signatures import PublicKey
 from espudp.errors import ConfigError
 
@@ -48,22 +49,52 @@ class Trust:
     peer's own. `intermediates` are CAs that peers may forget to send, and are not believed by themselves.
     """
 
-    def __init__(self, anchors: Sequence[bytes], intermediates: Sequence[bytes] = ()) -> None:
+    def __init__(
+        self,
+        anchors: Sequence[bytes],
+        intermediates: Sequence[bytes] = (),
+        crls: Sequence[bytes] = (),
+        *,
+        revocation: Revocation = Revocation.IF_GIVEN,
+    ) -> None:
         """All in DER. Raises ConfigError."""
         if not anchors:
             raise ConfigError("there is no CA to trust", field="ca", remedy="Name one or more: --ca FILE")
         self._anchors = tuple(_own(der, "ca") for der in anchors)
         self._intermediates = tuple(_own(der, "ca") for der in intermediates)
+        self._crls = tuple(map(Crl.parse, crls))
+        self._revocation = revocation
+
+    def renew_crls(self, crls: Sequence[bytes]) -> None:
+        """The CRLs that hold from now on, in DER. Raises ConfigError, and keeps the old ones then."""
+        self._crls = tuple(map(Crl.parse, crls))
+
+    def overdue_crls(self, at: datetime) -> tuple[str, ...]:
+        """What to warn of: each CRL that says nothing of now."""
+        return tuple(filter(None, (crl.trouble_with_time(at) for crl in self._crls)))
+
+    @property
+    def wants_ocsp(self) -> bool:
+        """Whether to ask the peer for OCSP responses (RFC 4806 section 3.1)."""
+        return self._revocation is not Revocation.OFF
 
     def authorities(self) -> tuple[bytes, ...]:
         """What a CERTREQ names the CAs by: SHA-1 of each one's key (RFC 7296 section 3.7), 20 octets."""
         return tuple(hashlib.sha1(anchor.spki, usedforsecurity=False).digest() for anchor in self._anchors)
 
-    def verify(self, chain: Sequence[bytes], identity_type: int, identity: bytes, at: datetime) -> PublicKey:
+    def verify(
+        self,
+        chain: Sequence[bytes],
+        identity_type: int,
+        identity: bytes,
+        at: datetime,
+        ocsp: Sequence[bytes] = (),
+    ) -> PublicKey:
         """The key of a peer that sent `chain` and calls itself `identity` (an ID type and its octets).
 
         A chain is in DER, the peer's own certificate first, the others in any order. `at` is the time,
-        with its zone. The peer is believed when it has signed with that key. Raises CertificateError.
+        with its zone. `ocsp` are the OCSP responses that came along. The peer is believed when it has signed
+        with that key. Raises CertificateError.
         """
         if not chain:
             raise CertificateError(
@@ -83,7 +114,8 @@ class Trust:
         check_extensions(leaf)
         _check_usage(leaf)
         _check_name(leaf, (identity_type, identity))
-        find_path(leaf, (*others, *self._intermediates), self._anchors, at)
+        path = find_path(leaf, (*others, *self._intermediates), self._anchors, at)
+        check_revocation(path, self._crls, ocsp, self._revocation, at)
         return _public_key(leaf)
 
     def __repr__(self) -> str:

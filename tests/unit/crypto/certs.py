@@ -9,6 +9,7 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+from cryptography.x509 import ocsp
 
 from espudp.crypto import dn
 
@@ -117,3 +118,62 @@ def hash_for(key: Key) -> hashes.SHA256 | None:
 
 def der(certificate: x509.Certificate) -> bytes:
     return certificate.public_bytes(serialization.Encoding.DER)
+
+
+def crl(
+    issuer: Issuer,
+    *revoked: Issuer,
+    begin: datetime = NOW - timedelta(days=1),
+    end: datetime = NOW + timedelta(days=30),
+    extensions: Extensions = (),
+    signed_by: Key | None = None,
+    reason: x509.ReasonFlags | None = None,
+) -> bytes:
+    """The CRL of an issuer, in DER."""
+    builder = (
+        x509.CertificateRevocationListBuilder()
+        .issuer_name(issuer.certificate.subject)
+        .last_update(begin)
+        .next_update(end)
+    )
+    for one in revoked:
+        entry = x509.RevokedCertificateBuilder().serial_number(one.certificate.serial_number)
+        entry = entry.revocation_date(begin)
+        if reason:
+            entry = entry.add_extension(x509.CRLReason(reason), False)
+        builder = builder.add_revoked_certificate(entry.build())
+    for extension, critical in extensions:
+        builder = builder.add_extension(extension, critical)
+    signer = signed_by or issuer.key
+    return builder.sign(signer, hash_for(signer)).public_bytes(serialization.Encoding.DER)
+
+
+def ocsp_response(
+    certificate: Issuer,
+    issuer: Issuer,
+    status: ocsp.OCSPCertStatus = ocsp.OCSPCertStatus.GOOD,
+    *,
+    responder: Issuer | None = None,
+    begin: datetime = NOW - timedelta(hours=1),
+    end: datetime | None = NOW + timedelta(hours=12),
+    by_name: bool = False,
+    hash_: Any = None,
+) -> bytes:
+    """What `responder` (the issuer itself, unless told) says of a certificate, in DER."""
+    who = responder or issuer
+    revoked = status is ocsp.OCSPCertStatus.REVOKED
+    builder = ocsp.OCSPResponseBuilder().add_response(
+        certificate.certificate,
+        issuer.certificate,
+        hash_ or hashes.SHA1(),
+        status,
+        begin,
+        end,
+        begin if revoked else None,
+        x509.ReasonFlags.key_compromise if revoked else None,
+    )
+    encoding = ocsp.OCSPResponderEncoding.NAME if by_name else ocsp.OCSPResponderEncoding.HASH
+    builder = builder.responder_id(encoding, who.certificate)
+    if responder:
+        builder = builder.certificates([responder.certificate])
+    return builder.sign(who.key, hash_for(who.key)).public_bytes(serialization.Encoding.DER)
