@@ -122,7 +122,14 @@ class Tunnel:
         wall_clock: WallClock | None = None,
     ) -> None:
         """Raises ConfigError for a DSCP that cannot be."""
-        self._ike = Endpoint(rng, listener=listener, key_log=key_log, workers=workers, wall_clock=wall_clock)
+        self._ike = Endpoint(
+            rng,
+            listener=listener,
+            key_log=key_log,
+            workers=workers,
+            wall_clock=wall_clock,
+            path_mtus=lambda ip: self._path_mtu.get(ip),
+        )
         self._esp = DataPath(rng, dscp=dscp) if esp is None else esp
         self._esp_events = self._esp.events
         self._ike_ports = ike_ports

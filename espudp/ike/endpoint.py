@@ -48,7 +48,8 @@ class Endpoint:
 
     `rng` is the source of all randomness. `key_log` gets every key, and is for tests that decrypt a capture.
     `workers`: how many there are to give child SAs to; see v2/resources.py. `wall_clock` tells the time that
-    certificates are judged by; who uses none needs none.
+    certificates are judged by; who uses none needs none. `path_mtus`: the largest IP packet, in octets, that is
+    known to get to an address; None: nobody knows.
     """
 
     def __init__(
@@ -59,11 +60,12 @@ class Endpoint:
         key_log: KeyLog | None = None,
         workers: int = 1,
         wall_clock: WallClock | None = None,
+        path_mtus: Callable[[str], int | None] = lambda _: None,
     ) -> None:
         """Raises ConfigError for a pool without room, and without a worker."""
         if workers < 1:
             raise ConfigError("no worker at all", field="workers", remedy="One is enough.")
-        self._hub = Hub(rng, listener, key_log, workers, wall_clock)
+        self._hub = Hub(rng, listener, key_log, workers, wall_clock, path_mtus)
         self._doorkeeper = None if listener is None else Doorkeeper(self._hub, listener)
         self._answers_to_strangers = TokenBucket(REFUSALS_AT_ONCE, REFUSALS_PER_SECOND)
 

@@ -72,8 +72,9 @@ class Hub:
         key_log: KeyLog | None,
         workers: int = 1,
         wall_clock: WallClock | None = None,
+        path_mtus: Callable[[str], int | None] = lambda _: None,
     ) -> None:
-        """`workers`: how many there are that child SAs can be given to."""
+        """`workers`: how many there are that child SAs can be given to. `path_mtus`: see Endpoint."""
         self.rng = rng
         self.wall_clock = wall_clock or no_clock
         self.workers = workers
@@ -92,8 +93,7 @@ class Hub:
         self.timers = Timers[bytes]()
         self.reassemblies: Timers[Reassembly] = Timers()
         """Messages that are on their way in fragments."""
-        self.path_mtus: Callable[[str], int | None] = lambda _: None
-        """The largest IP packet on the way to an address, in octets; None: nobody knows."""
+        self.path_mtus = path_mtus
         self.admission = Admission(rng, listener.limits if listener is not None else Limits())
         self._key_log = key_log
         self._refusals = TokenBucket(REFUSALS_AT_ONCE, REFUSALS_PER_SECOND)
