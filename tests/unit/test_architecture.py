@@ -39,6 +39,7 @@ CONFINED: dict[str, set[str]] = {
     **{module: {"host", "cli"} for module in TOUCHES_THE_HOST},
     "cryptography": {"crypto"},
     "Crypto": {"crypto"},
+    "OpenSSL": {"crypto"},
     "pytun": {"host"},
     "pyroute2": {"host"},
     "uvloop": {"host"},

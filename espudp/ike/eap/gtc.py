@@ -18,7 +18,7 @@ class GtcPeer:
 
     type: Final = EapType.GTC
     msk: Final = None
-    complaint: Final = ""
+    error: Final = None
 
     def __init__(self, password: bytes) -> None:
         self._password = password

@@ -29,7 +29,7 @@ class Md5Peer:
 
     type: Final = EapType.MD5_CHALLENGE
     msk: Final = None
-    complaint: Final = ""
+    error: Final = None
 
     def __init__(self, password: bytes) -> None:
         self._password = password

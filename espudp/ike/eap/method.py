@@ -3,6 +3,7 @@
 from enum import Enum
 from typing import Final, Protocol
 
+from espudp.errors import AuthenticationFailed
 from espudp.wire.eap import EapType
 
 # RFC 7542 section 2.2: a network access identifier that RADIUS can carry (RFC 2865 section 5.1)
@@ -36,8 +37,8 @@ class PeerMethod(Protocol):
         """64 octets from a method that makes keys, None from others."""
 
     @property
-    def complaint(self) -> str:
-        """Why the server said no, where it did within the method."""
+    def error(self) -> AuthenticationFailed | None:
+        """Why the end will not be good, where that was told within the method."""
 
     def respond(self, identifier: int, data: bytes) -> bytes:
         """The data of the response to a request. Raises WireError and AuthenticationFailed."""

@@ -35,6 +35,8 @@ _MAX_TEXT_OCTETS: Final = 512
 
 # RFC 2759 section 6, with what helps
 _WRONG_PASSWORD: Final = 691
+# Passwords that a client may try in one conversation
+TRIES: Final = 2
 _REFUSALS: Final = {
     646: ("login is not permitted at this hour", "Try again later, or ask who runs the gateway."),
     647: ("the account is disabled", "Ask who runs the gateway."),
@@ -83,7 +85,7 @@ class MsChapV2Peer:
         self._expected: bytes | None = None
         self._msk: bytes | None = None
         self.complete = False
-        self.complaint = ""
+        self.error: AuthenticationFailed | None = None
 
     @property
     def msk(self) -> bytes | None:
@@ -91,7 +93,7 @@ class MsChapV2Peer:
 
     def respond(self, identifier: int, data: bytes) -> bytes:
         opcode, ms_identifier, body = _parse(data)
-        if self.complete or self.complaint:
+        if self.complete or self.error:
             raise WireError("MSCHAPv2 goes on after its end")
         if opcode == OpCode.CHALLENGE and self._expected is None:
             return self._answer(ms_identifier, body)
@@ -99,7 +101,7 @@ class MsChapV2Peer:
             self._verify(body.rest())
             return bytes([OpCode.SUCCESS])
         if opcode == OpCode.FAILURE and self._expected is not None:
-            self.complaint = _refusal(body.rest())
+            self.error = _refusal(body.rest())
             # Section 2.6: to a failure that could be retried, too: there is no other password
             return bytes([OpCode.FAILURE])
         raise WireError(f"MSCHAPv2 op code {opcode} out of order")
@@ -127,20 +129,22 @@ class MsChapV2Peer:
         self.complete = True
 
 
-def _refusal(message: bytes) -> str:
+def _refusal(message: bytes) -> AuthenticationFailed:
     found = _ERROR_CODE.search(message[:_MAX_TEXT_OCTETS])
     code = int(found[1]) if found else _WRONG_PASSWORD
-    text, remedy = _REFUSALS.get(code, (f"the gateway refuses with error {code}", ""))
-    return f"{text} ({remedy})" if remedy else text
+    text, remedy = _REFUSALS.get(code, (f"error {code}", "Ask who runs the gateway."))
+    return AuthenticationFailed(f"the gateway refused the login: {text}", remedy=remedy)
 
 
 class MsChapV2Server:
-    """The server. After a wrong password the client is told so, and may try again while there are `tries`."""
+    """The server. After a wrong password the client may try again while there are `tries`, in which Windows
+    asks its user. After the last EAP-Failure says it all: a failure that must not be retried is one that
+    Windows does not answer."""
 
     type: Final = EapType.MSCHAPV2
 
     def __init__(
-        self, users: UserTable, name: bytes, server_name: bytes, rng: Rng, *, tries: int = 1
+        self, users: UserTable, name: bytes, server_name: bytes, rng: Rng, *, tries: int = TRIES
     ) -> None:
         self._users = users
         self._expected_user, _ = users.find(name)
@@ -159,7 +163,7 @@ class MsChapV2Server:
     def receive(self, identifier: int, data: bytes) -> bytes | None:
         opcode = data[0] if data else None
         if self._awaited == OpCode.RESPONSE and opcode == OpCode.RESPONSE:
-            return self._check(identifier, data)
+            return self._check(data)
         if self._awaited == OpCode.SUCCESS and opcode == OpCode.SUCCESS:
             self.msk = self._msk
             return None
@@ -172,7 +176,7 @@ class MsChapV2Server:
             )
         raise WireError(f"MSCHAPv2 op code {opcode} out of order")
 
-    def _check(self, identifier: int, data: bytes) -> bytes:
+    def _check(self, data: bytes) -> bytes:
         _, ms_identifier, body = _parse(data)
         value = body.sub(body.u8())
         if value.remaining != _RESPONSE_VALUE_OCTETS:
@@ -185,21 +189,20 @@ class MsChapV2Server:
         right = equal(response, ms.nt_response(user.nt_hash, self._challenge, own, name))
         # The user who logs in is the one that the identity spoke of
         if not right or not known or user.name != self._expected_user.name:
-            return self._refuse(identifier, ms_identifier)
+            return self._refuse(ms_identifier)
         self._msk = ms.msk(user.nt_hash, response)
         self._awaited = OpCode.SUCCESS
         proof = ms.authenticator_response(user.nt_hash, response, self._challenge, own, name)
         return _packet(OpCode.SUCCESS, ms_identifier, proof + b" M=OK")
 
-    def _refuse(self, identifier: int, ms_identifier: int) -> bytes:
+    def _refuse(self, ms_identifier: int) -> bytes:
         """Section 2.4 and RFC 2759 section 6: E the error, R whether to try again, C the challenge for that,
         V the version, M a text."""
         self._tries -= 1
-        again = self._tries > 0
+        if self._tries <= 0:
+            raise AuthenticationFailed("wrong user name or password (EAP-MSCHAPv2)")
         self._challenge = draw(self._rng, ms.CHALLENGE_OCTETS)
-        self._awaited = OpCode.RESPONSE if again else OpCode.FAILURE
         message = (
-            f"E={_WRONG_PASSWORD} R={int(again)} C={self._challenge.hex().upper()} V=3 "
-            "M=Wrong user name or password"
+            f"E={_WRONG_PASSWORD} R=1 C={self._challenge.hex().upper()} V=3 M=Wrong user name or password"
         )
         return _packet(OpCode.FAILURE, ms_identifier, message.encode())

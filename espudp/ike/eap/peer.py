@@ -68,11 +68,12 @@ class EapPeer:
         if packet.code == EapCode.SUCCESS:
             self._succeed()
         elif packet.code == EapCode.FAILURE:
-            complaint = self._method.complaint if self._method else ""
             self._fail(
-                f"the gateway refused the login: {complaint or 'it does not say why'}",
+                "the gateway refused the login, and does not say why",
                 "Check the user name, the password or the certificate, and the gateway's log.",
             )
+            if self._method and self._method.error:
+                self.error = self._method.error
         else:
             raise WireError("a response, where only a server's packets can come")
         return None

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from random import Random
 from typing import Protocol
 
-from espudp.ike.eap.login import PASSWORD_METHODS, EapLogin, EapUsers
+from espudp.ike.eap.login import EapLogin, EapUsers
 from espudp.ike.eap.peer import EapPeer
 from espudp.ike.eap.server import EapServer
 from espudp.ike.eap.users import User, UserTable
@@ -28,13 +28,13 @@ def chance(seed: int = 1) -> Callable[[int], bytes]:
 
 
 def login(user: str = "alice", password: str = PASSWORD, *methods: EapType) -> EapPeer:
-    config = EapLogin(user=user, password=password, methods=methods or PASSWORD_METHODS)
+    config = EapLogin(user=user, password=password, methods=methods)
     return config.peer(chance(2), gateway_proven=True)
 
 
 def service(*methods: EapType) -> EapServer:
     users = UserTable(USERS, chance(3))
-    config = EapUsers(users=users, methods=methods or PASSWORD_METHODS)
+    config = EapUsers(users=users, methods=methods)
     return config.server(chance(4))
 
 

@@ -131,6 +131,7 @@ def test_a_wrong_name_or_password(method: EapType, user: str, password: str) -> 
     talk(peer, server)
     assert "wrong user name or password" in _failed(server)
     assert "refused the login" in _failed(peer)
+    assert PASSWORD not in f"{server.error}{peer.error}"
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -149,7 +150,39 @@ def test_the_reason_of_a_refusal_reaches_the_user() -> None:
     assert "wrong user name or password" in _failed(peer)
     # RFC 2759 section 6, and what Windows reads
     (failure,) = [p for p in said if p.code == REQUEST and p.data[:1] == b"\x04"]
-    assert failure.data[4:].startswith(b"E=691 R=0 C=")
+    assert failure.data[4:].startswith(b"E=691 R=1 C=")
+
+
+def _retrying(password: str, then: str) -> tuple[EapServer, bytes | None]:
+    """A client such as Windows, which asks its user again; the server's last packet."""
+    server = service(MSCHAPV2)
+    said: bytes | None = None
+    for packet in packets(login("alice", password), server):
+        said = packet.emit()
+        if packet.data[:1] == b"\x04":
+            break
+    # RFC 2759 section 6: the challenge for the next try
+    challenge = bytes.fromhex(packet.data.partition(b"C=")[2][:32].decode())
+    method = EapLogin(user="alice", password=then).peer(chance(9), gateway_proven=True)
+    data = b"\x01\x02\x00\x15\x10" + challenge
+    said = method.receive(_request(packet.identifier, MSCHAPV2, data))
+    return server, server.receive(said or b"")
+
+
+def test_a_second_password_may_be_right() -> None:
+    server, said = _retrying("guess", PASSWORD)
+    assert EapPacket.parse(said or b"").data[:1] == b"\x03"
+    identifier = EapPacket.parse(said or b"").identifier
+    assert server.receive(_response(identifier, MSCHAPV2, b"\x03")) is not None
+    assert server.outcome is Outcome.SUCCESS
+    assert server.msk
+
+
+def test_two_wrong_passwords_are_enough() -> None:
+    """After the last there is no failure within the method, which Windows would not answer."""
+    server, said = _retrying("guess", "another")
+    assert EapPacket.parse(said or b"").code == EapCode.FAILURE
+    assert "wrong user name or password" in _failed(server)
 
 
 def test_a_client_must_not_log_in_as_another_than_it_said() -> None:
