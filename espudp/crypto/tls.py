@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 from OpenSSL import SSL, crypto
 
 from espudp.crypto.failures import FAILURES
@@ -30,6 +31,12 @@ _CHUNK: Final = 65_536
 _INVALID_PURPOSE: Final = 26
 _EXPORTED_OCTETS: Final = 128
 _REMEDY: Final = "Look into the log of the other side: certificates that one side refuses are told there."
+_KEYS: Final = (
+    rsa.RSAPrivateKey,
+    ec.EllipticCurvePrivateKey,
+    ed25519.Ed25519PrivateKey,
+    ed448.Ed448PrivateKey,
+)
 _DER: Final = Encoding.DER
 
 
@@ -148,11 +155,13 @@ def _context(identity: TlsIdentity, client_cas: tuple[bytes, ...]) -> SSL.Contex
         context.use_certificate(own)
         for certificate in between:
             context.add_extra_chain_cert(certificate)
-        context.use_privatekey(crypto.load_privatekey(crypto.FILETYPE_PEM, identity.key.to_pem()))
+        key = load_pem_private_key(identity.key.to_pem(), None)
+        if isinstance(key, _KEYS):
+            context.use_privatekey(key)
         context.check_privatekey()
         for der in client_cas:
             context.add_client_ca(x509.load_der_x509_certificate(der))
-    except (SSL.Error, crypto.Error, *FAILURES) as error:
+    except (SSL.Error, *FAILURES) as error:
         raise ConfigError(
             f"certificate and key do not serve for TLS: {_reason(error)}",
             field="cert",
