@@ -6,6 +6,7 @@ from binascii import b2a_base64
 from dataclasses import dataclass
 from typing import Self
 
+from espudp.crypto import dn
 from espudp.errors import ConfigError
 from espudp.wire.ikev2.constants import IdType
 from espudp.wire.ikev2.payloads import MAX_IDENTITY_OCTETS
@@ -24,7 +25,8 @@ class Identity:
     """An ID type of RFC 7296 section 3.5 and its octets.
 
     Two identities are equal when type and octets are exactly equal: no case folding, no reading of one
-    type as another, no prefix (CVE-2013-6075). "Any peer" is not an identity; it is None.
+    type as another, no prefix (CVE-2013-6075); see `means` for names that users wrote. "Any peer" is not an
+    identity; it is None.
     """
 
     type: int
@@ -35,8 +37,8 @@ class Identity:
         """Read an identity as strongSwan and libreswan users write it.
 
         `192.0.2.1` and `2001:db8::1` are addresses, `user@example.org` is an e-mail address,
-        `@gw.example.org` and `gw.example.org` are names, `keyid:office` and `#6f6666` (hex) are key ids.
-        Raises ConfigError.
+        `@gw.example.org` and `gw.example.org` are names, `keyid:office` and `#6f6666` (hex) are key ids,
+        `C=CH, O=Example, CN=gw` is the subject of a certificate. Raises ConfigError.
         """
         text = text.strip()
         if text == "%any":
@@ -50,7 +52,7 @@ class Identity:
             raise ConfigError(
                 f"an identity has 1 to {MAX_OCTETS} octets, and '{text[:40]}' has {len(identity.data)}",
                 field="id",
-                remedy="Write a name (vpn.example.org), an address, user@example.org or keyid:TEXT.",
+                remedy="Write a name (vpn.example.org), an address, user@example.org, CN=NAME or keyid:TEXT.",
             )
         return identity
 
@@ -60,6 +62,8 @@ class Identity:
             return cls(IdType.KEY_ID, text.removeprefix(_KEY_ID_PREFIX).encode())
         if text.startswith("#"):
             return cls(IdType.KEY_ID, _from_hex(text))
+        if dn.looks_like_name(text):
+            return cls(IdType.DER_ASN1_DN, dn.parse(text))
         try:
             return cls.of_address(text)
         except ValueError:
@@ -85,10 +89,21 @@ class Identity:
         """What a raw public key goes by where it has no other name: the SHA-256 of it, as ssh shows it."""
         return cls(IdType.KEY_ID, b"SHA256:" + b2a_base64(fingerprint, newline=False).rstrip(b"="))
 
+    def means(self, other: "Identity") -> bool:
+        """Whether `other` is what the user meant who wrote this one.
+
+        That is the same; or the same DN (RFC 5280 section 7.1: without case and string types), any value for `*`.
+        """
+        if self.type != other.type or self.type != IdType.DER_ASN1_DN:
+            return self == other
+        return dn.matches(self.data, other.data)
+
     def __str__(self) -> str:
         """As `parse` reads it, where it can. Total, and safe to print, whatever a peer sends."""
         if (self.type, len(self.data)) in ((IdType.IPV4_ADDR, 4), (IdType.IPV6_ADDR, 16)):
             return str(ipaddress.ip_address(self.data))
+        if self.type == IdType.DER_ASN1_DN and dn.canonical(self.data):
+            return dn.show(self.data)
         text = self.data.decode("ascii", "replace")
         if self.type in (IdType.FQDN, IdType.RFC822_ADDR) and _PRINTABLE.fullmatch(text):
             return text

@@ -20,6 +20,13 @@ from espudp.wire.ikev2.constants import IdType
         ("keyid:office 7", IdType.KEY_ID, b"office 7"),
         ("#00ff7f", IdType.KEY_ID, b"\x00\xff\x7f"),
         ("  client-1 ", IdType.FQDN, b"client-1"),
+        ("CN=gw", IdType.DER_ASN1_DN, bytes.fromhex("300d310b300906035504030c026777")),
+        (
+            "E=a@b.org",
+            IdType.DER_ASN1_DN,
+            bytes.fromhex("30183116301406092a864886f70d01090116076140622e6f7267"),
+        ),
+        ("a=b@example.org", IdType.RFC822_ADDR, b"a=b@example.org"),
     ],
 )
 def test_parse(text: str, id_type: int, data: bytes) -> None:
@@ -27,7 +34,21 @@ def test_parse(text: str, id_type: int, data: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "@", "%any", "#0", "#xy", "keyid:", "two words", "müller", "a" * (MAX_OCTETS + 1)]
+    "text",
+    [
+        "",
+        "@",
+        "%any",
+        "#0",
+        "#xy",
+        "keyid:",
+        "CN=",
+        "CN=a, b",
+        "C=CHE",
+        "two words",
+        "müller",
+        "a" * (MAX_OCTETS + 1),
+    ],
 )
 def test_what_is_no_identity(text: str) -> None:
     with pytest.raises(ConfigError) as error:
@@ -36,7 +57,16 @@ def test_what_is_no_identity(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["192.0.2.1", "2001:db8::1", "vpn.example.org", "a@b.org", "keyid:office", "#00ff"]
+    "text",
+    [
+        *("192.0.2.1", "2001:db8::1", "vpn.example.org", "a@b.org", "keyid:office", "#00ff"),
+        *(
+            "C=CH, O=Example\\, Inc, CN=gw",
+            "DC=org, DC=example, CN=me + UID=7",
+            "CN=m\\C3\\BCller",
+            "1.2.3=x",
+        ),
+    ],
 )
 def test_text_and_back(text: str) -> None:
     assert str(Identity.parse(text)) == text
@@ -48,6 +78,23 @@ def test_equality_is_type_and_octets() -> None:
     assert name != Identity(IdType.FQDN, b"vpn.example.or")
     assert name != Identity(IdType.FQDN, b"VPN.example.org")
     assert name != Identity(IdType.KEY_ID, name.data)
+
+
+@pytest.mark.parametrize(
+    ("written", "sent", "meant"),
+    [
+        ("O=Example, CN=gw", "o=EXAMPLE,cn=Gw", True),
+        ("O=Example, CN=*", "O=Example, CN=gw", True),
+        ("O=Example, CN=*", "O=Example, OU=x, CN=gw", False),
+        ("O=Example, CN=*", "O=Other, CN=gw", False),
+        ("CN=gw, O=Example", "O=Example, CN=gw", False),
+        ("gw.example.org", "gw.example.org", True),
+        ("gw.example.org", "GW.example.org", False),
+        ("CN=gw", "keyid:CN=gw", False),
+    ],
+)
+def test_what_a_user_meant(written: str, sent: str, meant: bool) -> None:
+    assert Identity.parse(written).means(Identity.parse(sent)) == meant
 
 
 @given(st.integers(0, 255), st.binary(max_size=64))
