@@ -48,8 +48,8 @@ class Endpoint:
 
     `rng` is the source of all randomness. `key_log` gets every key, and is for tests that decrypt a capture.
     `workers`: how many there are to give child SAs to; see v2/resources.py. `wall_clock` tells the time that
-    certificates are judged by; who uses none needs none. `path_mtus`: the largest IP packet, in octets, that is
-    known to get to an address; None: nobody knows.
+    certificates are judged by; who uses none needs none. `path_mtus`: the largest IP packet, in octets, that
+    is known to get to an address; None: nobody knows.
     """
 
     def __init__(

@@ -128,6 +128,11 @@ class IkeSa:
         self._post(letter, path)
         return True
 
+    def repeat(self, path: Path) -> None:
+        """The request under way once more, over another path; this is none of its tries."""
+        if self.pending is not None and self._question is not None:
+            self._post(self._question, path)
+
     @property
     def pending(self) -> Retransmission | None:
         """Our request that has no answer yet."""
