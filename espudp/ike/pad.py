@@ -1,6 +1,6 @@
 """The peer authorization database (RFC 4301 section 4.4.3): who may come, how, and to what."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import TYPE_CHECKING, Self
@@ -86,18 +86,17 @@ class PadEntry:
 
 def candidates(
     entries: Sequence[PadEntry], peer: Identity, ip: str, wanted: Identity | None, ours: Identity
-) -> Iterator[PadEntry]:
-    """The entries for a peer, the closest first, and those before others that have the identity that the peer
-    wants of us. `ours` is our identity where an entry has none.
+) -> list[PadEntry]:
+    """The entries that a peer may come by, best first.
+
+    They are those that fit it most closely: who is named in one does not come in by another that is for
+    everybody, where somebody else might take its name. Of these come first those with the identity that the
+    peer `wanted` of us, then those for where it is. `ours` is our identity where an entry has none.
     """
     fits = [(entry.fit(peer, ip), entry) for entry in entries]
-
-    def rank(item: tuple[int, PadEntry]) -> tuple[bool, int, bool]:
-        fit, entry = item
-        is_wanted = wanted is not None and (entry.local_identity or ours) == wanted
-        return is_wanted, fit, bool(entry.networks)
-
-    return (entry for fit, entry in sorted((f for f in fits if f[0]), key=rank, reverse=True))
+    best = max((fit for fit, _ in fits), default=_NONE)
+    meant = [entry for fit, entry in fits if fit == best and fit]
+    return sorted(meant, key=lambda entry: ((entry.local_identity or ours) != wanted, not entry.networks))
 
 
 def is_anonymous(identity: Identity) -> bool:

@@ -13,7 +13,7 @@ from espudp.ike.config import (
     ListenerConfig,
     Timers,
 )
-from espudp.ike.credentials import Psk, PskOf
+from espudp.ike.credentials import Demand, Proof, Psk, PskOf
 from espudp.ike.events import AddressAssigned
 from espudp.ike.narrowing import Selector
 from espudp.ike.pad import PadEntry
@@ -46,6 +46,11 @@ class Terms:
     ike: tuple[str, ...] = ("aes128gcm16-prfsha256-curve25519",)
     esp: tuple[str, ...] = ("aes128gcm16",)
     psk: bytes = PSK
+    proof: Proof | None = None
+    """None: the PSK, and so the next two."""
+    demand: Demand | None = None
+    pad: tuple[PadEntry, ...] = ()
+    remote_identity: str | None = "server.example.org"
     lifetime: LifetimeConfig = FOREVER
     timers: Timers = field(default_factory=lambda: Timers(ike_lifetime=FOREVER))
     limits: Limits = field(default_factory=Limits)
@@ -60,7 +65,7 @@ class Terms:
         """The server's configuration: a pool, and a subnet behind it."""
         return ListenerConfig(
             local_identity=Identity.parse("server.example.org"),
-            pad=(PadEntry.of_psk(self.psk),),
+            pad=self.pad or (PadEntry.of_psk(self.psk),),
             ike_proposals=tuple(map(IkeProposal.parse, self.ike)),
             child=self._child(self.local or (*self.pool, SUBNET), self.remote or (DYNAMIC,)),
             pool=tuple(ip_network(pool) for pool in self.pool),
@@ -73,9 +78,9 @@ class Terms:
         """A client's configuration: it asks for an address, and for what is behind the server."""
         return ConnectionConfig(
             local_identity=Identity.parse(f"{name}@example.org"),
-            remote_identity=Identity.parse("server.example.org"),
-            proof=Psk(self.psk),
-            demand=PskOf(self.psk),
+            remote_identity=None if self.remote_identity is None else Identity.parse(self.remote_identity),
+            proof=self.proof or Psk(self.psk),
+            demand=self.demand or PskOf(self.psk),
             ike_proposals=tuple(map(IkeProposal.parse, self.ike)),
             child=self._child(self.local or (DYNAMIC,), self.remote or (*self.pool, SUBNET)),
             request_addresses=self.request,

@@ -157,7 +157,12 @@ class Host:
         chance = self.world.chance(f"host {self.name} {self._lives}")
         if self._workers > 1:
             return Team(chance, listener=self._listener, path_mtu=self._path_mtu, workers=self._workers)
-        return Tunnel(chance.randbytes, listener=self._listener, path_mtu=self._path_mtu)
+        return Tunnel(
+            chance.randbytes,
+            listener=self._listener,
+            path_mtu=self._path_mtu,
+            wall_clock=lambda: self.world.wall_clock,
+        )
 
     def _drain(self) -> None:
         now = self.world.now

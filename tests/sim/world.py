@@ -3,10 +3,14 @@
 import heapq
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from random import Random
 
 # Nothing may rely on a clock that starts at zero.
 START = 1000.0
+
+# The time of day then, by which certificates are judged.
+EPOCH = datetime(2026, 6, 1, 12, tzinfo=UTC)
 
 
 @dataclass(order=True, slots=True)
@@ -32,6 +36,11 @@ class World:
         self.steps = 0
         self._timers: list[Timer] = []
         self._count = 0
+
+    @property
+    def wall_clock(self) -> datetime:
+        """The time of day."""
+        return EPOCH + timedelta(seconds=self.now - START)
 
     def chance(self, name: str) -> Random:
         """The randomness of one thing in the world; it does not change when others come or go."""

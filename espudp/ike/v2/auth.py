@@ -1,6 +1,8 @@
 """What the two sides prove to each other in IKE_AUTH (RFC 7296 section 2.15): the octets, AUTH and CERT."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Self
 
 from espudp.crypto.auth import equal, psk_auth
@@ -12,11 +14,22 @@ from espudp.ike.identity import Identity
 from espudp.ike.v2 import signing
 from espudp.wire.ikev2.constants import AuthMethod, CertEncoding, name_of_auth_method
 from espudp.wire.ikev2.message import Message
-from espudp.wire.ikev2.payloads import Authentication, Certificate, IdInitiator, IdResponder, Payload
+from espudp.wire.ikev2.payloads import (
+    Authentication,
+    Certificate,
+    CertificateRequest,
+    IdInitiator,
+    IdResponder,
+    Payload,
+)
 
 # RFC 7296 section 3.5: ID type, three reserved octets, then the identity.
 _ID_RESERVED = bytes(3)
 
+# Our bound: anybody can ask for the answer to IKE_SA_INIT, which names them.
+_MAX_AUTHORITIES = 25
+
+_SAME_METHOD = "Configure both sides for the same way to authenticate."
 _SAME_PSK = "Put the same PSK on both sides."
 
 
@@ -48,6 +61,19 @@ def _certificates(proof: SignKey) -> list[Payload]:
         return [Certificate(CertEncoding.RAW_PUBLIC_KEY, proof.private_key.public.spki)]
     chain = [Certificate(CertEncoding.X509_SIGNATURE, der) for der in proof.certificates]
     return [*chain, *(Certificate(CertEncoding.OCSP_CONTENT, der) for der in proof.ocsp)]
+
+
+def requests(demands: Iterable[Demand]) -> list[Payload]:
+    """CERTREQ: what to prove oneself with here (RFC 7296 section 3.7, RFC 7670 section 3)."""
+    kinds = list(demands)
+    keys = dict.fromkeys(k for d in kinds if isinstance(d, CertificateOf) for k in d.trust.authorities())
+    payloads: list[Payload] = []
+    if keys:
+        wanted = b"".join(islice(keys, _MAX_AUTHORITIES))
+        payloads.append(CertificateRequest(CertEncoding.X509_SIGNATURE, wanted))
+    if any(isinstance(d, RawKeyOf) for d in kinds):
+        payloads.append(CertificateRequest(CertEncoding.RAW_PUBLIC_KEY, b""))
+    return payloads
 
 
 # The peer's
@@ -130,6 +156,10 @@ def _judge_raw(demand: RawKeyOf, claim: Claim) -> Identity:
 def _judge_certificate(
     demand: CertificateOf, claim: Claim, clock: WallClock, wanted: Identity | None
 ) -> Identity:
+    if claim.auth.method == AuthMethod.SHARED_KEY:
+        raise AuthenticationFailed(
+            f"{claim.identity} proves itself by a PSK, and not by a certificate", remedy=_SAME_METHOD
+        )
     chain = claim.content(CertEncoding.X509_SIGNATURE)
     if not chain:
         raise AuthenticationFailed(
@@ -147,5 +177,5 @@ def _require(claim: Claim, method: AuthMethod) -> None:
     if claim.auth.method != method:
         raise AuthenticationFailed(
             f"{claim.identity} proves itself by {name_of_auth_method(claim.auth.method)}, and not by a PSK",
-            remedy="Configure both sides for the same way to authenticate.",
+            remedy=_SAME_METHOD,
         )

@@ -52,6 +52,9 @@ class Initial:
     nonce_r: bytes
     keys: IkeKeys = field(repr=False)
     nat: NatStatus
+    hashes: frozenset[int] = frozenset()
+    """What the peer's signatures may be made of, as it announced (RFC 7427 section 4)."""
+
     ambiguous: bool = False
     """The response may be to an earlier version of the request than the one that we sign."""
 
@@ -162,11 +165,12 @@ class AuthSent:
             sa.suite.prf, self._initial.request, self._initial.nonce_r, self._initial.keys.pi, ours
         )
         payloads: list[Payload] = [IdInitiator(ours.type, ours.data)]
+        payloads += auth.requests([config.demand])
         if self._is_only_contact():
             payloads.append(Notify.of(NotifyType.INITIAL_CONTACT))
         if config.remote_identity is not None:
             payloads.append(IdResponder(config.remote_identity.type, config.remote_identity.data))
-        payloads += auth.prove(sa.suite.prf, config.proof, signed, frozenset())
+        payloads += auth.prove(sa.suite.prf, config.proof, signed, self._initial.hashes)
         if config.request_addresses:
             payloads.append(configuration.request(config.request_addresses))
         return [*payloads, *self._offer.payloads(None)]

@@ -6,7 +6,6 @@ AwaitAuth --IKE_AUTH, and the peer knows its PSK--> Established
 """
 
 from dataclasses import replace
-from itertools import islice
 
 from espudp.errors import AuthenticationFailed, CryptoError, EspudpError, PeerError
 from espudp.ike.config import DYNAMIC, ListenerConfig
@@ -112,7 +111,7 @@ class AwaitAuth:
             config.pad, claim.identity, received.path.remote.ip, wanted, config.local_identity
         )
         refusal: AuthenticationFailed | None = None
-        for entry in islice(entries, _MAX_ENTRIES):
+        for entry in entries[:_MAX_ENTRIES]:
             try:
                 return auth.judge(entry.demand, claim, self._hub.wall_clock), entry
             except AuthenticationFailed as error:
@@ -162,7 +161,7 @@ class AwaitAuth:
         signed = auth.signed_octets(
             prf, self.initial.response, self.initial.nonce_i, self.initial.keys.pr, ours
         )
-        return [IdResponder(ours.type, ours.data), *auth.prove(prf, proof, signed, frozenset())]
+        return [IdResponder(ours.type, ours.data), *auth.prove(prf, proof, signed, self.initial.hashes)]
 
     def _child(self, connection: Connection, message: Message, now: float) -> list[Payload]:
         """The first child SA. RFC 7296 section 2.21.2: its failure does not undo the authentication."""

@@ -18,6 +18,7 @@ from espudp.ike.natd import detect, natd_data
 from espudp.ike.offers import describe_mismatch
 from espudp.ike.proposals import IkeChoice, offer_ike, select_ike
 from espudp.ike.rules import REQUESTS, Shape, breach, critical
+from espudp.ike.v2 import auth, signing
 from espudp.ike.v2.admission import REFUSALS_AT_ONCE, REFUSALS_PER_SECOND, Verdict
 from espudp.ike.v2.auth_initiator import Initial
 from espudp.ike.v2.auth_responder import AwaitAuth
@@ -147,6 +148,9 @@ class Doorkeeper:
         fragments = message.notify(NotifyType.IKEV2_FRAGMENTATION_SUPPORTED)
         # RFC 7383 section 2.3
         payloads += [] if fragments is None else [Notify.of(NotifyType.IKEV2_FRAGMENTATION_SUPPORTED)]
+        hashes = signing.announced(message)
+        payloads += [signing.hashes_notify()] if hashes else []
+        payloads += auth.requests([entry.demand for entry in self._config.pad])
         response = self._reply(datagram, spi_r, payloads)
         sa = IkeSa(
             hub,
@@ -159,7 +163,9 @@ class Doorkeeper:
             initial=True,
             fragments=fragments is not None,
         )
-        initial = Initial(datagram.data, response, asked.nonce.data, nonce_r, keys, nat or NatStatus())
+        initial = Initial(
+            datagram.data, response, asked.nonce.data, nonce_r, keys, nat or NatStatus(), hashes
+        )
         deadline = now + self._config.timers.half_open_timeout
         hub.put(AwaitAuth(hub, self._config, sa, initial, path.remote.ip, deadline))
         hub.admission.enter(spi_r, datagram.data, path.remote)

@@ -18,6 +18,7 @@ from espudp.ike.natd import detect, natd_data, only_claimed
 from espudp.ike.offers import describe_offer
 from espudp.ike.proposals import IkeChoice, offer_ike, verify_ike
 from espudp.ike.rules import RESPONSES, Shape, breach, critical, error_of
+from espudp.ike.v2 import signing
 from espudp.ike.v2.auth_initiator import AuthSent, Initial
 from espudp.ike.v2.child import NONCE_OCTETS
 from espudp.ike.v2.connection import Farewell
@@ -172,6 +173,7 @@ class InitSent:
             Nonce(self._nonce),
             Notify.of(NotifyType.NAT_DETECTION_SOURCE_IP, source),
             Notify.of(NotifyType.NAT_DETECTION_DESTINATION_IP, destination),
+            signing.hashes_notify(),
             # RFC 7383 section 2.3
             Notify.of(NotifyType.IKEV2_FRAGMENTATION_SUPPORTED),
         ]
@@ -214,6 +216,7 @@ class InitSent:
             nonce_r=nonce.data,
             keys=keys,
             nat=self._nat(message),
+            hashes=signing.announced(message),
             ambiguous=self._versions > 1,
         )
         return AuthSent(

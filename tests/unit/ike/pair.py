@@ -22,6 +22,7 @@ from espudp.wire.ikev2.header import Header
 from espudp.wire.ikev2.message import emit_message, parse_message
 from espudp.wire.ikev2.payloads import Payload
 from espudp.wire.selectors import TrafficSelector
+from tests.unit.crypto.certs import NOW
 
 CLIENT, SERVER = "198.51.100.7", "192.0.2.1"
 CLIENT_ID, SERVER_ID = Identity.parse("client.example.org"), Identity.parse("server.example.org")
@@ -113,7 +114,9 @@ class Side:
     def __init__(self, seed: str, listener: ListenerConfig | None = None, workers: int = 1) -> None:
         self.keys: list[KeyLogEntry] = []
         rng = Random(seed).randbytes
-        self.endpoint = Endpoint(rng, listener=listener, key_log=self.keys.append, workers=workers)
+        self.endpoint = Endpoint(
+            rng, listener=listener, key_log=self.keys.append, workers=workers, wall_clock=lambda: NOW
+        )
         self.events: list[Event] = []
 
     def collect(self) -> None:
