@@ -92,7 +92,8 @@ class Identity:
     def means(self, other: "Identity") -> bool:
         """Whether `other` is what the user meant who wrote this one.
 
-        That is the same; or the same DN (RFC 5280 section 7.1: without case and string types), any value for `*`.
+        That is the same; or the same DN to RFC 5280 section 7.1, which knows no case and no string types,
+        with any value where this one has `*`.
         """
         if self.type != other.type or self.type != IdType.DER_ASN1_DN:
             return self == other
