@@ -28,7 +28,7 @@ from espudp.ike.keylog import KeyLogEntry
 from espudp.ike.snapshot import ConnectionSnapshot
 from espudp.manual import ManualConfig
 from espudp.wire import natt
-from espudp.wire.address import Path
+from espudp.wire.address import Path, UdpAddress
 from espudp.wire.buffer import Buffer
 from espudp.wire.train import Burst, Train
 from espudp.wire.vnet import Frame, Offload, owned
@@ -248,6 +248,11 @@ class Tunnel:
         """The frames that `packets_to_deliver` may hand out; none at first."""
         self._esp.set_offloads(offloads)
 
+    def local_addresses_changed(self, addresses: Sequence[UdpAddress], now: float) -> None:
+        """The host has these addresses to send from, or other routes; see `ike.Endpoint`."""
+        self._ike.local_addresses_changed(addresses, now)
+        self._carry(now)
+
     # What came in
 
     def receive_datagrams(
@@ -412,7 +417,7 @@ class Tunnel:
                     known.suites.pop(event.spi_in, None)
             case events.PathChanged():
                 self._esp.move(event.connection, event.path)
-                self._moved(event.connection, event.path, now)
+                self._moved(event.connection, event.path, now, event.nat)
             case events.ConnectionDown():
                 self._forget(event.connection, now)
 
@@ -472,12 +477,14 @@ class Tunnel:
     def _note(self, connection: int | None, text: str) -> None:
         self._events.append(events.Diagnostic(connection, text))
 
-    def _moved(self, connection: int, path: Path, now: float) -> None:
+    def _moved(self, connection: int, path: Path, now: float, nat: events.NatStatus | None = None) -> None:
         state = self._connections.get(connection)
-        if state is None or state.path == path:
+        if state is None or (state.path == path and nat is None):
             return
         self._unwatch(state.path, connection)
         state.path = path
+        if nat is not None:
+            state.behind_nat, state.peer_behind_nat = nat.local, nat.remote
         self._watch_keepalive(state, now)
         self._set_inner_mtu(connection, state)
 

@@ -123,6 +123,9 @@ class ConnectionConfig:
     force_encap: bool = False
     """Make the peer believe in a NAT, for peers that encapsulate in UDP only then."""
 
+    mobike: bool = True
+    """Move with our addresses, if the peer can follow (RFC 4555)."""
+
     timers: Timers = Timers()
 
     def __post_init__(self) -> None:
@@ -153,6 +156,9 @@ class ListenerConfig:
 
     split: tuple[IPv4Network | IPv6Network, ...] = ()
     """What is behind us, told to peers that ask (INTERNAL_IP4_SUBNET); the selectors do not depend on it."""
+
+    mobike: bool = True
+    """Follow peers that say where they have moved to (RFC 4555)."""
 
     limits: Limits = Limits()
     timers: Timers = Timers()

@@ -11,7 +11,7 @@ it is counted in `drops`.
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -32,8 +32,9 @@ from espudp.ike.v2.hub import NO_SPI, Datagram, Hub, State
 from espudp.ike.v2.informational import CheckAlive
 from espudp.ike.v2.init_responder import Doorkeeper
 from espudp.ike.v2.initiator import InitSent
+from espudp.ike.v2.mobike import local_addresses_changed
 from espudp.timing import TokenBucket
-from espudp.wire.address import Path
+from espudp.wire.address import Path, UdpAddress
 from espudp.wire.buffer import Buffer
 from espudp.wire.ikev2.constants import MAJOR_VERSION, ExchangeType, NotifyType
 from espudp.wire.ikev2.header import Header
@@ -119,6 +120,16 @@ class Endpoint:
         """Asks the peer at once whether it is there; ConnectionDown follows if it is not."""
         self._command(connection, lambda ike: ike.run(CheckAlive(), now))
 
+    def local_addresses_changed(self, addresses: Sequence[UdpAddress], now: float) -> None:
+        """This host can send from these addresses from now on, what it prefers first (RFC 4555).
+
+        To be told as well when only routes have changed. Connections that we have dialled move to the first
+        one that leads to their peer; the peers of others are told the list.
+        """
+        self._hub.local = tuple(addresses)
+        for connection in list(self._hub.connections):
+            self._command(connection, lambda ike: local_addresses_changed(ike, now))
+
     def _command(self, connection: int, act: Callable[[Established], State | None]) -> None:
         known = self._hub.connections.get(connection)
         if known is not None and known.current is not None and known.current.is_alive:
@@ -137,6 +148,8 @@ class Endpoint:
         """ESP found the peer at a new mapping of its NAT; IKE goes there too. No event follows."""
         known = self._hub.connections.get(connection)
         if known is not None:
+            if known.mobike is not None:
+                known.mobike.moved_by_esp(path)
             known.path = path
             known.last_inbound = max(known.last_inbound, now)
 

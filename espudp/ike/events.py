@@ -119,10 +119,11 @@ class PeerAddressAssigned:
 
 @dataclass(frozen=True, slots=True)
 class PathChanged:
-    """The peer is somewhere else now: its NAT gave it another mapping."""
+    """The peer, or we, are somewhere else now, or behind another NAT. `nat` None: as it was."""
 
     connection: int
     path: Path
+    nat: NatStatus | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,7 +47,7 @@ class Retransmission:
         return True
 
     def restart(self, now: float) -> None:
-        """The request goes out in another form: as if it were the first time (RFC 7383 section 2.5.2)."""
+        """As if it were the first time: in another form (RFC 7383 section 2.5.2), or another way."""
         self.tries = 0
         self._wait = self._timers.retransmit_initial
         self.deadline = now + self._wait

@@ -59,6 +59,7 @@ class Terms:
     pool: tuple[str, ...] = (POOL,)
     request: tuple[str, ...] = ("any4",)
     force_encap: bool = False
+    mobike: bool = True
     workers: int = 1
 
     def listener(self) -> ListenerConfig:
@@ -70,6 +71,7 @@ class Terms:
             child=self._child(self.local or (*self.pool, SUBNET), self.remote or (DYNAMIC,)),
             pool=tuple(ip_network(pool) for pool in self.pool),
             dns=("10.1.0.53",),
+            mobike=self.mobike,
             limits=self.limits,
             timers=self.timers,
         )
@@ -85,6 +87,7 @@ class Terms:
             child=self._child(self.local or (DYNAMIC,), self.remote or (*self.pool, SUBNET)),
             request_addresses=self.request,
             force_encap=self.force_encap,
+            mobike=self.mobike,
             timers=self.timers,
         )
 

@@ -62,7 +62,7 @@ def test_a_client_that_never_comes_back_is_forgotten() -> None:
     client = lab.client(behind=lab.nat())
     lab.connect(client)
     client.die()
-    lab.world.run_until(lambda: bool(lab.server.told(ConnectionDown)), within=200.0)
+    lab.world.run_until(lambda: bool(lab.server.told(ConnectionDown)), within=400.0)
     assert lab.server.told(ConnectionDown)[0].fault is Fault.TIMEOUT
     assert not lab.server.children()
     assert lab.server.tunnel.poll_timer() is None

@@ -24,7 +24,7 @@ _MAX_TURNS_PER_INSTANT = 10_000
 
 
 class Host:
-    """One tunnel at one address. `events` are all that it told, with their times; `on_*` are taps."""
+    """One tunnel, at one address first. `events` are all that it told, with their times; `on_*` are taps."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class Host:
         self._timer: Timer | None = None
         self._turns = (0.0, 0)
         self.tunnel = self._new_tunnel()
-        self._port = segment.attach(ip, self, self.link)
+        self._ports = {ip: segment.attach(ip, self, self.link)}
 
     # What a user does
 
@@ -87,7 +87,22 @@ class Host:
 
     def inject(self, payload: bytes, destination: str) -> None:
         """Send a datagram that no tunnel of ours made, from port 4500 to port 4500."""
-        self._port.send(Datagram(UdpAddress(self.ip, NATT_PORT), UdpAddress(destination, NATT_PORT), payload))
+        self._send(Datagram(UdpAddress(self.ip, NATT_PORT), UdpAddress(destination, NATT_PORT), payload))
+
+    def plug_in(self, segment: Segment, ip: str, *, link: Link | None = None) -> Link:
+        """Give it one more address, on a wire of its own; preferred to those that it has already."""
+        link = link or Link(self.world, f"{self.name} {ip}", None)
+        self._ports = {ip: segment.attach(ip, self, link), **self._ports}
+        return link
+
+    def unplug(self, ip: str) -> None:
+        """Take an address away."""
+        self._ports.pop(ip).segment.detach(ip)
+
+    def look_around(self) -> None:
+        """Have the tunnel know which addresses there are, as a host does whenever they may have changed."""
+        addresses = [UdpAddress(ip, NATT_PORT) for ip in self._ports]
+        self.do(lambda tunnel: tunnel.local_addresses_changed(addresses, self.world.now))
 
     def die(self) -> None:
         """Vanish without a word, and forget everything."""
@@ -152,6 +167,11 @@ class Host:
             self.tunnel.receive_datagrams([datagram.payload], path, self.world.now, datagram.tos)
             self._drain()
 
+    def _send(self, datagram: Datagram) -> None:
+        """Nothing leaves from an address that is gone."""
+        if (port := self._ports.get(datagram.source.ip)) is not None:
+            port.send(datagram)
+
     def _new_tunnel(self) -> Tunnel:
         self._lives += 1
         chance = self.world.chance(f"host {self.name} {self._lives}")
@@ -171,7 +191,7 @@ class Host:
                 datagram = Datagram(path.local, path.remote, payload, tos)
                 for seen in self.on_send:
                     seen(datagram)
-                self._port.send(datagram)
+                self._send(datagram)
         for packet in self.tunnel.packets_to_deliver():
             for take in self.on_packet:
                 take(packet.packet if isinstance(packet, Frame) else bytes(packet))

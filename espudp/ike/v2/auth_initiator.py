@@ -14,7 +14,7 @@ from espudp.ike.narrowing import narrow, resolve
 from espudp.ike.offers import describe_offer
 from espudp.ike.proposals import offer_esp
 from espudp.ike.rules import RESPONSES, Shape, breach, critical, error_of
-from espudp.ike.v2 import auth, configuration
+from espudp.ike.v2 import auth, configuration, mobike
 from espudp.ike.v2.child import ChildOffer, NewChild, Nonces
 from espudp.ike.v2.child_exchange import fault_of
 from espudp.ike.v2.connection import Connection, Farewell, Peer
@@ -173,7 +173,8 @@ class AuthSent:
         payloads += auth.prove(sa.suite.prf, config.proof, signed, self._initial.hashes)
         if config.request_addresses:
             payloads.append(configuration.request(config.request_addresses))
-        return [*payloads, *self._offer.payloads(None)]
+        moves = mobike.offer(self._hub, self._path) if config.mobike else []
+        return [*payloads, *self._offer.payloads(None), *moves]
 
     def _is_only_contact(self) -> bool:
         """Whether we know of no other IKE SA between these two (RFC 7296 section 2.4)."""
@@ -209,6 +210,7 @@ class AuthSent:
             now,
             given.addresses,
         )
+        mobike.agree(connection, message)
         self._hub.dialling.pop(self.number, None)
         connection.current = established = Established(connection, self._sa, now)
         try:

@@ -14,7 +14,7 @@ from espudp.ike.events import ConnectionUp, Fault, PeerAddressAssigned, PeerRefu
 from espudp.ike.identity import Identity
 from espudp.ike.pad import PadEntry, candidates
 from espudp.ike.rules import REQUESTS, Shape, breach, critical
-from espudp.ike.v2 import auth, configuration
+from espudp.ike.v2 import auth, configuration, mobike
 from espudp.ike.v2.auth_initiator import Initial
 from espudp.ike.v2.child import NewChild, Nonces, answer_child
 from espudp.ike.v2.connection import Connection, Farewell, Peer
@@ -146,7 +146,8 @@ class AwaitAuth:
                 nat=self.initial.nat,
             )
         )
-        self._sa.respond(received, [*self._prove(proof), *self._child(connection, message, now)])
+        moves = mobike.agree(connection, message)
+        self._sa.respond(received, [*self._prove(proof), *self._child(connection, message, now), *moves])
         return established.advance(now)
 
     def _forget_former(self, identity: Identity) -> None:

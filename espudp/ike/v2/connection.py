@@ -28,6 +28,7 @@ from espudp.wire.ikev2.payloads import Configuration
 
 if TYPE_CHECKING:
     from espudp.ike.v2.established import Established
+    from espudp.ike.v2.mobike import Mobike
 
 # Our choice: as long as a peer may take to notice that it should not send on a redundant SA.
 RETIRED_LINGER = 60.0
@@ -83,6 +84,8 @@ class Connection:
         self.policy = policy
         self.peer = peer
         self.path = path
+        self.mobike: Mobike | None = None
+        """Set when both sides speak it."""
         self.addresses = addresses
         self.children: dict[int, Child] = {}  # by inbound SPI
         self.has_all = False
@@ -112,9 +115,19 @@ class Connection:
 
     # Where the peer is
 
+    @property
+    def ike_path(self) -> Path:
+        """Where requests of ours go; `path` is where ESP goes."""
+        return self.path if self.mobike is None else self.mobike.path
+
     def heard(self, path: Path, now: float) -> None:
-        """A new authentic message arrived: the peer lives, and this is where (RFC 7296 section 2.23)."""
+        """A new authentic message arrived: the peer lives, and this is where (RFC 7296 section 2.23).
+
+        A peer that speaks MOBIKE says so when it moves (RFC 4555 section 3.8).
+        """
         self.last_inbound = max(self.last_inbound, now)
+        if self.mobike is not None:
+            return
         # Only who is behind a NAT turns up elsewhere, and who dialled from behind one knows where its peer
         # is. To follow nevertheless would let whoever can hold a message back lead us away.
         follows = self.peer.nat.remote and not (self.dialled and self.peer.nat.local)

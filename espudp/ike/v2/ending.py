@@ -4,6 +4,7 @@ from typing import Self
 
 from espudp.ike.exchange import patience
 from espudp.ike.rules import REQUESTS, breach, critical, shape_of
+from espudp.ike.v2.addresses import copied_cookie
 from espudp.ike.v2.connection import Connection, Farewell
 from espudp.ike.v2.hub import Datagram, State
 from espudp.ike.v2.informational import delete_children, deletes_ike
@@ -31,7 +32,8 @@ def _answer(connection: Connection, received: Received, now: float) -> list[Payl
     shape = shape_of(message)
     if shape is None or breach(message, REQUESTS[shape]) is not None:
         return [Notify.of(NotifyType.INVALID_SYNTAX)]
-    return [] if deletes_ike(message) else delete_children(connection, message, now)
+    copied = copied_cookie(message)
+    return copied if deletes_ike(message) else [*copied, *delete_children(connection, message, now)]
 
 
 class Answered:
@@ -74,6 +76,10 @@ class Superseded:
     def local_spi(self) -> bytes:
         return self._sa.local_spi
 
+    def answer_again(self) -> None:
+        """We have moved: the peer may not have got the answer by which this IKE SA was replaced."""
+        self._sa.repeat_answer(self._connection.ike_path)
+
     def receive(self, datagram: Datagram, now: float) -> State | None:
         received = self._sa.accept(datagram, _EXCHANGES)
         if received is None:
@@ -111,7 +117,7 @@ class Deleting:
         self._sa = sa
         self._farewell = farewell
         self._give_up = None if farewell is None else now + CLOSE_SECONDS
-        sa.request(ExchangeType.INFORMATIONAL, (Delete(ProtocolId.IKE),), connection.path, now)
+        sa.request(ExchangeType.INFORMATIONAL, (Delete(ProtocolId.IKE),), connection.ike_path, now)
 
     @property
     def local_spi(self) -> bytes:
@@ -141,7 +147,7 @@ class Deleting:
     def handle_timer(self, now: float) -> State | None:
         if self._give_up is not None and now >= self._give_up:
             return self._end()
-        return self if self._sa.retransmit(self._connection.path, now) else self._end()
+        return self if self._sa.retransmit(self._connection.ike_path, now) else self._end()
 
     def _end(self) -> State | None:
         self._connection.sas.discard(self.local_spi)

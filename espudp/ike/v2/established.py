@@ -15,6 +15,8 @@ from espudp.ike.events import Fault
 from espudp.ike.exchange import MAX_MESSAGE_ID, patience
 from espudp.ike.lifetimes import jittered
 from espudp.ike.rules import REQUESTS, RESPONSES, Shape, breach, critical, shape_of
+from espudp.ike.v2 import mobike
+from espudp.ike.v2.addresses import copied_cookie
 from espudp.ike.v2.child import Child, Nonces
 from espudp.ike.v2.child_exchange import (
     ChildNotFound,
@@ -24,7 +26,7 @@ from espudp.ike.v2.child_exchange import (
     answer_create_child,
 )
 from espudp.ike.v2.connection import LONGEST_PAUSE, Connection, Farewell
-from espudp.ike.v2.ending import CLOSE_SECONDS, Answered, Deleting
+from espudp.ike.v2.ending import CLOSE_SECONDS, Answered, Deleting, Superseded
 from espudp.ike.v2.hub import Datagram, State
 from espudp.ike.v2.ike_rekey import RekeyIke, adopt, answer_rekey_ike
 from espudp.ike.v2.informational import CheckAlive, DeleteChildren, delete_children, deletes_ike, fatal_error
@@ -146,17 +148,19 @@ class Established:
     def _informational(self, received: Received, now: float) -> Answer:
         message = received.message
         if deletes_ike(message):
-            return Answer((), self._deleted_by_peer(now))
+            return Answer(copied_cookie(message), self._deleted_by_peer(now))
         farewell = fatal_error(message)
         if farewell is not None:
             return Answer((), self._lost(farewell))
-        told = self.connection.configured(message.get(Configuration))
+        told = [*self.connection.configured(message.get(Configuration)), *mobike.answer(self, received, now)]
         return Answer([*told, *delete_children(self.connection, message, now)], self)
 
     def _response(self, received: Received, now: float) -> State | None:
         task, self.task = self.task, None
         if task is None:
             return self
+        if self.connection.mobike is not None:
+            self.connection.mobike.answered_over(self, received.path, now)
         message = received.message
         shape = shape_of(message)
         wrong = received.nonsense or ("unknown" if shape is None else breach(message, RESPONSES[shape]))
@@ -307,12 +311,14 @@ class Established:
             return Deleting(self.connection, self.sa, now, self.farewell)
         if not self._confirmed:
             return self
+        if self.connection.mobike is not None and (urgent := self.connection.mobike.next_task()) is not None:
+            self.tasks.appendleft(urgent)
         while self.tasks:
             task = self.tasks.popleft()
             payloads = task.request(self, now)
             if payloads is not None:
                 self.task = task
-                self.sa.request(task.exchange, payloads, self.connection.path, now)
+                self.sa.request(task.exchange, payloads, self.connection.ike_path, now)
                 break
         return self
 
@@ -352,7 +358,7 @@ class Established:
         if not self.is_current:
             return self
         self._wake_at = _NEVER
-        if now >= self._close_by or not self.sa.retransmit(self.connection.path, now):
+        if now >= self._close_by or not self._retransmit(now):
             return self._lost(Farewell(Fault.TIMEOUT, "the peer does not answer any more", retry=True))
         if now >= self.expires_at:
             self.expires_at = _NEVER
@@ -368,7 +374,40 @@ class Established:
             self.enqueue(CheckAlive())
         return self.advance(now)
 
+    def _retransmit(self, now: float) -> bool:
+        """False: the peer does not answer, and there is no reason to go on asking."""
+        if self.sa.pending is None or not self.sa.pending.is_due(now):
+            return True
+        connection = self.connection
+        goes_on = self.sa.retransmit(connection.ike_path, now)
+        if connection.mobike is None:
+            return goes_on
+        if goes_on:
+            connection.mobike.probe(self)
+        elif connection.mobike.is_patient(self):
+            self.resend(now)
+            return True
+        return goes_on
+
+    def resend(self, now: float) -> None:
+        """The way to the peer is another one: what is under way goes there at once, and has all its tries."""
+        if self.sa.pending is not None:
+            self.sa.pending.restart(now)
+            self.sa.repeat(self.connection.ike_path)
+        if not self._confirmed:
+            # The peer may not know of this IKE SA yet, and can neither get nor tell that where we were.
+            self._confirmed = True
+            for state in map(self.connection.hub.states.get, self.connection.sas):
+                if isinstance(state, Superseded):
+                    state.answer_again()
+        self.connection.hub.reschedule(self)
+
     # Commands
+
+    def check_alive(self) -> None:
+        """Asks the peer whether it is there, unless that is to be asked already."""
+        if not self.has(CheckAlive):
+            self.enqueue(CheckAlive())
 
     def rekey(self, now: float) -> State | None:
         if not self.has(RekeyIke):

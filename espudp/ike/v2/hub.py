@@ -21,7 +21,7 @@ from espudp.ike.pool import AddressPool
 from espudp.ike.v2.admission import REFUSALS_AT_ONCE, REFUSALS_PER_SECOND, Admission
 from espudp.ike.v2.child_spis import ChildSpis
 from espudp.timing import Timers, TokenBucket
-from espudp.wire.address import Path
+from espudp.wire.address import Path, UdpAddress
 from espudp.wire.ikev2.header import SPI_OCTETS, Header
 
 if TYPE_CHECKING:
@@ -80,6 +80,8 @@ class Hub:
         self.workers = workers
         self.child_spis = ChildSpis(rng, workers)
         self.listener = listener
+        self.local: tuple[UdpAddress, ...] | None = None
+        """Where this host can send from, what it prefers first; None: nobody has said."""
         self.pool = AddressPool(listener.pool) if listener is not None and listener.pool else None
         self.events: deque[Event] = deque()
         self.outbox: list[tuple[bytes, Path]] = []

@@ -59,15 +59,18 @@ def delete_children(connection: Connection, message: Message, now: float) -> lis
 
 
 class CheckAlive:
-    """An empty request: dead peer detection (RFC 7296 section 2.4)."""
+    """A request without a command: dead peer detection (RFC 7296 section 2.4)."""
 
     exchange: ClassVar[ExchangeType] = ExchangeType.INFORMATIONAL
     busy: ClassVar[bool] = False
 
     def request(self, ike: "Established", now: float) -> Sequence[Payload] | None:
-        return ()
+        mobike = ike.connection.mobike
+        return () if mobike is None else mobike.detection(ike)
 
     def answered(self, ike: "Established", answer: Message, now: float) -> State | None:
+        if ike.connection.mobike is not None:
+            ike.connection.mobike.compare(ike, answer)
         return ike
 
     def abandon(self) -> None:

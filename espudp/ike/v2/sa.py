@@ -133,6 +133,11 @@ class IkeSa:
         if self.pending is not None and self._question is not None:
             self._post(self._question, path)
 
+    def repeat_answer(self, path: Path) -> None:
+        """Our last answer once more, over a path of the caller's choice."""
+        if self._answer is not None:
+            self._post(self._answer, path)
+
     @property
     def pending(self) -> Retransmission | None:
         """Our request that has no answer yet."""

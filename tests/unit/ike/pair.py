@@ -57,6 +57,7 @@ def client_config(
     addresses: tuple[str, ...] = ("any4",),
     timers: Timers = TIMERS,
     force_encap: bool = False,
+    mobike: bool = True,
 ) -> ConnectionConfig:
     return ConnectionConfig(
         local_identity=identity,
@@ -68,6 +69,7 @@ def client_config(
         request_addresses=addresses,
         timers=timers,
         force_encap=force_encap,
+        mobike=mobike,
     )
 
 

@@ -149,7 +149,7 @@ def test_without_a_pool_a_peer_stands_for_the_address_that_it_authenticated_from
     listener = server_config()
     child = ChildConfig(local=(_SUBNET,), remote=(DYNAMIC,), proposals=(ESP,), lifetime=FOREVER)
     pair = Pair(
-        client_config(addresses=(), force_encap=True),
+        client_config(addresses=(), force_encap=True, mobike=False),
         type(listener)(
             local_identity=listener.local_identity,
             pad=listener.pad,
