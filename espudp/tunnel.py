@@ -472,6 +472,7 @@ class Tunnel:
                     self._ike.move(connection, path, now)
                 self._events.append(events.PathChanged(connection, path))
             case datapath.UnknownSpi(spi, path):
+                self._ike.unknown_spi(spi, path, now)
                 self._note(None, f"ESP for the unknown SPI {spi:08x} from {path.remote}")
 
     def _note(self, connection: int | None, text: str) -> None:

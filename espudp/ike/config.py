@@ -24,6 +24,10 @@ __all__ = [
 ]
 
 
+# RFC 6290 section 5.1
+SECRET_OCTETS = 32
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timers:
     """When things happen, in seconds."""
@@ -160,11 +164,20 @@ class ListenerConfig:
     mobike: bool = True
     """Follow peers that say where they have moved to (RFC 4555)."""
 
+    secret: bytes = field(default=b"", repr=False)
+    """What only this listener knows, and knows again after a restart; empty: nothing."""
+
     limits: Limits = Limits()
     timers: Timers = Timers()
 
     def __post_init__(self) -> None:
         """Raises ConfigError."""
+        if self.secret and len(self.secret) < SECRET_OCTETS:
+            raise ConfigError(
+                f"a secret of {len(self.secret)} octets can be guessed",
+                field="secret",
+                remedy=f"Take {SECRET_OCTETS} random ones.",
+            )
         if not self.pad:
             raise ConfigError(
                 "a listener without a PSK, key or authority lets nobody in",

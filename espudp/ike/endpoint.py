@@ -27,6 +27,7 @@ from espudp.ike.v2.admission import REFUSALS_AT_ONCE, REFUSALS_PER_SECOND
 from espudp.ike.v2.auth_initiator import AuthSent
 from espudp.ike.v2.child_exchange import CreateChild
 from espudp.ike.v2.connection import Farewell
+from espudp.ike.v2.crash import connection_that_lost, hasten, invalid_spi, token_for_stranger
 from espudp.ike.v2.established import Established
 from espudp.ike.v2.hub import NO_SPI, Datagram, Hub, State
 from espudp.ike.v2.informational import CheckAlive
@@ -153,6 +154,11 @@ class Endpoint:
             known.path = path
             known.last_inbound = max(known.last_inbound, now)
 
+    def unknown_spi(self, spi: int, path: Path, now: float) -> None:
+        """ESP arrived for an SPI that we do not have: its sender may like to know (RFC 7296 section 1.5)."""
+        if self._answers_to_strangers.take(now):
+            self._hub.send(invalid_spi(spi), path)
+
     # What came in
 
     def receive_datagram(self, data: Buffer, path: Path, now: float) -> None:
@@ -193,17 +199,21 @@ class Endpoint:
         """RFC 7296 section 2.21.4: requests may be answered, unprotected and rarely; responses never are."""
         self._hub.drop(Drop.UNKNOWN_SPI)
         header = datagram.header
-        if not header.is_response and NO_SPI not in (header.spi_i, header.spi_r):
-            self._answer_stranger(datagram, Notify.of(NotifyType.INVALID_IKE_SPI), now)
+        lost = connection_that_lost(self._hub, datagram, now)
+        if lost is not None:
+            self._command(lost.number, lambda ike: hasten(ike, now))
+        elif not header.is_response and NO_SPI not in (header.spi_i, header.spi_r):
+            token = token_for_stranger(self._hub, header)
+            self._answer_stranger(datagram, [Notify.of(NotifyType.INVALID_IKE_SPI), *token], now)
 
     def _other_version(self, datagram: Datagram, now: float) -> None:
         """RFC 7296 section 2.5: a higher version is told what we speak; a lower one would not understand."""
         self._hub.drop(Drop.VERSION)
         if datagram.header.major > MAJOR_VERSION and not datagram.header.is_response:
             notify = Notify.of(NotifyType.INVALID_MAJOR_VERSION, bytes([MAJOR_VERSION]))
-            self._answer_stranger(datagram, notify, now)
+            self._answer_stranger(datagram, [notify], now)
 
-    def _answer_stranger(self, datagram: Datagram, notify: Notify, now: float) -> None:
+    def _answer_stranger(self, datagram: Datagram, notifies: list[Notify], now: float) -> None:
         if not self._answers_to_strangers.take(now):
             self._hub.drop(Drop.RATE)
             return
@@ -216,7 +226,7 @@ class Endpoint:
             minor=0,
             higher_version=False,
         )
-        self._hub.send(emit_message(header, [notify]), datagram.path)
+        self._hub.send(emit_message(header, notifies), datagram.path)
 
     def _step(self, state: State, act: Callable[[], State | None]) -> None:
         """Lets a state act, and puts what follows in its place; another one may have ended it meanwhile."""

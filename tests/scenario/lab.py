@@ -61,6 +61,7 @@ class Terms:
     force_encap: bool = False
     mobike: bool = True
     workers: int = 1
+    secret: bytes = b""
 
     def listener(self) -> ListenerConfig:
         """The server's configuration: a pool, and a subnet behind it."""
@@ -72,6 +73,7 @@ class Terms:
             pool=tuple(ip_network(pool) for pool in self.pool),
             dns=("10.1.0.53",),
             mobike=self.mobike,
+            secret=self.secret,
             limits=self.limits,
             timers=self.timers,
         )

@@ -18,6 +18,7 @@ from espudp.ike.v2 import auth, configuration, mobike
 from espudp.ike.v2.child import ChildOffer, NewChild, Nonces
 from espudp.ike.v2.child_exchange import fault_of
 from espudp.ike.v2.connection import Connection, Farewell, Peer
+from espudp.ike.v2.crash import take_token
 from espudp.ike.v2.established import Established
 from espudp.ike.v2.hub import Datagram, Hub, State
 from espudp.ike.v2.sa import IkeSa, Received
@@ -213,6 +214,7 @@ class AuthSent:
         mobike.agree(connection, message)
         self._hub.dialling.pop(self.number, None)
         connection.current = established = Established(connection, self._sa, now)
+        take_token(self._sa, message)
         try:
             new = self._first_child(message, given.addresses)
         except PeerError as refusal:

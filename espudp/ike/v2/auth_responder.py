@@ -18,6 +18,7 @@ from espudp.ike.v2 import auth, configuration, mobike
 from espudp.ike.v2.auth_initiator import Initial
 from espudp.ike.v2.child import NewChild, Nonces, answer_child
 from espudp.ike.v2.connection import Connection, Farewell, Peer
+from espudp.ike.v2.crash import token_of
 from espudp.ike.v2.ending import Answered
 from espudp.ike.v2.established import Established
 from espudp.ike.v2.hub import Datagram, Hub, State
@@ -147,7 +148,9 @@ class AwaitAuth:
             )
         )
         moves = mobike.agree(connection, message)
-        self._sa.respond(received, [*self._prove(proof), *self._child(connection, message, now), *moves])
+        token = token_of(hub, self._sa.spi_i, self._sa.spi_r)
+        child = self._child(connection, message, now)
+        self._sa.respond(received, [*self._prove(proof), *token, *child, *moves])
         return established.advance(now)
 
     def _forget_former(self, identity: Identity) -> None:

@@ -26,13 +26,14 @@ from espudp.ike.v2.child_exchange import (
     answer_create_child,
 )
 from espudp.ike.v2.connection import LONGEST_PAUSE, Connection, Farewell
+from espudp.ike.v2.crash import HandToken, take_token, unprotected
 from espudp.ike.v2.ending import CLOSE_SECONDS, Answered, Deleting, Superseded
 from espudp.ike.v2.hub import Datagram, State
 from espudp.ike.v2.ike_rekey import RekeyIke, adopt, answer_rekey_ike
 from espudp.ike.v2.informational import CheckAlive, DeleteChildren, delete_children, deletes_ike, fatal_error
 from espudp.ike.v2.sa import IkeSa, Received
 from espudp.ike.v2.tasks import Answer, Task
-from espudp.wire.ikev2.constants import ExchangeType, NotifyType, ProtocolId
+from espudp.wire.ikev2.constants import ExchangeType, NotifyType, PayloadType, ProtocolId
 from espudp.wire.ikev2.payloads import Configuration, Notify
 
 _EXCHANGES = frozenset({int(ExchangeType.CREATE_CHILD_SA), int(ExchangeType.INFORMATIONAL)})
@@ -97,6 +98,8 @@ class Established:
     # Messages
 
     def receive(self, datagram: Datagram, now: float) -> State | None:
+        if datagram.header.next_payload == PayloadType.NOTIFY:
+            return unprotected(self, datagram, now)
         received = self.sa.accept(datagram, _EXCHANGES)
         if received is None:
             return self
@@ -147,6 +150,7 @@ class Established:
 
     def _informational(self, received: Received, now: float) -> Answer:
         message = received.message
+        take_token(self.sa, message)
         if deletes_ike(message):
             return Answer(copied_cookie(message), self._deleted_by_peer(now))
         farewell = fatal_error(message)
@@ -230,6 +234,8 @@ class Established:
             if not isinstance(task, RekeyIke):
                 self.enqueue_later(task, at)
         self.farewell, self._close_by = old.farewell, old._close_by
+        if self.sa.is_initiator:
+            self.enqueue(HandToken())
         # Not before the answer that tells the peer of this IKE SA has left.
         self._wake_at = now
 

@@ -98,6 +98,8 @@ class Hub:
         self.path_mtus = path_mtus
         self.admission = Admission(rng, listener.limits if listener is not None else Limits())
         self._key_log = key_log
+        self.rumours = TokenBucket(REFUSALS_AT_ONCE, REFUSALS_PER_SECOND)
+        """How many unprotected messages to an IKE SA may be looked at."""
         self._refusals = TokenBucket(REFUSALS_AT_ONCE, REFUSALS_PER_SECOND)
         self._numbers = count(1)
 

@@ -22,6 +22,7 @@ from espudp.ike.proposals import IkeProposal, offer_ike, select_ike, verify_ike
 from espudp.ike.rules import error_of
 from espudp.ike.v2.child import NONCE_OCTETS, Nonces
 from espudp.ike.v2.connection import Farewell
+from espudp.ike.v2.crash import take_token, token_of
 from espudp.ike.v2.ending import Deleting, Superseded
 from espudp.ike.v2.groups import Groups, refusal_of_group
 from espudp.ike.v2.hub import State
@@ -103,9 +104,9 @@ class RekeyIke:
             )
         shared = self._pair.shared_secret(ke.data)
         nonces = Nonces(self._nonce, nonce.data)
-        return _rekeyed(
-            ike, choice.suite, shared, nonces, self._spi, choice.peer_spi, is_initiator=True
-        ), nonces
+        sa = _rekeyed(ike, choice.suite, shared, nonces, self._spi, choice.peer_spi, is_initiator=True)
+        take_token(sa, answer)
+        return sa, nonces
 
     def _failed(self, ike: "Established", error: Notify, now: float) -> State | None:
         rival = ike.rival
@@ -151,11 +152,12 @@ def answer_rekey_ike(ike: "Established", request: Message, now: float) -> Answer
     sa = _rekeyed(ike, choice.suite, shared, nonces, choice.peer_spi, spi, is_initiator=False)
     new = ike.successor(sa, now)
     hub.put(new)
-    payloads = (
+    payloads: list[Payload] = [
         SecurityAssociation((choice.to_wire(spi),)),
         Nonce(nonces.responder),
         KeyExchange(ke.group, pair.public),
-    )
+        *token_of(hub, choice.peer_spi, spi),
+    ]
     if isinstance(ike.task, RekeyIke):
         ike.contest(nonces, new)
         return Answer(payloads, ike)

@@ -76,6 +76,8 @@ class IkeSa:
         self.sk_d = keys.d
         self.timers = timers
         self.fragments = fragments
+        self.token = b""
+        """By which the peer shows that it has forgotten this IKE SA (RFC 6290)."""
         self.outgoing = OutgoingRequests(1 if initial and is_initiator else 0)
         self.incoming = IncomingRequests(1 if initial and not is_initiator else 0)
         self._protection = Protection(suite, keys, hub.rng, is_initiator=is_initiator)
