@@ -13,17 +13,13 @@ from espudp.cli.console import reporter
 from espudp.cli.errors import reported
 from espudp.cli.manual import run_file
 from espudp.cli.options import KEEPING, Algorithms, Keeping, OnThisHost
+from espudp.cli.reach import LocalSubnets, Reach, Subnets, UseDns, Vips
 from espudp.errors import ConfigError
 from espudp.host.options import IKE_PORT, NATT_PORT
 
 if TYPE_CHECKING:
     from espudp.host.options import ConnectOptions
-    from espudp.ike.config import ChildConfig, ConnectionConfig
-    from espudp.ike.narrowing import Selector
-
-EVERYTHING = "0.0.0.0/0"
-ANY = "any"
-
+    from espudp.ike.config import ConnectionConfig
 
 Host = Annotated[str | None, typer.Argument(metavar="HOST", help="Name or address of the peer.")]
 Psk = Annotated[
@@ -35,11 +31,6 @@ LocalId = Annotated[
 RemoteId = Annotated[
     str | None, typer.Option(metavar="ID", help="What the peer must be.", show_default="anybody")
 ]
-Subnets = Annotated[
-    list[str] | None, typer.Option(metavar="CIDR", help="Behind the peer.", show_default=EVERYTHING)
-]
-LocalSubnets = Annotated[list[str] | None, typer.Option(metavar="CIDR", help="Behind us.")]
-Vip = Annotated[str, typer.Option(metavar="ADDR|any|none", help="Address to ask for.")]
 Port = Annotated[int | None, typer.Option(metavar="P", help="Peer's UDP port; alone: start there.")]
 IkePort = Annotated[int | None, typer.Option(metavar="P", help="Peer's UDP port of plain IKE.")]
 Retry = Annotated[bool, typer.Option(help="Reconnect when it is lost.", rich_help_panel=KEEPING)]
@@ -55,7 +46,8 @@ def connect(
     remote_id: RemoteId = None,
     subnet: Subnets = None,
     local_subnet: LocalSubnets = None,
-    vip: Vip = ANY,
+    vip: Vips = None,
+    dns: UseDns = True,
     port: Port = None,
     ike_port: IkePort = None,
     manual: options.Manual = None,
@@ -82,7 +74,7 @@ def connect(
 ) -> None:
     """Bring a tunnel to HOST up, and keep it up until Ctrl-C or SIGTERM.
 
-    --subnet, --local-subnet and the proposals may be given several times.
+    --subnet, --local-subnet, --vip and the proposals may be given several times.
     """
     here = OnThisHost(bind, dev, mtu, mark, dscp, workers, rehearsal, control_name)
     report = reporter(verbose=verbose, quiet=quiet)
@@ -92,12 +84,12 @@ def connect(
         host=host,
         psk=_Key(psk, psk_file),
         identities=(local_id, remote_id),
-        reach=_Reach(subnet, local_subnet, vip),
+        reach=Reach(subnet, local_subnet, vip),
         ports=(port, ike_port),
         algorithms=Algorithms(ike_proposal, esp_proposal, replay_window),
         keeping=Keeping(ike_lifetime, child_lifetime, child_bytes, child_packets, dpd),
         force_encap=force_encap,
-        retry=retry,
+        habits=(dns, retry),
         here=here,
     )
     from espudp.host.run import run_connect
@@ -131,39 +123,6 @@ class _Key:
         return "_Key(...)"
 
 
-@dataclass(frozen=True)
-class _Reach:
-    """Which addresses the tunnel is for, as typed."""
-
-    subnet: list[str] | None
-    local_subnet: list[str] | None
-    vip: str
-
-    def virtual_addresses(self) -> tuple[str, ...]:
-        """What to ask the peer for. Raises ConfigError."""
-        if self.vip == parsing.NONE:
-            return ()
-        if self.vip != ANY:
-            return (parsing.address(self.vip, "--vip"),)
-        versions = {network.version for network in parsing.networks(self.subnet or (EVERYTHING,), "--subnet")}
-        return tuple(f"any{version}" for version in sorted(versions))
-
-    def child(self, algorithms: Algorithms, keeping: Keeping) -> ChildConfig:
-        """Raises ConfigError."""
-        from espudp.ike.config import DYNAMIC
-
-        behind_us = parsing.selectors(self.local_subnet or (), "--local-subnet")
-        if self.vip == parsing.NONE and not behind_us:
-            raise ConfigError(
-                "with --vip none no address of this host would be in the tunnel",
-                field="vip",
-                remedy="name the networks at this end with --local-subnet",
-            )
-        local: tuple[Selector, ...] = behind_us if self.vip == parsing.NONE else (DYNAMIC, *behind_us)
-        remote = parsing.selectors(self.subnet or (EVERYTHING,), "--subnet")
-        return algorithms.child(local, remote, keeping.lifetime())
-
-
 @dataclass(frozen=True, kw_only=True)
 class _Asked:
     """What the user asks for."""
@@ -171,12 +130,12 @@ class _Asked:
     host: str | None
     psk: _Key
     identities: tuple[str | None, str | None]  # ours, the peer's
-    reach: _Reach
+    reach: Reach
     ports: tuple[int | None, int | None]  # the peer's: of ESP and IKE, of plain IKE
     algorithms: Algorithms
     keeping: Keeping
     force_encap: bool
-    retry: bool
+    habits: tuple[bool, bool]  # use the peer's DNS servers, connect again
     here: OnThisHost
 
     def connect_options(self) -> ConnectOptions:
@@ -188,12 +147,14 @@ class _Asked:
                 "it is not said whom to connect to", field="host", remedy="write `espudp connect HOST ...`"
             )
         port, ike_port = self._peer_ports()
+        dns, retry = self.habits
         return ConnectOptions(
             host=self.host,
             config=self._config(),
             port=port,
             ike_port=ike_port,
-            retry=self.retry,
+            dns=dns,
+            retry=retry,
             **self.here.host_options(),
         )
 

@@ -15,14 +15,12 @@ from espudp.cli.console import reporter
 from espudp.cli.errors import reported
 from espudp.cli.manual import run_file
 from espudp.cli.options import Algorithms, Keeping, OnThisHost
-from espudp.errors import ConfigError
+from espudp.cli.reach import DnsDomains, DnsServers, PeerSubnets, Pools, Served, ServedReach, Split
 from espudp.host.options import IKE_PORT, NATT_PORT, Report, Reporter, Severity
 
 if TYPE_CHECKING:
     from espudp.host.options import ListenOptions
     from espudp.ike.config import ListenerConfig
-
-POOL = "10.99.0.0/24"
 
 
 @reported
@@ -30,12 +28,12 @@ def listen(
     context: typer.Context,
     port: Annotated[int, typer.Option(metavar="PORT", help="UDP port of ESP and IKE.")] = NATT_PORT,
     ike_port: Annotated[int, typer.Option(metavar="PORT", help="UDP port of plain IKE; 0: none.")] = IKE_PORT,
-    pool: Annotated[
-        list[str] | None, typer.Option(metavar="CIDR", help="Clients' addresses.", show_default=POOL)
-    ] = None,
-    subnet: Annotated[list[str] | None, typer.Option(metavar="CIDR", help="Behind us.")] = None,
-    peer_subnet: Annotated[list[str] | None, typer.Option(metavar="CIDR", help="Behind the peers.")] = None,
-    dns: Annotated[list[str] | None, typer.Option(metavar="ADDR", help="DNS server told to clients.")] = None,
+    pool: Pools = None,
+    subnet: Served = None,
+    peer_subnet: PeerSubnets = None,
+    dns: DnsServers = None,
+    dns_domain: DnsDomains = None,
+    split: Split = None,
     psk_file: options.PskFile = None,
     local_id: Annotated[
         str | None, typer.Option(metavar="ID", help="Our identity.", show_default="our address")
@@ -64,7 +62,8 @@ def listen(
     """Serve any number of peers.
 
     Without --psk-file a strong key is made and kept, and the command for the other host printed. Each of
-    --pool, --subnet, --peer-subnet, --dns and the proposals may be given several times.
+    --pool, --subnet, --peer-subnet, --dns, --dns-domain, --split and the proposals may be given several
+    times.
     """
     here = OnThisHost(bind, dev, mtu, mark, dscp, workers, rehearsal, control_name)
     report = reporter(verbose=verbose, quiet=quiet)
@@ -72,7 +71,7 @@ def listen(
         raise typer.Exit(run_file(context, manual, here, report, forward=forward))
     asked = _Asked(
         ports=(port, ike_port),
-        reach=_Reach(pool, subnet, peer_subnet, dns),
+        reach=ServedReach(pool, subnet, peer_subnet, dns, dns_domain, split),
         psk_file=psk_file,
         local_id=local_id,
         algorithms=Algorithms(ike_proposal, esp_proposal, replay_window),
@@ -83,37 +82,12 @@ def listen(
     raise typer.Exit(_serve(asked, report))
 
 
-@dataclass(frozen=True)
-class _Reach:
-    """Which addresses the tunnel is for, as typed."""
-
-    pool: list[str] | None
-    subnet: list[str] | None
-    peer_subnet: list[str] | None
-    dns: list[str] | None
-
-    def pools(self) -> tuple[parsing.Network, ...]:
-        """Raises ConfigError."""
-        texts = self.pool or [POOL]
-        if texts == [parsing.NONE]:
-            if not self.peer_subnet:
-                raise ConfigError(
-                    "with --pool none no address of a peer would be in the tunnel",
-                    field="pool",
-                    remedy="name the networks behind the peers with --peer-subnet",
-                )
-            return ()
-        pools = parsing.networks(texts, "--pool")
-        parsing.check_pools(pools, "--pool")
-        return pools
-
-
 @dataclass(frozen=True, kw_only=True)
 class _Asked:
     """What the user asks for."""
 
     ports: tuple[int, int]  # of ESP and IKE, of plain IKE or 0
-    reach: _Reach
+    reach: ServedReach
     psk_file: Path | None
     local_id: str | None
     algorithms: Algorithms
@@ -135,20 +109,20 @@ class _Asked:
         )
 
     def _config(self, address: str, psk: bytes) -> ListenerConfig:
-        from espudp.ike.config import DYNAMIC, Identity, ListenerConfig
+        from espudp.ike.config import Identity, ListenerConfig
         from espudp.ike.pad import PadEntry
 
-        pools = self.reach.pools()
-        behind_us = parsing.selectors(self.reach.subnet or (), "--subnet")
-        behind_peers = parsing.selectors(self.reach.peer_subnet or (), "--peer-subnet")
-        local = (*parsing.selectors(map(str, pools), "--pool"), *behind_us)
+        reach = self.reach
+        local, remote = reach.behind_us(), reach.behind_peers()
         return ListenerConfig(
             local_identity=Identity.parse(address if self.local_id is None else self.local_id),
             pad=(PadEntry.of_psk(psk),),
-            child=self.algorithms.child(local, (DYNAMIC, *behind_peers), self.keeping.lifetime()),
+            child=self.algorithms.child(local, remote, self.keeping.lifetime()),
             ike_proposals=self.algorithms.ike_proposals(),
-            pool=pools,
-            dns=tuple(parsing.address(text, "--dns") for text in self.reach.dns or ()),
+            pool=reach.pools(),
+            dns=reach.servers(),
+            dns_domains=reach.domains(),
+            split=reach.told(),
             timers=self.keeping.timers(),
         )
 

@@ -2,11 +2,13 @@
 
 import ipaddress
 import os
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from espudp.host.netlink import DeviceAddress, Netlink, Route, Rule, says_missing
+from espudp.host.resolvconf import ResolvConf
 
 PROC_SYS = Path("/proc/sys")
 
@@ -20,13 +22,14 @@ class Sysctl:
     former: str
 
 
-Change = DeviceAddress | Route | Rule | Sysctl
+Change = DeviceAddress | Route | Rule | Sysctl | ResolvConf
 
 _KINDS: dict[str, type[Any]] = {
     "address": DeviceAddress,
     "route": Route,
     "rule": Rule,
     "sysctl": Sysctl,
+    "resolv.conf": ResolvConf,
 }
 
 
@@ -41,10 +44,15 @@ def make(change: Change, netlink: Netlink) -> None:
             netlink.add_rule(change)
         case Sysctl():
             write_sysctl(change.name, change.value)
+        case ResolvConf():
+            change.make()
 
 
-def undo(change: Change, netlink: Netlink) -> None:
-    """Raises OSError if the kernel refuses; what is gone already is no error."""
+def undo(change: Change, netlink: Netlink, others: Callable[[], Iterable[Change]]) -> None:
+    """Raises OSError if the kernel refuses; what is gone already is no error.
+
+    `others`: what other processes of ours have changed, and still need.
+    """
     try:
         match change:
             case DeviceAddress():
@@ -53,8 +61,11 @@ def undo(change: Change, netlink: Netlink) -> None:
                 netlink.delete_route(change)
             case Rule():
                 netlink.delete_rule(change)
-            case Sysctl() if read_sysctl(change.name) == change.value:  # else somebody has changed it since
-                write_sysctl(change.name, change.former)
+            case Sysctl() if change not in others():
+                if read_sysctl(change.name) == change.value:  # else somebody has changed it since
+                    write_sysctl(change.name, change.former)
+            case ResolvConf():
+                change.undo(resolv_conf_of(others(), change.path))
     except OSError as error:
         if not says_missing(error):
             raise
@@ -71,6 +82,13 @@ def describe(change: Change) -> str:
             return f"routing rule for {change.destination}"
         case Sysctl():
             return f"kernel setting {change.name.replace('/', '.')} = {change.value}"
+        case ResolvConf():
+            return f"name servers in {change.path}"
+
+
+def resolv_conf_of(made: Iterable[Change], path: str) -> ResolvConf | None:
+    """The last change of that file."""
+    return next((c for c in reversed([*made]) if isinstance(c, ResolvConf) and c.path == path), None)
 
 
 def to_json(change: Change) -> dict[str, Any]:

@@ -44,6 +44,7 @@ class Commands:
             "routes": sorted(str(network) for network in s.routing.networks),
             "ports": sorted({udp.port for udp in s.sockets.sockets}),
             "dns": s.dns,
+            "dns_domains": s.dns_domains,
             "send_errors": _by_text(usage.send_errors for usage in usages.values()),
             "send_drops": sum((usage.send_drops for usage in usages.values()), Counter()),
             "tun_errors": _by_text(usage.tun_errors for usage in usages.values()),

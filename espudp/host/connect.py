@@ -8,10 +8,12 @@ from contextlib import suppress
 from ipaddress import ip_address
 
 from espudp.errors import ConfigError, HostError
+from espudp.host.dns import Dns, Wanted
 from espudp.host.options import ConnectOptions, Reporter, Severity
 from espudp.host.session import EXIT_FAILURE, Session
 from espudp.host.udp import CallingSockets, Outlook, SocketSet, UdpSocket, open_calling, outlook
 from espudp.ike.events import AddressAssigned, ChildInstalled, ConnectionDown, ConnectionUp
+from espudp.ike.narrowing import EVERYTHING
 from espudp.tunnel import Event, Tunnel
 from espudp.wire.address import Path, UdpAddress
 
@@ -36,6 +38,9 @@ class ConnectSession(Session):
         self._known: list[str] = []  # the peer's addresses, as last looked up
         self._failures = 0  # since the last success
         self._up: ConnectionUp | None = None
+        self._resolver: Dns | None = None
+        self._dns_of: int | None = None  # the connection whose servers are in use
+        self._reaches_everything = False
         self._dialling: asyncio.Task[None] | None = None
 
     def open_sockets(self) -> SocketSet:
@@ -73,13 +78,60 @@ class ConnectSession(Session):
             case ConnectionUp():
                 self._up = event
             case AddressAssigned():
-                self.dns = event.dns
                 self.routing.set_addresses(event.addresses)
+                self._use_dns(event)
             case ChildInstalled() if event.replaces is None and self.children[event.connection] == 1:
                 self._failures = 0
                 self.tell(self._summary(event), event=event)
+                self._warn_of_gap(event)
             case ConnectionDown():
                 self._on_down(event)
+
+    def _use_dns(self, event: AddressAssigned) -> None:
+        """Without them the tunnel is of use still, so that this is not the end."""
+        self.dns, self.dns_domains = event.dns, event.domains
+        if not self._options.dns:
+            return
+        self._resolver = self._resolver or Dns(self.netconf, self.tun.name)
+        try:
+            remark = self._resolver.set(Wanted(event.dns, event.domains))
+        except HostError as error:
+            self.tell(f"DNS stays as it was: {error}", Severity.WARNING, error.remedy)
+        else:
+            self._dns_of = event.connection
+            if remark:
+                self.tell(f"{remark}.", Severity.WARNING)
+
+    def _restore_dns(self, connection: int) -> None:
+        """As long as everything goes into the tunnel, names do not go around it either."""
+        if self._resolver is not None and connection == self._dns_of and not self._reaches_everything:
+            self._dns_of = None
+            try:
+                self._resolver.clear()
+            except HostError as error:
+                self.tell(f"DNS is not as it was: {error}", Severity.WARNING, error.remedy)
+
+    def _warn_of_gap(self, child: ChildInstalled) -> None:
+        """All of IPv4 in the tunnel, and none of IPv6, is seldom what was meant."""
+        whole = {selector.version for selector in child.remote if selector in EVERYTHING.values()}
+        self._reaches_everything = bool(whole)
+        others = (ip_address(ip) for ip in self.netconf.own_addresses())
+        if whole == {4} and any(ip.version == 6 for ip in others):
+            self.tell(
+                "IPv6 goes around the tunnel: the peer carries IPv4 only.",
+                Severity.WARNING,
+                "Ask for it with --subnet 0.0.0.0/0 --subnet ::/0 --vip any, or switch it off:"
+                " sysctl net.ipv6.conf.all.disable_ipv6=1.",
+            )
+
+    def _dns_text(self) -> str:
+        if not self.dns:
+            return ""
+        what = f"DNS {', '.join(self.dns)}"
+        if self.dns_domains:
+            what += f" for {', '.join(self.dns_domains)}"
+        way = "" if self._resolver is None else self._resolver.way
+        return f"{what} ({way or 'offered, not set'})"
 
     def _summary(self, child: ChildInstalled) -> str:
         addresses = ", ".join(address.partition("/")[0] for address in self.routing.addresses)
@@ -87,7 +139,7 @@ class ConnectSession(Session):
         facts = [
             f"address {addresses}" if addresses else "no virtual address",
             f"subnets {subnets}",
-            f"DNS {', '.join(self.dns)} (offered, not set)" if self.dns else "",
+            self._dns_text(),
             f"suite {child.suite.name}",
             f"NAT: {self._up.nat}" if self._up else "",
             f"MTU {self.inner_mtu(child.connection)}",
@@ -97,6 +149,7 @@ class ConnectSession(Session):
         return f"Connected to {who}: {'; '.join(fact for fact in facts if fact)}."
 
     def _on_down(self, event: ConnectionDown) -> None:
+        self._restore_dns(event.connection)
         was_up, self._up = self._up is not None, None
         lost = "The connection is lost" if was_up else "The connection did not come up"
         if not (event.retry and self._options.retry):

@@ -23,6 +23,7 @@ from espudp.host import changes
 from espudp.host.changes import Change, Sysctl, read_sysctl, write_sysctl
 from espudp.host.journal import Journal
 from espudp.host.netlink import RT_TABLE_MAIN, DeviceAddress, Netlink, Route, Rule
+from espudp.host.resolvconf import ResolvConf
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -110,6 +111,11 @@ class NetConf:
             wanted += self._sysctl("net/ipv6/conf/all/forwarding", "1")
         self.replace("forwarding", wanted)
 
+    def standing_resolv_conf(self, path: Path) -> ResolvConf | None:
+        """What another running process of ours has made of the file; it knows what was there before."""
+        made = changes.resolv_conf_of(self._journal.others(), str(path))
+        return made if made is not None and made.stands else None
+
     def own_addresses(self) -> list[str]:
         """The addresses of the host, loopback and link-local ones aside."""
         interfaces = (interface.ip for _, interface in self._netlink.addresses())
@@ -168,21 +174,18 @@ class NetConf:
             raise _refusal("made", change, error) from None
 
     def _undo(self, change: Change) -> None:
-        if not (isinstance(change, Sysctl) and change in self._journal.others()):
-            try:
-                changes.undo(change, self._netlink)
-            except OSError as error:
-                raise _refusal("undone", change, error) from None
+        try:
+            changes.undo(change, self._netlink, self._journal.others)
+        except OSError as error:
+            raise _refusal("undone", change, error) from None
         self._journal.erase(change)
 
     def _recover(self, directory: Path) -> list[str]:
         undone: list[str] = []
         for journal in Journal.abandoned(directory):
             for change in reversed(journal.changes):
-                if isinstance(change, Sysctl) and change in journal.others():
-                    continue
                 with contextlib.suppress(OSError):  # what resists now resisted a running process as well
-                    changes.undo(change, self._netlink)
+                    changes.undo(change, self._netlink, journal.others)
                     undone.append(changes.describe(change))
             journal.remove()
         return undone

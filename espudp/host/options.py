@@ -89,6 +89,9 @@ class ConnectOptions(HostOptions):
     ike_port: int | None = IKE_PORT
     """The responder's UDP port for IKE_SA_INIT; None: start at `port` (`--port` alone)."""
 
+    dns: bool = True
+    """Use the DNS servers that the peer offers, for as long as the connection is up."""
+
     retry: bool = True
     """Connect again, with back-off, when the peer vanishes."""
 

@@ -80,7 +80,9 @@ class Session(ABC):
         self.children: Counter[int] = Counter()
         """How many child SAs each has."""
         self.dns: tuple[str, ...] = ()
-        """DNS servers that the peer offers; nothing is done with them."""
+        """DNS servers that the peer offers."""
+        self.dns_domains: tuple[str, ...] = ()
+        """What they are for; none: everything."""
         self.limits: list[str] = []
         """What is slower here than it could be, in words."""
         self.started = time.time()

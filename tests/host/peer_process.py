@@ -41,6 +41,8 @@ def _listen(options: dict[str, Any]) -> int:
             local=_selectors([*pool, *options.get("subnets", [])]),
             remote=(DYNAMIC, *_selectors(options.get("behind_peers", []))),
         ),
+        dns=tuple(options.get("dns", [])),
+        dns_domains=tuple(options.get("dns_domains", [])),
         timers=Timers(**options.get("timers", {})),
     )
     return run_listen(ListenOptions(config=config, **options.get("host_options", {})), report)
@@ -58,7 +60,7 @@ def _connect(options: dict[str, Any]) -> int:
         request_addresses=tuple(options.get("request", ["any4"])),
         timers=Timers(**options.get("timers", {})),
     )
-    host_options = options.get("host_options", {})
+    host_options = {"dns": False, **options.get("host_options", {})}
     return run_connect(ConnectOptions(host=options["host"], config=config, **host_options), report)
 
 

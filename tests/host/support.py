@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -135,10 +135,21 @@ class Peer:
         return cls.run(network, namespace, name, "tests.host.peer_process", json.dumps(options))
 
     @classmethod
-    def run(cls, network: Network, namespace: Namespace, name: str, module: str, *arguments: str) -> Self:
-        """A Python module as a program; its control socket and journal are in a folder called `name`."""
+    def run(
+        cls,
+        network: Network,
+        namespace: Namespace,
+        name: str,
+        module: str,
+        *arguments: str,
+        before: Sequence[str] = (),
+    ) -> Self:
+        """A Python module as a program; its control socket and journal are in a folder called `name`.
+
+        `before`: the words of a command that runs it.
+        """
         runtime = network.runtime / name
-        command = [sys.executable, "-m", module, *arguments]
+        command = [*before, sys.executable, "-m", module, *arguments]
         peer = cls(
             namespace.start(
                 command,

@@ -1,0 +1,164 @@
+"""Which addresses and names a tunnel is for: the options of connect and listen that say so."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from espudp.cli import parsing
+from espudp.errors import ConfigError
+
+if TYPE_CHECKING:
+    from espudp.cli.options import Algorithms, Keeping
+    from espudp.ike.config import ChildConfig
+    from espudp.ike.narrowing import Selector
+
+EVERYTHING = "0.0.0.0/0"
+POOL = "10.99.0.0/24"
+ANY = "any"
+
+Subnets = Annotated[
+    list[str] | None, typer.Option(metavar="CIDR", help="Behind the peer.", show_default=EVERYTHING)
+]
+LocalSubnets = Annotated[list[str] | None, typer.Option(metavar="CIDR", help="Behind us.")]
+Vips = Annotated[
+    list[str] | None,
+    typer.Option(metavar="ADDR|any|any4|any6|none", help="Address to ask for.", show_default=ANY),
+]
+UseDns = Annotated[bool, typer.Option("--dns/--no-dns", help="Use the DNS servers that the peer offers.")]
+
+Pools = Annotated[
+    list[str] | None, typer.Option(metavar="CIDR", help="Clients' addresses.", show_default=POOL)
+]
+Served = Annotated[list[str] | None, typer.Option(metavar="CIDR", help="Behind us.")]
+PeerSubnets = Annotated[list[str] | None, typer.Option(metavar="CIDR", help="Behind the peers.")]
+DnsServers = Annotated[list[str] | None, typer.Option(metavar="ADDR", help="DNS server told to clients.")]
+DnsDomains = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME", help="Domain that these are for.", show_default="everything"),
+]
+Split = Annotated[
+    list[str] | None,
+    typer.Option(metavar="CIDR", help="Told to clients as behind us.", show_default="--subnet"),
+]
+
+
+@dataclass(frozen=True)
+class Reach:
+    """Of who connects, as typed."""
+
+    subnet: list[str] | None
+    local_subnet: list[str] | None
+    vip: list[str] | None
+
+    def virtual_addresses(self) -> tuple[str, ...]:
+        """What to ask the peer for. Raises ConfigError."""
+        if self._wants_none():
+            return ()
+        asked: list[str] = []
+        for text in self.vip or [ANY]:
+            if text == ANY:
+                networks = parsing.networks(self.subnet or (EVERYTHING,), "--subnet")
+                asked += [f"any{version}" for version in sorted({n.version for n in networks})]
+            elif text in ("any4", "any6"):
+                asked.append(text)
+            else:
+                asked.append(parsing.address(text, "--vip"))
+        return tuple(asked)
+
+    def child(self, algorithms: Algorithms, keeping: Keeping) -> ChildConfig:
+        """Raises ConfigError."""
+        from espudp.ike.config import DYNAMIC
+
+        behind_us = parsing.selectors(self.local_subnet or (), "--local-subnet")
+        if self._wants_none() and not behind_us:
+            raise ConfigError(
+                "with --vip none no address of this host would be in the tunnel",
+                field="vip",
+                remedy="name the networks at this end with --local-subnet",
+            )
+        local: tuple[Selector, ...] = behind_us if self._wants_none() else (DYNAMIC, *behind_us)
+        remote = parsing.selectors(self.subnet or (EVERYTHING,), "--subnet")
+        return algorithms.child(local, remote, keeping.lifetime())
+
+    def _wants_none(self) -> bool:
+        if self.vip is not None and parsing.NONE in self.vip and len(self.vip) > 1:
+            raise ConfigError(
+                "--vip none contradicts the other addresses", field="vip", remedy="leave one of them out"
+            )
+        return self.vip == [parsing.NONE]
+
+
+@dataclass(frozen=True)
+class ServedReach:
+    """Of who listens, as typed."""
+
+    pool: list[str] | None
+    subnet: list[str] | None
+    peer_subnet: list[str] | None
+    dns: list[str] | None
+    dns_domain: list[str] | None
+    split: list[str] | None
+
+    def pools(self) -> tuple[parsing.Network, ...]:
+        """Raises ConfigError."""
+        texts = self.pool or [POOL]
+        if texts == [parsing.NONE]:
+            if not self.peer_subnet:
+                raise ConfigError(
+                    "with --pool none no address of a peer would be in the tunnel",
+                    field="pool",
+                    remedy="name the networks behind the peers with --peer-subnet",
+                )
+            return ()
+        pools = parsing.networks(texts, "--pool")
+        parsing.check_pools(pools, "--pool")
+        return pools
+
+    def behind_us(self) -> tuple[Selector, ...]:
+        """The pools are, since the other peers are reached through us. Raises ConfigError."""
+        pools = parsing.selectors(map(str, self.pools()), "--pool")
+        return (*pools, *parsing.selectors(self.subnet or (), "--subnet"))
+
+    def behind_peers(self) -> tuple[Selector, ...]:
+        """Raises ConfigError."""
+        from espudp.ike.config import DYNAMIC
+
+        return (DYNAMIC, *parsing.selectors(self.peer_subnet or (), "--peer-subnet"))
+
+    def servers(self) -> tuple[str, ...]:
+        """Raises ConfigError."""
+        servers = tuple(parsing.address(text, "--dns") for text in self.dns or ())
+        if self.dns_domain and not servers:
+            raise ConfigError(
+                "--dns-domain without --dns: nobody would know whom to ask",
+                field="dns-domain",
+                remedy="name the DNS server with --dns",
+            )
+        return servers
+
+    def domains(self) -> tuple[str, ...]:
+        """Raises ConfigError."""
+        return tuple(_domain(text) for text in self.dns_domain or ())
+
+    def told(self) -> tuple[parsing.Network, ...]:
+        """What clients are told is behind us; nothing where that is everything. Raises ConfigError."""
+        if self.split:
+            return parsing.networks(self.split, "--split")
+        behind_us = (*self.pools(), *parsing.networks(self.subnet or (), "--subnet"))
+        return behind_us if all(network.prefixlen for network in behind_us) else ()
+
+
+def _domain(text: str) -> str:
+    from espudp.ike.handout import domain_name
+
+    name = domain_name(text.encode(errors="replace"))
+    if name is None:
+        raise ConfigError(
+            f"--dns-domain: '{text}' is not a domain",
+            field="dns-domain",
+            remedy="write one such as corp.example, in ASCII (xn--...) where it is not",
+        )
+    return name
