@@ -119,14 +119,14 @@ def parse_manual(text: str) -> ManualConfig:
 def _check(config: ManualConfig) -> None:
     """What no single field shows."""
     suite = config.suite
-    if suite.encr.is_aead and not config.fresh_keys:
+    if suite.encr.counts and not config.fresh_keys:
         raise ConfigError(
             f"{suite.name} would repeat its nonces when a host starts again with the same keys",
             field="suite",
             remedy="Take a CBC suite such as aes256-sha256 (RFC 8221 section 3), or promise new keys "
             "for every start: fresh_keys = true, which keygen --fresh-keys writes.",
         )
-    if suite.encr.is_aead and config.keys_in.encr == config.keys_out.encr:
+    if suite.encr.counts and config.keys_in.encr == config.keys_out.encr:
         raise ConfigError(
             f"both directions have the same key, and {suite.name} would use each nonce twice",
             field="encryption_key",

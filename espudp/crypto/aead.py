@@ -17,23 +17,22 @@ from typing import Protocol, TypeAlias
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
+from cryptography.hazmat.primitives.ciphers.aead import AESCCM, AESGCM, ChaCha20Poly1305
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CBC
-from cryptography.hazmat.primitives.hmac import HMAC
 
+from espudp.crypto.combined import Gmac, ShortGcm
 from espudp.crypto.failures import FAILURES, failing_as
-from espudp.crypto.mac import keyed
+from espudp.crypto.mac import Buffer, Mac, keyed
 from espudp.crypto.random import Rng, draw
 from espudp.crypto.rows import AeadGrid, CbcGrid, Grid, Plaintexts
-from espudp.crypto.suites import Encr, Integ
+from espudp.crypto.separate import SeparateOpener, SeparateSealer
+from espudp.crypto.suites import Encr, Integ, Mode
 from espudp.errors import CryptoError
 
-Buffer: TypeAlias = bytes | bytearray | memoryview
-
-# RFC 4106 section 3, RFC 7634 section 2: nonce = salt of 4 octets || IV of 8 octets
+# RFC 4106 section 3, RFC 4309 section 4, RFC 7634 section 2: nonce = salt of 4 octets, with CCM 3, || IV
 _AEAD_IV = 8
-_AEAD_ICV = 16
+_GCM_ICV = 16
 
 _AES_BLOCK = 16
 # How much is drawn from the generator at once: a system call for each block would show.
@@ -102,14 +101,22 @@ def make_sealer(encr: Encr, integ: Integ | None, keys: CipherKeys, rng: Rng) -> 
     """Raises CryptoError if the keys do not have the sizes of the algorithms."""
     _check_keys(encr, integ, keys)
     with failing_as(f"{encr.keyword} is not available here"):
-        return _AeadSealer(encr, keys) if integ is None else _CbcHmacSealer(integ, keys, rng)
+        if integ is None:
+            return _AeadSealer(encr, keys)
+        if encr.mode is Mode.CBC:
+            return _CbcHmacSealer(integ, keys, rng)
+        return SeparateSealer(encr, integ, keys.encr, keys.integ, rng)
 
 
 def make_opener(encr: Encr, integ: Integ | None, keys: CipherKeys) -> Opener:
     """Raises CryptoError if the keys do not have the sizes of the algorithms."""
     _check_keys(encr, integ, keys)
     with failing_as(f"{encr.keyword} is not available here"):
-        return _AeadOpener(encr, keys) if integ is None else _CbcHmacOpener(integ, keys)
+        if integ is None:
+            return _AeadOpener(encr, keys)
+        if encr.mode is Mode.CBC:
+            return _CbcHmacOpener(integ, keys)
+        return SeparateOpener(encr, integ, keys.encr, keys.integ)
 
 
 def _check_keys(encr: Encr, integ: Integ | None, keys: CipherKeys) -> None:
@@ -123,15 +130,26 @@ def _check_keys(encr: Encr, integ: Integ | None, keys: CipherKeys) -> None:
         raise CryptoError(f"the integrity key has {len(keys.integ)} octets instead of {wanted}")
 
 
-def _aead(encr: Encr, key: bytes) -> AESGCM | ChaCha20Poly1305:
-    return ChaCha20Poly1305(key) if encr.keyword == "chacha20poly1305" else AESGCM(key)
+_Aead: TypeAlias = AESGCM | ChaCha20Poly1305 | AESCCM | ShortGcm | Gmac
+
+
+def _aead(encr: Encr, key: bytes) -> _Aead:
+    match encr.mode:
+        case Mode.CHACHA20_POLY1305:
+            return ChaCha20Poly1305(key)
+        case Mode.CCM:
+            return AESCCM(key, encr.icv_octets)
+        case Mode.GMAC:
+            return Gmac(key)
+        case _:
+            return AESGCM(key) if encr.icv_octets == _GCM_ICV else ShortGcm(key, encr.icv_octets)
 
 
 class _AeadSealer:
     iv_octets = _AEAD_IV
-    icv_octets = _AEAD_ICV
 
     def __init__(self, encr: Encr, keys: CipherKeys) -> None:
+        self.icv_octets = encr.icv_octets
         self._salt = keys.encr[encr.key_octets :]
         self._cipher = _aead(encr, keys.encr[: encr.key_octets])
 
@@ -170,16 +188,16 @@ class _AeadSealer:
 
 class _AeadOpener:
     iv_octets = _AEAD_IV
-    icv_octets = _AEAD_ICV
 
     def __init__(self, encr: Encr, keys: CipherKeys) -> None:
+        self.icv_octets = encr.icv_octets
         self._salt = keys.encr[encr.key_octets :]
         self._cipher = _aead(encr, keys.encr[: encr.key_octets])
 
     def open(self, aad: Buffer, body: Buffer, tail: bytes = b"") -> bytes | None:
         if tail:
             raise CryptoError("an AEAD authenticates nothing behind the ciphertext")
-        if len(body) < _AEAD_IV + _AEAD_ICV:
+        if len(body) < _AEAD_IV + self.icv_octets:
             return None
         try:
             return self._cipher.decrypt(self._salt + body[:8], body[8:], aad)
@@ -210,7 +228,7 @@ def _cbc(key: bytes) -> Cipher[CBC]:
     return Cipher(AES(key), CBC(bytes(_AES_BLOCK)))
 
 
-def _icv(blank: HMAC, octets: int, aad: Buffer, covered: Buffer, tail: bytes) -> bytes:
+def _icv(blank: Mac, octets: int, aad: Buffer, covered: Buffer, tail: bytes) -> bytes:
     mac = blank.copy()
     mac.update(aad)
     mac.update(covered)
@@ -219,7 +237,7 @@ def _icv(blank: HMAC, octets: int, aad: Buffer, covered: Buffer, tail: bytes) ->
     return mac.finalize()[:octets]
 
 
-def _icvs(blank: HMAC, grid: CbcGrid, count: int, end: int) -> list[bytes]:
+def _icvs(blank: Mac, grid: CbcGrid, count: int, end: int) -> list[bytes]:
     """The ICV of each packet in the grid, whose chain is `end` octets long."""
     copy, octets = blank.copy, grid.layout.icv
     tails: Iterable[Buffer] = grid.tails or repeat(b"")
@@ -246,7 +264,7 @@ class _CbcHmacSealer:
     def __init__(self, integ: Integ, keys: CipherKeys, rng: Rng) -> None:
         self.icv_octets = integ.icv_octets
         self._encryptor: CipherContext = _cbc(keys.encr).encryptor()
-        self._mac = keyed(integ.hash_name, keys.integ)
+        self._mac = keyed(integ.mac, keys.integ)
         self._rng = rng
         self._stock = b""
         self._drawn = 0
@@ -310,7 +328,7 @@ class _CbcHmacOpener:
     def __init__(self, integ: Integ, keys: CipherKeys) -> None:
         self.icv_octets = integ.icv_octets
         self._decryptor: CipherContext = _cbc(keys.encr).decryptor()
-        self._mac = keyed(integ.hash_name, keys.integ)
+        self._mac = keyed(integ.mac, keys.integ)
 
     def open(self, aad: Buffer, body: Buffer, tail: bytes = b"") -> bytes | None:
         end = len(body) - self.icv_octets

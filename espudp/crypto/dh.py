@@ -1,4 +1,5 @@
-"""Diffie-Hellman for IKE: MODP (RFC 3526), elliptic curves (RFC 5903) and Curve25519 (RFC 8031).
+"""Diffie-Hellman for IKE: MODP (RFC 3526, RFC 5114), elliptic curves (RFC 5903), Curve25519 and Curve448
+(RFC 8031).
 
 A peer's public value is checked before it is used (RFC 6989): a value that would force the shared secret
 into a small set, or leak our private key, is refused with the notify that tells the peer so.
@@ -11,17 +12,22 @@ from types import SimpleNamespace
 from typing import Any, Protocol
 
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.x448 import X448PrivateKey, X448PublicKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.utils import CryptographyDeprecationWarning
 
 from espudp.crypto.failures import FAILURES, failing_as
-from espudp.crypto.modp import GENERATOR, PRIMES
+from espudp.crypto.modp import MODP, Modp
 from espudp.crypto.random import Rng, draw
 from espudp.crypto.suites import Dh
 from espudp.errors import CryptoError, PeerError
 
 # RFC 7296 section 3.10.1
 _INVALID_SYNTAX = 7
+
+# FIPS 186-4 sections B.1.1 and B.4.1: this many more random octets than the order has make the bias of
+# the reduction negligible
+_EXTRA_OCTETS = 8
 
 
 class KeyPair(Protocol):
@@ -42,12 +48,12 @@ class KeyPair(Protocol):
 def generate(group: Dh, rng: Rng) -> KeyPair:
     """A new key pair, its private half from `rng`. Raises CryptoError if there is no such group."""
     with failing_as(f"no key pair of {group.keyword} could be made"):
-        if group.transform_id in PRIMES:
+        if group.transform_id in MODP:
             return _ModpKeyPair(group, rng)
         if group.transform_id in _CURVES:
             return _EcpKeyPair(group, rng)
-        if group.transform_id == _CURVE25519:
-            return _X25519KeyPair(group, rng)
+        if group.transform_id in _MONTGOMERY:
+            return _MontgomeryKeyPair(group, rng)
     raise CryptoError(f"{group.keyword} is not a group that we speak")
 
 
@@ -66,37 +72,34 @@ def _checked_secret(group: Dh, secret: bytes) -> bytes:
     return secret
 
 
-# --- MODP, RFC 3526 ------------------------------------------------------------------------------------
-
-# RFC 3526 section 8: exponent sizes (of its second, more careful estimate) in bits
-_EXPONENT_BITS: Mapping[int, int] = {14: 320, 15: 420, 16: 480}
+# --- MODP, RFC 3526 and RFC 5114 -----------------------------------------------------------------------
 
 
 class _ModpKeyPair:
-    """Every power is the library's, in constant time: Python's own `pow` would take a time that tells of
-    the exponent. The public value is the library's "shared secret" with the generator, which is g^x.
+    """Every power with a secret exponent is the library's, in constant time: Python's own `pow` would take a
+    time that tells of it. The public value is the library's "shared secret" with the generator, which is g^x.
     """
 
     def __init__(self, group: Dh, rng: Rng) -> None:
         self.group = group
-        self._prime = PRIMES[group.transform_id]
-        bits = _EXPONENT_BITS[group.transform_id]
-        exponent = int.from_bytes(draw(rng, -(-bits // 8)), "big") >> (-bits % 8)
-        if not exponent:
-            raise CryptoError("the random generator gave nothing but zeros")
+        self._modp = modp = MODP[group.transform_id]
         library = _ffdh()
-        self._numbers = library.DHParameterNumbers(self._prime, GENERATOR)
+        self._numbers = library.DHParameterNumbers(modp.prime, modp.generator)
         # The library asks for the public value along with the exponent, and uses only the exponent.
-        placeholder = library.DHPublicNumbers(GENERATOR, self._numbers)
-        self._private = library.DHPrivateNumbers(exponent, placeholder).private_key()
-        self.public = self._power(GENERATOR)
+        placeholder = library.DHPublicNumbers(modp.generator, self._numbers)
+        self._private = library.DHPrivateNumbers(_exponent(modp, rng), placeholder).private_key()
+        self.public = self._power(modp.generator)
 
     def shared_secret(self, peer_public: bytes) -> bytes:
         _check_length(self.group, peer_public)
         value = int.from_bytes(peer_public, "big")
+        modp = self._modp
         # RFC 6989 section 2.1: enough for a safe prime
-        if not 1 < value < self._prime - 1:
+        if not 1 < value < modp.prime - 1:
             raise _refused(self.group, "is out of range")
+        # RFC 6989 section 2.2, which RFC 8247 section 2.4 demands. Nothing in this power is secret.
+        if modp.order is not None and pow(value, modp.order, modp.prime) != 1:
+            raise _refused(self.group, "is outside of the group's subgroup")
         with failing_as(f"{self.group.keyword} failed"):
             return self._power(value)
 
@@ -104,6 +107,17 @@ class _ModpKeyPair:
         peer = _ffdh().DHPublicNumbers(base, self._numbers).public_key()
         secret: bytes = self._private.exchange(peer)
         return _checked_secret(self.group, secret)
+
+
+def _exponent(modp: Modp, rng: Rng) -> int:
+    if modp.order is not None:
+        extra = int.from_bytes(draw(rng, -(-modp.exponent_bits // 8) + _EXTRA_OCTETS), "big")
+        return extra % (modp.order - 1) + 1
+    bits = modp.exponent_bits
+    exponent = int.from_bytes(draw(rng, -(-bits // 8)), "big") >> (-bits % 8)
+    if not exponent:
+        raise CryptoError("the random generator gave nothing but zeros")
+    return exponent
 
 
 @functools.cache
@@ -131,10 +145,6 @@ _CURVES: Mapping[int, ec.EllipticCurve] = {19: ec.SECP256R1(), 20: ec.SECP384R1(
 # SEC 1 section 2.3.3: an uncompressed point. On IKE's wire this octet is left out.
 _UNCOMPRESSED = b"\x04"
 
-# FIPS 186-4 section B.4.1: this many more random bits than the order has make the bias of the
-# reduction negligible
-_EXTRA_OCTETS = 8
-
 
 class _EcpKeyPair:
     def __init__(self, group: Dh, rng: Rng) -> None:
@@ -158,23 +168,28 @@ class _EcpKeyPair:
             return _checked_secret(self.group, self._private.exchange(ec.ECDH(), point))
 
 
-# --- Curve25519, RFC 8031 ------------------------------------------------------------------------------
+# --- Curve25519 and Curve448, RFC 8031 -----------------------------------------------------------------
 
-_CURVE25519 = 31
+# Two classes each, alike in all that is used of them.
+_MONTGOMERY: Mapping[int, tuple[Any, Any]] = {
+    31: (X25519PrivateKey, X25519PublicKey),
+    32: (X448PrivateKey, X448PublicKey),
+}
 
 
-class _X25519KeyPair:
+class _MontgomeryKeyPair:
     def __init__(self, group: Dh, rng: Rng) -> None:
         self.group = group
-        self._private = X25519PrivateKey.from_private_bytes(draw(rng, 32))
-        self.public = self._private.public_key().public_bytes_raw()
+        private_key, self._public_key = _MONTGOMERY[group.transform_id]
+        self._private = private_key.from_private_bytes(draw(rng, group.secret_octets))
+        self.public: bytes = self._private.public_key().public_bytes_raw()
 
     def shared_secret(self, peer_public: bytes) -> bytes:
         _check_length(self.group, peer_public)
         with failing_as(f"{self.group.keyword} failed"):
-            peer = X25519PublicKey.from_public_bytes(peer_public)
+            peer = self._public_key.from_public_bytes(peer_public)
             try:
                 return _checked_secret(self.group, self._private.exchange(peer))
             except ValueError as error:
-                # RFC 7748 section 6.1: all zeros, from a point of small order
+                # RFC 7748 sections 6.1 and 6.2: all zeros, from a point of small order
                 raise _refused(self.group, "is a point of small order") from error

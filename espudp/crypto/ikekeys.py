@@ -7,6 +7,8 @@ from espudp.crypto.prf import prf, prf_plus
 from espudp.crypto.suites import Dh, Encr, EspSuite, Integ, Prf
 from espudp.errors import CryptoError
 
+_SEED_OCTETS = 8
+
 
 @dataclass(frozen=True, slots=True)
 class IkeSuite:
@@ -52,7 +54,9 @@ def derive_ike_keys(
 ) -> IkeKeys:
     """Keys of an IKE SA from its IKE_SA_INIT exchange (RFC 7296 section 2.14)."""
     _require(shared, "Diffie-Hellman secret")
-    skeyseed = prf(suite.prf, ni + nr, shared)
+    # RFC 7296 section 2.14: of the PRFs with a fixed key size, these two take 64 bits of each nonce.
+    front = _SEED_OCTETS if suite.prf.mac in ("aes-xcbc", "aes-cmac") else None
+    skeyseed = prf(suite.prf, ni[:front] + nr[:front], shared)
     return _expand(suite, skeyseed, ni, nr, spi_i, spi_r)
 
 

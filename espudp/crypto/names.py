@@ -6,6 +6,22 @@ when both sides' offers can be read. The numbers are those of the IANA registry 
 
 from collections.abc import Mapping
 
+_AES_BITS = (128, 192, 256)
+# Each AEAD is also written with the bits of its ICV (aes128ccm64), and by libreswan with these octets or the
+# letter that the registry's names had for them once (aes_ccm_8_128, aes_ccm_a_128; aes_ccm_a for 128 bits).
+_COMBINED = {
+    spelling: f"aes{bits}{mode}{icv}"
+    for bits in _AES_BITS
+    for mode in ("ccm", "gcm")
+    for icv, letter in ((8, "a"), (12, "b"), (16, "c"))
+    for spelling in (
+        f"aes{bits}{mode}{8 * icv}",
+        f"aes_{mode}_{icv}_{bits}",
+        f"aes_{mode}_{letter}_{bits}",
+        *((f"aes_{mode}_{icv}", f"aes_{mode}_{letter}") if bits == _AES_BITS[0] else ()),
+    )
+}
+
 # Other spellings of our keywords: strongSwan's (aes128gcm128, sha), libreswan's (aes_gcm128, sha2_256,
 # dh19) and the names of the algorithms themselves.
 ALIASES: Mapping[str, str] = {
@@ -15,9 +31,6 @@ ALIASES: Mapping[str, str] = {
     "aes_256": "aes256",
     "aes_cbc128": "aes128",
     "aes_cbc256": "aes256",
-    "aes128gcm128": "aes128gcm16",
-    "aes192gcm128": "aes192gcm16",
-    "aes256gcm128": "aes256gcm16",
     "aes_gcm": "aes128gcm16",
     "aes_gcm128": "aes128gcm16",
     "aes_gcm192": "aes192gcm16",
@@ -25,24 +38,42 @@ ALIASES: Mapping[str, str] = {
     "aes_gcm_128": "aes128gcm16",
     "aes_gcm_192": "aes192gcm16",
     "aes_gcm_256": "aes256gcm16",
-    "aes_gcm_c_128": "aes128gcm16",
-    "aes_gcm_c_192": "aes192gcm16",
-    "aes_gcm_c_256": "aes256gcm16",
+    **_COMBINED,
+    "aes_ctr": "aes128ctr",
+    **{f"aes_ctr{bits}": f"aes{bits}ctr" for bits in _AES_BITS},
+    **{f"aes_ctr_{bits}": f"aes{bits}ctr" for bits in _AES_BITS},
+    "null_auth_aes_gmac": "aes128gmac",
+    **{f"null_auth_aes_gmac_{bits}": f"aes{bits}gmac" for bits in _AES_BITS},
     "chacha20_poly1305": "chacha20poly1305",
+    "3des_cbc": "3des",
+    "3des_cbc192": "3des",
     "sha": "sha1",
     "sha2": "sha256",
     "sha2_256": "sha256",
     "sha2_384": "sha384",
     "sha2_512": "sha512",
+    "aes_xcbc": "aesxcbc",
+    "aes_xcbc_96": "aesxcbc",
+    "aes_cmac": "aescmac",
+    "aes_cmac_96": "aescmac",
     "prfsha": "prfsha1",
     "x25519": "curve25519",
+    "x448": "curve448",
+    "dh2": "modp1024",
+    "dh5": "modp1536",
     "dh14": "modp2048",
     "dh15": "modp3072",
     "dh16": "modp4096",
+    "dh17": "modp6144",
+    "dh18": "modp8192",
     "dh19": "ecp256",
     "dh20": "ecp384",
     "dh21": "ecp521",
+    "dh22": "modp1024s160",
+    "dh23": "modp2048s224",
+    "dh24": "modp2048s256",
     "dh31": "curve25519",
+    "dh32": "curve448",
 }
 
 # RFC 7296 section 3.3.2: transform types; 6 to 12 are additional key exchanges (RFC 9370)

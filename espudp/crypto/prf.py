@@ -12,7 +12,7 @@ _MAX_BLOCKS = 255
 def prf(p: Prf, key: bytes, data: bytes) -> bytes:
     """prf(key, data), `p.output_octets` long. HMACs take a key of any size."""
     with failing_as(f"{p.keyword} failed"):
-        mac = keyed(p.hash_name, key)
+        mac = keyed(p.mac, key)
         mac.update(data)
         return mac.finalize()
 
@@ -25,7 +25,7 @@ def prf_plus(p: Prf, key: bytes, seed: bytes, octets: int) -> bytes:
     if octets > _MAX_BLOCKS * p.output_octets:
         raise CryptoError(f"{p.keyword} cannot make {octets} octets of key material")
     with failing_as(f"{p.keyword} failed"):
-        blank = keyed(p.hash_name, key)
+        blank = keyed(p.mac, key)
         stream = block = b""
         number = 1
         while len(stream) < octets:

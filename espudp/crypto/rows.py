@@ -30,8 +30,6 @@ MAX_RECEIVED_OCTETS = 65_507
 _HEADER = 8
 # RFC 4106 section 5: SPI and extended sequence number, as an AEAD authenticates them
 _EXTENDED = 12
-_NONCE = 12
-_SALT = 4
 _BLOCK = 16
 # update_into wants room for one block less one octet more than it writes.
 _SLACK = _BLOCK - 1
@@ -46,6 +44,8 @@ class Layout(NamedTuple):
     esn: bool
     iv: int
     icv: int
+    salt: int = 0
+    """Octets in front of the IV in a nonce, of an AEAD."""
 
     @property
     def overhead(self) -> int:
@@ -65,7 +65,8 @@ class Layout(NamedTuple):
 
 
 def layout_of(suite: EspSuite) -> Layout:
-    return Layout(suite.integ is None, suite.esn, suite.encr.iv_octets, suite.icv_octets)
+    encr, aead = suite.encr, suite.integ is None
+    return Layout(aead, suite.esn, encr.iv_octets, suite.icv_octets, encr.salt_octets if aead else 0)
 
 
 class Plaintexts(NamedTuple):
@@ -158,12 +159,13 @@ class AeadGrid(Grid):
     def __init__(self, layout: Layout, plain: int) -> None:
         super().__init__(layout, plain)
         body = _HEADER + layout.iv
-        nonces = np.zeros(self.rows * _NONCE, np.uint8)
-        self._salt = bytes(_SALT)
-        self._salts: Octets = nonces.reshape(self.rows, _NONCE)[:, :_SALT]
-        self._nonce_ivs = _column(nonces, ">u8", _SALT, _NONCE)
+        salt, nonce = layout.salt, layout.salt + layout.iv
+        nonces = np.zeros(self.rows * nonce, np.uint8)
+        self._salt = bytes(salt)
+        self._salts: Octets = nonces.reshape(self.rows, nonce)[:, :salt]
+        self._nonce_ivs = _column(nonces, ">u8", salt, nonce)
         self._ivs = _column(self.memory, ">u8", _HEADER, self.width)
-        self.nonces = _slices(nonces, _NONCE, 0, _NONCE)
+        self.nonces = _slices(nonces, nonce, 0, nonce)
         self.bodies = _slices(self.memory, self.width, body, self.width)
         """Ciphertext and ICV."""
         if layout.esn:
@@ -268,6 +270,17 @@ class CbcGrid(Grid):
         return whole + bytes(self.wire[at : at + self.layout.icv])
 
 
+class PlainGrid(Grid):
+    """For ciphers that go packet by packet."""
+
+    def __init__(self, layout: Layout, plain: int) -> None:
+        super().__init__(layout, plain)
+        self.plain = np.zeros((self.rows, plain), np.uint8)
+
+
 def make_grid(layout: Layout, plain: int) -> Grid:
     """For plaintexts of `plain` octets, trailers included."""
-    return AeadGrid(layout, plain) if layout.aead else CbcGrid(layout, plain)
+    if layout.aead:
+        return AeadGrid(layout, plain)
+    # Of the ciphers with a MAC beside them, AES-CBC alone has an IV of its block.
+    return CbcGrid(layout, plain) if layout.iv == _BLOCK else PlainGrid(layout, plain)

@@ -6,12 +6,13 @@ write; libreswan's spellings are accepted as aliases. Nothing here needs a crypt
 """
 
 from dataclasses import dataclass, field
+from enum import Enum, auto
 
 from espudp.crypto.names import ALIASES, name_of
 from espudp.errors import ConfigError
 
 __all__ = [
-    "DH", "ENCR", "ESP_SUITES", "INTEG", "PRF", "Dh", "Encr", "EspSuite", "Integ", "Prf",
+    "DH", "ENCR", "ESP_SUITES", "INTEG", "PRF", "Dh", "Encr", "EspSuite", "Integ", "Mode", "Prf",
     "dh_by_id", "dh_by_keyword", "encr_by_id", "encr_by_keyword", "integ_by_id", "integ_by_keyword",
     "name_of", "parse_esp_suite", "prf_by_id", "prf_by_keyword",
 ]  # fmt: skip
@@ -19,6 +20,19 @@ __all__ = [
 # RFC 4303 section 2: SPI and sequence number in front, pad length and next header behind
 ESP_HEADER_OCTETS = 8
 ESP_TRAILER_OCTETS = 2
+
+
+class Mode(Enum):
+    """What is done with a cipher's key."""
+
+    GCM = auto()
+    CHACHA20_POLY1305 = auto()
+    CCM = auto()
+    GMAC = auto()
+    CBC = auto()
+    CTR = auto()
+    TRIPLE_DES = auto()
+    NULL = auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +51,7 @@ class Encr:
     block_octets: int
     # An AEAD's own ICV; 0: the algorithm needs an Integ beside it.
     icv_octets: int
+    mode: Mode
     # How many octets are taken from the key material: cipher key, then salt (RFC 4106 section 8.1).
     keymat_octets: int = field(init=False)
 
@@ -47,27 +62,36 @@ class Encr:
     def is_aead(self) -> bool:
         return self.icv_octets > 0
 
+    @property
+    def counts(self) -> bool:
+        """Whether its IVs are counted, so that no two runs may ever use the same key (RFC 8221 section 3)."""
+        return self.is_aead or self.mode is Mode.CTR
+
+    @property
+    def encrypts(self) -> bool:
+        return self.mode not in (Mode.NULL, Mode.GMAC)
+
 
 @dataclass(frozen=True, slots=True)
 class Integ:
-    """An integrity algorithm (transform type 3), an HMAC with its output truncated to `icv_octets`."""
+    """An integrity algorithm (transform type 3): a MAC with its output truncated to `icv_octets`."""
 
     keyword: str
     transform_id: int
     key_octets: int
     icv_octets: int
-    hash_name: str
+    mac: str
 
 
 @dataclass(frozen=True, slots=True)
 class Prf:
-    """A pseudorandom function (transform type 2), an HMAC. `key_octets` is the preferred key size."""
+    """A pseudorandom function (transform type 2), a MAC. `key_octets` is the preferred key size."""
 
     keyword: str
     transform_id: int
     key_octets: int
     output_octets: int
-    hash_name: str
+    mac: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,18 +104,36 @@ class Dh:
     secret_octets: int
 
 
-# Most wanted first: the order in which we offer them.
+# RFC 4106, RFC 4543, RFC 7634: salt of 4 octets, explicit IV of 8. RFC 4309 section 4: salt of 3. The
+# plaintext is aligned to 4 (RFC 4303 section 2.4).
+def _aes(keyword: str, transform_id: int, salt: int, icv: int, mode: Mode) -> tuple[Encr, ...]:
+    return tuple(
+        Encr(f"aes{bits}{keyword}", transform_id, bits, bits // 8, salt, 8, 4, icv, mode)
+        for bits in (128, 192, 256)
+    )
+
+
+# Most wanted first.
 ENCR: tuple[Encr, ...] = (
-    # RFC 4106: salt of 4 octets, explicit IV of 8; the plaintext is aligned to 4 (RFC 4303 section 2.4)
-    Encr("aes128gcm16", 20, 128, 16, 4, 8, 4, 16),
-    Encr("aes192gcm16", 20, 192, 24, 4, 8, 4, 16),
-    Encr("aes256gcm16", 20, 256, 32, 4, 8, 4, 16),
-    # RFC 7634: as AES-GCM, and no Key Length attribute
-    Encr("chacha20poly1305", 28, None, 32, 4, 8, 4, 16),
+    *_aes("gcm16", 20, 4, 16, Mode.GCM),
+    # No Key Length attribute
+    Encr("chacha20poly1305", 28, None, 32, 4, 8, 4, 16, Mode.CHACHA20_POLY1305),
     # RFC 3602
-    Encr("aes128", 12, 128, 16, 0, 16, 16, 0),
-    Encr("aes192", 12, 192, 24, 0, 16, 16, 0),
-    Encr("aes256", 12, 256, 32, 0, 16, 16, 0),
+    Encr("aes128", 12, 128, 16, 0, 16, 16, 0, Mode.CBC),
+    Encr("aes192", 12, 192, 24, 0, 16, 16, 0, Mode.CBC),
+    Encr("aes256", 12, 256, 32, 0, 16, 16, 0, Mode.CBC),
+    *_aes("ccm16", 16, 3, 16, Mode.CCM),
+    *_aes("ccm12", 15, 3, 12, Mode.CCM),
+    *_aes("ccm8", 14, 3, 8, Mode.CCM),
+    *_aes("gcm12", 19, 4, 12, Mode.GCM),
+    *_aes("gcm8", 18, 4, 8, Mode.GCM),
+    # RFC 3686 section 5.1: the key is followed by a nonce of 4 octets
+    *_aes("ctr", 13, 4, 0, Mode.CTR),
+    # RFC 2451: keys of one size only
+    Encr("3des", 3, None, 24, 0, 8, 8, 0, Mode.TRIPLE_DES),
+    *_aes("gmac", 21, 4, 16, Mode.GMAC),
+    # RFC 2410
+    Encr("null", 11, None, 0, 0, 0, 4, 0, Mode.NULL),
 )
 
 INTEG: tuple[Integ, ...] = (
@@ -101,6 +143,10 @@ INTEG: tuple[Integ, ...] = (
     Integ("sha512", 14, 64, 32, "sha512"),
     # RFC 2404
     Integ("sha1", 2, 20, 12, "sha1"),
+    # RFC 3566 section 4
+    Integ("aesxcbc", 5, 16, 12, "aes-xcbc"),
+    # RFC 4494 section 2
+    Integ("aescmac", 8, 16, 12, "aes-cmac"),
 )
 
 PRF: tuple[Prf, ...] = (
@@ -110,6 +156,10 @@ PRF: tuple[Prf, ...] = (
     Prf("prfsha512", 7, 64, 64, "sha512"),
     # RFC 2104, RFC 2202
     Prf("prfsha1", 2, 20, 20, "sha1"),
+    # RFC 4434
+    Prf("prfaesxcbc", 4, 16, 16, "aes-xcbc"),
+    # RFC 4615
+    Prf("prfaescmac", 8, 16, 16, "aes-cmac"),
 )
 
 DH: tuple[Dh, ...] = (
@@ -119,10 +169,21 @@ DH: tuple[Dh, ...] = (
     Dh("ecp256", 19, 64, 32),
     Dh("ecp384", 20, 96, 48),
     Dh("ecp521", 21, 132, 66),
+    # RFC 8031
+    Dh("curve448", 32, 56, 56),
     # RFC 3526
     Dh("modp2048", 14, 256, 256),
     Dh("modp3072", 15, 384, 384),
     Dh("modp4096", 16, 512, 512),
+    Dh("modp6144", 17, 768, 768),
+    Dh("modp8192", 18, 1024, 1024),
+    Dh("modp1536", 5, 192, 192),
+    # RFC 7296 appendix B.2
+    Dh("modp1024", 2, 128, 128),
+    # RFC 5114
+    Dh("modp1024s160", 22, 128, 128),
+    Dh("modp2048s224", 23, 256, 256),
+    Dh("modp2048s256", 24, 256, 256),
 )
 
 _ENCR_BY_KEYWORD = {row.keyword: row for row in ENCR}
@@ -187,7 +248,7 @@ class EspSuite:
             raise ConfigError(
                 f"{self.encr.keyword} {wanted}",
                 field="esp proposal",
-                remedy="Write an AEAD alone (aes128gcm16) and a CBC cipher with an HMAC (aes128-sha256).",
+                remedy="Write an AEAD alone (aes128gcm16) and any other cipher with a MAC (aes128-sha256).",
             )
 
     @property
@@ -235,7 +296,7 @@ ESP_SUITES: tuple[EspSuite, ...] = _all_esp_suites()
 
 
 def parse_esp_suite(name: str) -> EspSuite:
-    """One suite from its name: cipher, HMAC unless the cipher is an AEAD, and optionally "esn" or
+    """One suite from its name: cipher, MAC unless the cipher is an AEAD, and optionally "esn" or
     "noesn", joined by "-". Raises ConfigError that names the part which is wrong."""
     head, *rest = name.strip().split("-")
     encr = encr_by_keyword(head)

@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 
+from espudp.crypto.policy import POLICY, Level
 from espudp.crypto.suites import (
     DH,
     ENCR,
@@ -18,23 +19,6 @@ from espudp.crypto.suites import (
     prf_by_keyword,
 )
 from espudp.errors import ConfigError
-
-# What others still speak, and we do not: RFC 8247 and RFC 8221 say MUST NOT or SHOULD NOT.
-_TOO_WEAK = frozenset(
-    {
-        "des",
-        "3des",
-        "blowfish128",
-        "cast128",
-        "null",
-        "md5",
-        "md5_128",
-        "prfmd5",
-        "modp768",
-        "modp1024",
-        "modp1536",
-    }
-)
 
 _EXAMPLES = {"IKE": "aes128gcm16-prfsha256-curve25519", "ESP": "aes128gcm16"}
 
@@ -75,6 +59,10 @@ def read_ike(text: str) -> Words:
         raise _error(text, "IKE", f"names {word}, which belongs to ESP")
     if not words.encr:
         raise _error(text, "IKE", f"names no encryption (one of {_keywords(ENCR)})")
+    for encr in words.encr:
+        if POLICY[encr.keyword].ike in (None, Level.MUST_NOT):
+            # RFC 7296 section 5, RFC 4543 section 2
+            raise _error(text, "IKE", f"names {encr.keyword}, which encrypts nothing and is for ESP alone")
     if not words.prf:
         words.prf = tuple(prf for prf in (prf_by_keyword(f"prf{i.keyword}") for i in words.integ) if prf)
     if not words.prf:
@@ -107,10 +95,11 @@ def _read(text: str, protocol: str) -> Words:
     words = Words()
     # A trailing "!" is strongSwan's "only these", which is all that we know; "+" and ";" are libreswan's.
     for word in re.split(r"[-+;]", text.strip().lower().removesuffix("!")):
-        if word in _TOO_WEAK:
-            raise _error(text, protocol, f"names '{word}', which is too weak to be used")
-        if not words.add(word):
-            raise _unknown(text, protocol, word)
+        if words.add(word):
+            continue
+        if rule := POLICY.get(word):
+            raise _error(text, protocol, f"names {word}, which is not spoken here: it {rule.weakness}")
+        raise _unknown(text, protocol, word)
     # RFC 7296 section 3.3: combined-mode ciphers and the others go into proposals of their own.
     if len({encr.is_aead for encr in words.encr}) > 1:
         raise _error(text, protocol, "mixes ciphers that authenticate by themselves with others that do not")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Self, TypeVar
 
 from espudp.crypto.ikekeys import IkeSuite
+from espudp.crypto.policy import SOUND_GROUPS, warnings_about
 from espudp.crypto.suites import DH, Dh, Encr, EspSuite, Integ, Prf
 from espudp.ike import proposal_text
 from espudp.wire.ikev2.constants import ProtocolId, TransformType
@@ -46,6 +47,11 @@ class IkeProposal:
     def to_wire(self, number: int, spi: bytes = b"") -> Proposal:
         """The proposal to send; `spi` is empty in IKE_SA_INIT and 8 octets when an IKE SA is rekeyed."""
         return _wire(number, ProtocolId.IKE, spi, self._kinds())
+
+    @property
+    def warnings(self) -> list[str]:
+        """Why not to name what it names, one line for each algorithm that is weak."""
+        return warnings_about((*self.encr, *self.integ, *self.prf, *self.dh))
 
     def _kinds(self) -> _Kinds:
         kinds: _Kinds = {
@@ -96,6 +102,11 @@ class EspProposal:
     def groups(self) -> tuple[Dh, ...]:
         """The groups for PFS, best first."""
         return tuple(group for group in self.dh if group is not None)
+
+    @property
+    def warnings(self) -> list[str]:
+        """As those of an IkeProposal."""
+        return warnings_about((*self.encr, *self.integ, *self.groups))
 
     def only(self, suite: EspSuite) -> "EspProposal | None":
         """What is left when it has to come to `suite`; None: nothing."""
@@ -198,7 +209,7 @@ def select_esp(
 ) -> EspChoice | None:
     """The responder's choice for a child SA, as in `select_ike`. pfs=False in IKE_AUTH: without groups.
 
-    Where we ask for no PFS and the peer does, any group that we have is taken: refusing it is what breaks
+    Where we ask for no PFS and the peer does, any group that is sound is taken: refusing it is what breaks
     tunnels at their first rekey. Where we ask for PFS, a peer without it finds no common proposal.
     """
     for proposal in offered:
@@ -209,7 +220,7 @@ def select_esp(
         for ours in accepted:
             kinds = ours._kinds(pfs)
             if pfs and not ours.groups:
-                kinds[TransformType.DH] = _transforms(TransformType.DH, (*DH, None))
+                kinds[TransformType.DH] = _transforms(TransformType.DH, (*SOUND_GROUPS, None))
             chosen = _select(proposal, kinds, ke_group)
             if chosen is not None:
                 return _esp_choice(proposal, ours, chosen)
@@ -344,7 +355,7 @@ def _answered(answer: Sequence[Proposal], offered: Sequence[_P]) -> tuple[Propos
     return answer[0], offered[answer[0].number - 1]
 
 
-_GROUPS = "curve25519-ecp256-ecp384-modp3072-modp4096-modp2048"
+_GROUPS = "curve25519-ecp256-ecp384-modp3072-modp4096-modp2048-ecp521-curve448-modp6144-modp8192"
 
 # RFC 8247 and RFC 8221: what MUST and SHOULD be there, strongest first, nothing that is on its way out.
 DEFAULT_IKE_PROPOSALS = (

@@ -10,7 +10,7 @@ from random import Random
 
 import pytest
 
-from espudp.crypto.suites import ESP_SUITES, EspSuite
+from espudp.crypto.suites import EspSuite
 from espudp.manual import ManualConfig
 from espudp.tunnel import Tunnel
 from espudp.wire import ip
@@ -34,6 +34,7 @@ from tests.property.offload_traffic import (
 )
 from tests.reference import offload_reference
 from tests.unit.crypto.seeded import keys_for, seeded_rng
+from tests.unit.crypto.vectors import DISTINCT_SUITES
 from tests.unit.esp import reference as esp
 from tests.unit.esp.peers import ELSEWHERE, LEFT_ADDRESS, LEFT_SPI, RIGHT_SPI, TO_LEFT, selectors
 
@@ -205,7 +206,7 @@ def gathered(wire: list[bytes]) -> Iterator[list[bytes]]:
 @some_seeds
 def test_trains_of_a_hostile_peer(seed: int) -> None:
     rng = Random(seed)
-    suite = ESP_SUITES[seed % len(ESP_SUITES)]
+    suite = DISTINCT_SUITES[seed % len(DISTINCT_SUITES)]
     setting = suite, rng.choice([32, 1024]), rng.choice([THEIRS, THEIRS, TCP_ONLY])
     together, singly = tunnel(*setting), tunnel(*setting)
     together.set_offloads(rng.choice([EVERYTHING, EVERYTHING, Offload.CHECKSUM | Offload.TSO4]))
@@ -276,7 +277,7 @@ def super_packet(rng: Random) -> tuple[Frame, list[bytes]]:
 @some_seeds
 def test_frames_of_anybody(seed: int) -> None:
     rng = Random(seed)
-    suite = ESP_SUITES[seed % len(ESP_SUITES)]
+    suite = DISTINCT_SUITES[seed % len(DISTINCT_SUITES)]
     together, singly = (tunnel(suite, 1024, THEIRS) for _ in range(2))
     numbers: set[tuple[bytes, bytes]] = set()
     count = 0

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from random import Random
 
-from espudp.crypto.suites import EspSuite
+from espudp.crypto.suites import EspSuite, Mode
 from espudp.esp.datapath import DataPath, HardExpired, PeerMoved, SoftExpired, UnknownSpi
 from espudp.esp.sa import ChildKeys, Lifetime
 from espudp.wire.address import Path
@@ -265,8 +265,10 @@ def seal(both: Both, suites: dict[int, EspSuite], made: Sequence[Made]) -> list[
 
 
 def check_ivs(suite: EspSuite, ivs: list[tuple[int, bytes]]) -> None:
-    """AEAD: a count along with the sequence numbers (RFC 4106 section 3.1); CBC: no two alike."""
-    if suite.encr.is_aead:
+    """A count along with the sequence numbers (RFC 4106 section 3.1, RFC 3686 section 3.1), or none twice."""
+    if suite.encr.mode is Mode.NULL:
+        assert not any(iv for _, iv in ivs)
+    elif suite.encr.counts:
         assert len({(int.from_bytes(iv, "big") - sequence) % 2**64 for sequence, iv in ivs}) <= 1
     else:
         assert len({iv for _, iv in ivs}) == len(ivs)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from espudp.crypto.suites import ESP_SUITES, EspSuite
+from espudp.crypto.suites import EspSuite
 from espudp.esp.sa import Lifetime
 from espudp.wire.vnet import Offload
 from tests.property.both_paths import (
@@ -35,10 +35,11 @@ from tests.property.both_paths import (
     successor,
 )
 from tests.property.inner_traffic import ITEMS, TRAINS, Hosts
+from tests.unit.crypto.vectors import DISTINCT_SUITES
 from tests.unit.esp import reference as esp
 from tests.unit.esp.peers import GCM, RIGHT_SPI, mirrored
 
-every_suite = pytest.mark.parametrize("suite", ESP_SUITES, ids=lambda suite: suite.name)
+every_suite = pytest.mark.parametrize("suite", DISTINCT_SUITES, ids=lambda suite: suite.name)
 thorough = settings(
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from espudp.crypto.suites import ESP_SUITES, EspSuite
+from espudp.crypto.suites import EspSuite
 from espudp.esp.sa import Lifetime
 from espudp.wire.selectors import TrafficSelector
 from espudp.wire.vnet import Offload
@@ -40,9 +40,10 @@ from tests.property.inner_traffic import (
     all_but_one,
 )
 from tests.unit.crypto.seeded import keys_for
+from tests.unit.crypto.vectors import DISTINCT_SUITES
 from tests.unit.esp.peers import GCM, RIGHT_SPI, TO_LEFT, left_keys, mirrored
 
-SUITES = st.sampled_from(ESP_SUITES)
+SUITES = st.sampled_from(DISTINCT_SUITES)
 STARTS = st.sampled_from([0, 500, 2**32 - 60, 2**32 - 20])
 many = settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 

@@ -11,7 +11,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from math import inf
 from typing import NamedTuple
 
-from espudp.crypto.suites import EspSuite
+from espudp.crypto.suites import EspSuite, Mode
 from espudp.esp.sa import ChildKeys
 from espudp.wire.address import Path
 from espudp.wire.selectors import TrafficSelector
@@ -369,7 +369,7 @@ class ReferenceDataPath:
     def _decrypted(self, pair: Pair, number: int, datagram: bytes) -> bytes | None:
         suite = pair.suite
         ciphertext = len(datagram) - 8 - suite.encr.iv_octets - suite.icv_octets
-        if suite.integ is not None and ciphertext % suite.encr.block_octets:
+        if suite.encr.mode in (Mode.CBC, Mode.TRIPLE_DES) and ciphertext % suite.encr.block_octets:
             return None
         return esp.open_(suite, pair.keys.keys_in, number, datagram)
 

@@ -2,7 +2,6 @@
 
 import pytest
 
-from espudp.crypto.suites import ESP_SUITES
 from espudp.ike.config import ChildConfig
 from espudp.ike.events import AddressAssigned, ChildInstalled, ConnectionDown
 from espudp.ike.proposals import EspProposal
@@ -12,6 +11,7 @@ from tests.scenario.test_rekey import PFS, TERMS, rekey_child, rekey_ike
 from tests.sim.host import Host
 from tests.sim.nat import NatKind
 from tests.sim.traffic import Flow
+from tests.unit.crypto.vectors import DISTINCT_SUITES
 
 _POOL6 = "2001:db8:99::/64"
 _INSIDE6 = "2001:db8:99::1"
@@ -101,7 +101,7 @@ def test_the_only_child_is_deleted_and_comes_back(side: str) -> None:
     assert all(flow.tally.perfect for flow in lab.exchange(client))
 
 
-@pytest.mark.parametrize("suite", ESP_SUITES, ids=lambda suite: suite.name)
+@pytest.mark.parametrize("suite", DISTINCT_SUITES, ids=lambda suite: suite.name)
 def test_every_suite(suite: object) -> None:
     name = str(getattr(suite, "name", ""))
     lab = Lab(terms=Terms(esp=(name,)))

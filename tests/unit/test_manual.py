@@ -60,7 +60,7 @@ def pair_of(suite: EspSuite, **changed: object) -> ManualPair:
         suite=suite,
         server=UdpAddress("203.0.113.7", 4500),
         network=ipaddress.ip_network("10.98.0.0/30"),
-        fresh_keys=suite.encr.is_aead,
+        fresh_keys=suite.encr.counts,
     )
     return replace(pair, **changed)  # type: ignore[arg-type]
 

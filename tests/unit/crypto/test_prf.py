@@ -11,7 +11,8 @@ from espudp.crypto.suites import INTEG, PRF, Integ, Prf, prf_by_keyword
 from espudp.errors import CryptoError
 from tests.unit.crypto.vectors import own, shared, unhex, wycheproof
 
-BY_HASH = {p.hash_name: p for p in PRF}
+HMACS = [p for p in PRF if not p.mac.startswith("aes")]
+BY_HASH = {p.mac: p for p in HMACS}
 
 
 @pytest.mark.parametrize("vector", own("hmac.json"), ids=lambda vector: vector["id"])
@@ -25,10 +26,10 @@ def test_hmac_rfc2202_and_rfc4231(vector: dict[str, str]) -> None:
         assert len(computed) == BY_HASH[name].output_octets
 
 
-@pytest.mark.parametrize("integ", INTEG, ids=lambda integ: integ.keyword)
+@pytest.mark.parametrize("integ", [row for row in INTEG if row.mac in BY_HASH], ids=lambda row: row.keyword)
 def test_hmac_wycheproof(integ: Integ) -> None:
-    p, seen = BY_HASH[integ.hash_name], {"valid": 0, "invalid": 0}
-    for group, test in wycheproof(f"hmac_{integ.hash_name}"):
+    p, seen = BY_HASH[integ.mac], {"valid": 0, "invalid": 0}
+    for group, test in wycheproof(f"hmac_{integ.mac}"):
         octets = group["tagSize"] // 8
         computed = prf(p, unhex(test["key"]), unhex(test["msg"]))[:octets]
         assert equal(computed, unhex(test["tag"])) == (test["result"] == "valid"), test["tcId"]
@@ -39,12 +40,12 @@ def test_hmac_wycheproof(integ: Integ) -> None:
     assert min(seen.values()) > 50
 
 
-@pytest.mark.parametrize("p", PRF, ids=lambda p: p.keyword)
+@pytest.mark.parametrize("p", HMACS, ids=lambda p: p.keyword)
 def test_prf_plus_is_the_chain_of_the_rfc(p: Prf) -> None:
     """RFC 7296 section 2.13, written out with the standard library's HMAC."""
-    t1 = hmac.digest(b"key", b"seed\x01", p.hash_name)
-    t2 = hmac.digest(b"key", t1 + b"seed\x02", p.hash_name)
-    t3 = hmac.digest(b"key", t2 + b"seed\x03", p.hash_name)
+    t1 = hmac.digest(b"key", b"seed\x01", p.mac)
+    t2 = hmac.digest(b"key", t1 + b"seed\x02", p.mac)
+    t3 = hmac.digest(b"key", t2 + b"seed\x03", p.mac)
     whole = t1 + t2 + t3
     for octets in (0, 1, len(t1) - 1, len(t1), len(t1) + 1, len(whole)):
         assert prf_plus(p, b"key", b"seed", octets) == whole[:octets]

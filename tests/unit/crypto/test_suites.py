@@ -4,12 +4,17 @@ from hypothesis import strategies as st
 
 from espudp.crypto import names, suites
 from espudp.crypto.aead import make_sealer
-from espudp.crypto.suites import ESP_SUITES, EspSuite, name_of, parse_esp_suite
+from espudp.crypto.suites import ESP_SUITES, EspSuite, Mode, name_of, parse_esp_suite
 from espudp.errors import ConfigError
 from tests.unit.crypto.seeded import keys_for, seeded_rng
 
 # Transform types, RFC 7296 section 3.3.2
 ENCR, PRF, INTEG, DH, ESN = 1, 2, 3, 4, 5
+
+BITS = (128, 192, 256)
+# ICV, and the number that the registry has for it
+CCM = ((8, 14), (12, 15), (16, 16))
+SHORT_GCM = ((8, 18), (12, 19))
 
 
 def test_numbers_of_the_registry() -> None:
@@ -23,6 +28,12 @@ def test_numbers_of_the_registry() -> None:
         "aes192gcm16": (20, 192, 28, 8, 16),
         "aes256gcm16": (20, 256, 36, 8, 16),
         "chacha20poly1305": (28, None, 36, 8, 16),
+        **{f"aes{bits}ccm{icv}": (id, bits, bits // 8 + 3, 8, icv) for bits in BITS for icv, id in CCM},
+        **{f"aes{bits}gcm{icv}": (id, bits, bits // 8 + 4, 8, icv) for bits in BITS for icv, id in SHORT_GCM},
+        **{f"aes{bits}gmac": (21, bits, bits // 8 + 4, 8, 16) for bits in BITS},
+        **{f"aes{bits}ctr": (13, bits, bits // 8 + 4, 8, 0) for bits in BITS},
+        "3des": (3, None, 24, 8, 0),
+        "null": (11, None, 0, 0, 0),
         "aes128": (12, 128, 16, 16, 0),
         "aes192": (12, 192, 24, 16, 0),
         "aes256": (12, 256, 32, 16, 0),
@@ -33,6 +44,8 @@ def test_numbers_of_the_registry() -> None:
         "sha256": (12, 32, 16),
         "sha384": (13, 48, 24),
         "sha512": (14, 64, 32),
+        "aesxcbc": (5, 16, 12),
+        "aescmac": (8, 16, 12),
     }
     prf = {r.keyword: (r.transform_id, r.key_octets, r.output_octets) for r in suites.PRF}
     assert prf == {
@@ -40,6 +53,8 @@ def test_numbers_of_the_registry() -> None:
         "prfsha256": (5, 32, 32),
         "prfsha384": (6, 48, 48),
         "prfsha512": (7, 64, 64),
+        "prfaesxcbc": (4, 16, 16),
+        "prfaescmac": (8, 16, 16),
     }
     assert {r.keyword: (r.transform_id, r.public_octets, r.secret_octets) for r in suites.DH} == {
         "modp2048": (14, 256, 256),
@@ -49,6 +64,14 @@ def test_numbers_of_the_registry() -> None:
         "ecp384": (20, 96, 48),
         "ecp521": (21, 132, 66),
         "curve25519": (31, 32, 32),
+        "curve448": (32, 56, 56),
+        "modp6144": (17, 768, 768),
+        "modp8192": (18, 1024, 1024),
+        "modp1024": (2, 128, 128),
+        "modp1536": (5, 192, 192),
+        "modp1024s160": (22, 128, 128),
+        "modp2048s224": (23, 256, 256),
+        "modp2048s256": (24, 256, 256),
     }
 
 
@@ -65,18 +88,30 @@ def test_rows_are_found_by_keyword_and_by_id() -> None:
 
 
 def test_what_is_unknown_is_none() -> None:
-    assert suites.encr_by_keyword("3des") is None
+    assert suites.encr_by_keyword("des") is None
     assert suites.integ_by_keyword("md5") is None
     assert suites.prf_by_keyword("prfmd5") is None
-    assert suites.dh_by_keyword("modp1024") is None
-    assert suites.encr_by_id(3, None) is None
+    assert suites.dh_by_keyword("modp768") is None
+    assert suites.encr_by_id(2, None) is None
     assert suites.integ_by_id(1) is None
     assert suites.prf_by_id(1) is None
-    assert suites.dh_by_id(2) is None
+    assert suites.dh_by_id(1) is None
 
 
 @pytest.mark.parametrize(
-    ("transform_id", "key_bits"), [(20, None), (12, None), (12, 129), (28, 256), (20, 0)]
+    ("transform_id", "key_bits"),
+    [
+        (20, None),
+        (12, None),
+        (12, 129),
+        (28, 256),
+        (20, 0),
+        (3, 192),
+        (11, 0),
+        (13, None),
+        (14, 64),
+        (21, None),
+    ],
 )
 def test_a_key_length_that_does_not_belong_is_unknown(transform_id: int, key_bits: int | None) -> None:
     assert suites.encr_by_id(transform_id, key_bits) is None
@@ -123,10 +158,11 @@ def test_every_number_has_a_name(transform_type: int, id: int, key_bits: int | N
 
 
 def test_the_suites_are_those_promised() -> None:
-    promised = {"aes128gcm16", "aes192gcm16", "aes256gcm16", "chacha20poly1305"}
-    promised |= {
-        f"aes{bits}-{mac}" for bits in (128, 192, 256) for mac in ("sha1", "sha256", "sha384", "sha512")
-    }
+    combined = ("ccm8", "ccm12", "ccm16", "gcm8", "gcm12", "gcm16", "gmac")
+    promised = {"chacha20poly1305", *(f"aes{bits}{mode}" for bits in BITS for mode in combined)}
+    separate = [f"aes{bits}{mode}" for bits in BITS for mode in ("", "ctr")]
+    macs = ("sha1", "sha256", "sha384", "sha512", "aesxcbc", "aescmac")
+    promised |= {f"{encr}-{mac}" for encr in (*separate, "3des", "null") for mac in macs}
     assert {suite.name for suite in ESP_SUITES} == promised | {f"{name}-esn" for name in promised}
 
 
@@ -140,6 +176,14 @@ def test_a_suite_is_read_back_from_its_name(suite: EspSuite) -> None:
     [
         ("AES_GCM_C_256", "aes256gcm16"),
         ("aes256-sha2_256-noesn", "aes256-sha256"),
+        ("aes128ccm64", "aes128ccm8"),
+        ("aes192gcm96-esn", "aes192gcm12-esn"),
+        ("aes_ccm_a_256", "aes256ccm8"),
+        ("aes_ccm_16_128", "aes128ccm16"),
+        ("aes_ctr256-aes_xcbc", "aes256ctr-aesxcbc"),
+        ("null_auth_aes_gmac_256", "aes256gmac"),
+        ("3des_cbc-aes_cmac", "3des-aescmac"),
+        ("NULL-SHA1", "null-sha1"),
         (" aes-sha-ESN ", "aes128-sha1-esn"),
         ("chacha20_poly1305-esn", "chacha20poly1305-esn"),
     ],
@@ -152,7 +196,9 @@ def test_other_spellings(text: str, name: str) -> None:
     ("text", "said"),
     [
         ("", '""'),
-        ("3des-sha1", '"3des"'),
+        ("des-sha1", '"des"'),
+        ("null", "needs an integrity algorithm"),
+        ("aes128gmac-sha1", "takes no integrity algorithm"),
         ("aes128-md5", '"md5"'),
         ("aes128-sha256-modp2048", '"modp2048"'),
         ("aes128-sha256-sha1", '"sha1"'),
@@ -172,7 +218,7 @@ def test_a_suite_that_is_wrong_says_where(text: str, said: str) -> None:
 def test_packet_sizes_are_those_of_real_packets(suite: EspSuite) -> None:
     """RFC 4303 section 2.4, one octet of padding at a time."""
     sealer = make_sealer(suite.encr, suite.integ, keys_for(suite), seeded_rng())
-    alignment = 4 if suite.encr.is_aead else 16
+    alignment = {Mode.CBC: 16, Mode.TRIPLE_DES: 8}.get(suite.encr.mode, 4)
     for inner in range(100):
         plaintext = bytes(inner)
         while (len(plaintext) + 2) % alignment:

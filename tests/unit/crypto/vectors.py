@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,5 +57,19 @@ SOME_SUITES: list[EspSuite] = [
         "aes128-sha256",
         "aes192-sha384",
         "aes256-sha512",
+        "aes128gcm8",
+        "aes256gcm12",
+        "aes128ccm8",
+        "aes192ccm12",
+        "aes256ccm16",
+        "aes128gmac",
+        "aes192ctr-sha256",
+        "3des-sha1",
+        "null-sha384",
+        "aes128-aesxcbc",
+        "aes256ctr-aescmac",
     )
 ]
+
+# The same with and without extended sequence numbers: where all key sizes with all MACs would take too long.
+DISTINCT_SUITES: list[EspSuite] = [replace(suite, esn=esn) for suite in SOME_SUITES for esn in (False, True)]

@@ -1,22 +1,50 @@
 """ESP tunnel mode in its plainest form, one packet at a time, with every object new for every packet.
 
-Written from RFC 4303, RFC 3602, RFC 4106 and RFC 7634 on top of the bare ciphers; shares no code with
-espudp.esp or espudp.crypto.aead.
+Written from RFC 4303, RFC 3602, RFC 4106, RFC 4309, RFC 4543 and RFC 7634 on top of the bare ciphers; shares
+no code with espudp.esp or espudp.crypto.aead.
 """
 
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.aead import AESCCM, AESGCM, ChaCha20Poly1305
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.ciphers.modes import GCM
 
 from espudp.crypto.aead import CipherKeys
 from espudp.crypto.suites import EspSuite
-from tests.unit.crypto import reference as cbc
+from tests.unit.crypto import reference as bare
 
 IPV4, IPV6 = 4, 41
 
 
-def _aead(suite: EspSuite, keys: CipherKeys) -> AESGCM | ChaCha20Poly1305:
-    key = keys.encr[: suite.encr.key_octets]
-    return ChaCha20Poly1305(key) if suite.encr.keyword == "chacha20poly1305" else AESGCM(key)
+def _encrypt(suite: EspSuite, key: bytes, nonce: bytes, plaintext: bytes, aad: bytes) -> bytes:
+    """Ciphertext and ICV of a combined mode."""
+    word, icv = suite.encr.keyword, suite.encr.icv_octets
+    if word == "chacha20poly1305":
+        return ChaCha20Poly1305(key).encrypt(nonce, plaintext, aad)
+    if "ccm" in word:
+        return AESCCM(key, icv).encrypt(nonce, plaintext, aad)
+    if "gmac" in word:
+        # RFC 4543 section 3.3: the IV too
+        encryptor = Cipher(AES(key), GCM(nonce)).encryptor()
+        encryptor.authenticate_additional_data(aad + nonce[4:] + plaintext)
+        encryptor.finalize()
+        return plaintext + encryptor.tag
+    return AESGCM(key).encrypt(nonce, plaintext, aad)[: len(plaintext) + icv]
+
+
+def _decrypt(suite: EspSuite, key: bytes, nonce: bytes, sealed: bytes, aad: bytes) -> bytes | None:
+    word, end = suite.encr.keyword, len(sealed) - suite.encr.icv_octets
+    try:
+        if word == "chacha20poly1305":
+            return ChaCha20Poly1305(key).decrypt(nonce, sealed, aad)
+        if "ccm" in word:
+            return AESCCM(key, suite.encr.icv_octets).decrypt(nonce, sealed, aad)
+    except InvalidTag:
+        return None
+    # NIST SP 800-38D section 7.1: GCM encrypts by counting from 2 on.
+    plaintext = sealed[:end] if "gmac" in word else bare.ctr(key, nonce, sealed[:end], first=2)
+    return plaintext if _encrypt(suite, key, nonce, plaintext, aad) == sealed else None
 
 
 def _aad_and_tail(suite: EspSuite, spi: int, sequence: int) -> tuple[bytes, bytes]:
@@ -43,9 +71,9 @@ def seal(suite: EspSuite, keys: CipherKeys, spi: int, sequence: int, iv: bytes, 
     header = spi.to_bytes(4, "big") + (sequence & 0xFFFFFFFF).to_bytes(4, "big")
     aad, tail = _aad_and_tail(suite, spi, sequence)
     if suite.integ is None:
-        salt = keys.encr[suite.encr.key_octets :]
-        return header + iv + _aead(suite, keys).encrypt(salt + iv, plaintext, aad)
-    return header + cbc.body(suite.integ, (keys.encr, keys.integ), iv, aad, plaintext, tail)
+        key, salt = keys.encr[: suite.encr.key_octets], keys.encr[suite.encr.key_octets :]
+        return header + iv + _encrypt(suite, key, salt + iv, plaintext, aad)
+    return header + bare.body(suite.encr, suite.integ, (keys.encr, keys.integ), iv, aad, plaintext, tail)
 
 
 def open_(suite: EspSuite, keys: CipherKeys, sequence: int, datagram: bytes) -> bytes | None:
@@ -54,14 +82,12 @@ def open_(suite: EspSuite, keys: CipherKeys, sequence: int, datagram: bytes) -> 
     aad, tail = _aad_and_tail(suite, int.from_bytes(datagram[:4], "big"), sequence)
     iv, rest = datagram[8 : 8 + iv_octets], datagram[8 + iv_octets :]
     if suite.integ is None:
-        try:
-            return _aead(suite, keys).decrypt(keys.encr[suite.encr.key_octets :] + iv, rest, aad)
-        except InvalidTag:
-            return None
+        key, salt = keys.encr[: suite.encr.key_octets], keys.encr[suite.encr.key_octets :]
+        return _decrypt(suite, key, salt + iv, rest, aad)
     ciphertext, icv = rest[: -suite.integ.icv_octets], rest[-suite.integ.icv_octets :]
-    if icv != cbc.icv(suite.integ, keys.integ, aad + iv + ciphertext + tail):
+    if icv != bare.icv(suite.integ, keys.integ, aad + iv + ciphertext + tail):
         return None
-    return cbc.cbc_decrypt(keys.encr, iv, ciphertext)
+    return bare.decrypt(suite.encr, keys.encr, iv, ciphertext)
 
 
 def iv_of(suite: EspSuite, datagram: bytes) -> bytes:

@@ -8,8 +8,9 @@ from scapy.layers.inet6 import IPv6
 from scapy.layers.ipsec import ESP, IPSecIntegrityError, SecurityAssociation
 from scapy.packet import Raw
 
-from espudp.crypto.suites import ESP_SUITES, EspSuite
+from espudp.crypto.suites import EspSuite, Mode, parse_esp_suite
 from espudp.esp.drops import Drop
+from tests.unit.crypto.vectors import DISTINCT_SUITES
 from tests.unit.esp.peers import (
     LEFT6,
     RIGHT6,
@@ -23,23 +24,34 @@ from tests.unit.esp.peers import (
     udp,
 )
 
-CIPHERS = {"chacha20poly1305": "CHACHA20-POLY1305"}
+CIPHERS = {
+    Mode.GCM: "AES-GCM",
+    Mode.CHACHA20_POLY1305: "CHACHA20-POLY1305",
+    Mode.CCM: "AES-CCM",
+    Mode.GMAC: "AES-NULL-GMAC",
+    Mode.CBC: "AES-CBC",
+    Mode.CTR: "AES-CTR",
+    Mode.TRIPLE_DES: "3DES",
+    Mode.NULL: "NULL",
+}
 INTEGRITY = {
     "sha1": "HMAC-SHA1-96",
     "sha256": "SHA2-256-128",
     "sha384": "SHA2-384-192",
     "sha512": "SHA2-512-256",
+    "aescmac": "AES-CMAC-96",
 }
 HIGH = 7
 OUTER = IP(src="192.0.2.1", dst="198.51.100.2")
 
-every_suite = pytest.mark.parametrize("suite", ESP_SUITES, ids=lambda suite: suite.name)
+# scapy knows whole ICVs of combined modes, and no AES-XCBC-MAC.
+KNOWN = [
+    suite
+    for suite in DISTINCT_SUITES
+    if (suite.encr.icv_octets == 16 if suite.integ is None else suite.integ.keyword in INTEGRITY)
+]
+every_suite = pytest.mark.parametrize("suite", KNOWN, ids=lambda suite: suite.name)
 PACKETS = [udp(61), udp(1400), udp(62, src=LEFT6, dst=RIGHT6)]
-
-
-def cipher_of(suite: EspSuite) -> str:
-    default = "AES-GCM" if suite.encr.is_aead else "AES-CBC"
-    return CIPHERS.get(suite.encr.keyword, default)
 
 
 def start_of(suite: EspSuite) -> int:
@@ -54,7 +66,7 @@ def scapy_sa(suite: EspSuite) -> Any:
         ESP,
         spi=RIGHT_SPI,
         seq_num=101,
-        crypt_algo=cipher_of(suite),
+        crypt_algo=CIPHERS[suite.encr.mode],
         crypt_key=keys.encr,
         auth_algo=INTEGRITY[suite.integ.keyword] if suite.integ else None,
         auth_key=keys.integ or None,
@@ -88,7 +100,7 @@ def test_we_open_what_scapy_seals(suite: EspSuite) -> None:
 
 
 def test_a_packet_made_by_scapy_from_scratch() -> None:
-    suite = next(suite for suite in ESP_SUITES if suite.name == "aes256gcm16")
+    suite = parse_esp_suite("aes256gcm16")
     packet = IP(src="10.1.0.1", dst="10.2.0.1") / UDP(sport=7, dport=9) / Raw(b"hello")
     datagram = bytes(scapy_sa(suite).encrypt(packet)[ESP])
     (opened,) = plain(right_path(suite, received=100).open([datagram], TO_LEFT, 0.0))
