@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from espudp.cli import options, parsing
+from espudp.cli.authentication import ConnectAuthentication, certified, identity_of
 from espudp.cli.console import reporter
 from espudp.cli.errors import reported
+from espudp.cli.grouped import grouped
 from espudp.cli.manual import run_file
 from espudp.cli.options import KEEPING, Algorithms, Keeping, OnThisHost
 from espudp.cli.reach import LocalSubnets, Reach, Subnets, UseDns, Vips
@@ -19,17 +20,18 @@ from espudp.host.options import IKE_PORT, NATT_PORT
 
 if TYPE_CHECKING:
     from espudp.host.options import ConnectOptions
-    from espudp.ike.config import ConnectionConfig
+    from espudp.ike.config import ConnectionConfig, Identity
+    from espudp.ike.credentials import Demand, Proof
+
+ANYBODY = "%any"
+
 
 Host = Annotated[str | None, typer.Argument(metavar="HOST", help="Name or address of the peer.")]
-Psk = Annotated[
-    str | None, typer.Option(metavar="S", envvar="ESPUDP_PSK", help="The key itself; process lists show it.")
-]
 LocalId = Annotated[
     str | None, typer.Option("--id", metavar="ID", help="Our identity.", show_default="the host's name")
 ]
 RemoteId = Annotated[
-    str | None, typer.Option(metavar="ID", help="What the peer must be.", show_default="anybody")
+    str | None, typer.Option(metavar="ID", help="What the peer must be.", show_default="HOST with --ca")
 ]
 Port = Annotated[int | None, typer.Option(metavar="P", help="Peer's UDP port; alone: start there.")]
 IkePort = Annotated[int | None, typer.Option(metavar="P", help="Peer's UDP port of plain IKE.")]
@@ -37,11 +39,11 @@ Retry = Annotated[bool, typer.Option(help="Reconnect when it is lost.", rich_hel
 
 
 @reported
+@grouped
 def connect(
     context: typer.Context,
     host: Host = None,
-    psk_file: options.PskFile = None,
-    psk: Psk = None,
+    who: ConnectAuthentication = ConnectAuthentication(),  # noqa: B008
     local_id: LocalId = None,
     remote_id: RemoteId = None,
     subnet: Subnets = None,
@@ -82,7 +84,7 @@ def connect(
         raise typer.Exit(run_file(context, manual, here, report))
     asked = _Asked(
         host=host,
-        psk=_Key(psk, psk_file),
+        who=who,
         identities=(local_id, remote_id),
         reach=Reach(subnet, local_subnet, vip),
         ports=(port, ike_port),
@@ -97,38 +99,12 @@ def connect(
     raise typer.Exit(run_connect(asked.connect_options(), report))
 
 
-@dataclass(frozen=True)
-class _Key:
-    """The pre-shared key, or where it is."""
-
-    text: str | None
-    file: Path | None
-
-    def read(self) -> bytes:
-        """Raises ConfigError."""
-        from espudp.host import keyfiles
-
-        if self.text is not None:
-            parsing.refuse_together("--psk", {"--psk-file": self.file}, "there is one key")
-            return self.text.encode()
-        if self.file is None:
-            raise ConfigError(
-                "no pre-shared key is given",
-                field="psk",
-                remedy="name its file with --psk-file; `espudp listen` on the other host makes one",
-            )
-        return keyfiles.read_psk(self.file)
-
-    def __repr__(self) -> str:
-        return "_Key(...)"
-
-
 @dataclass(frozen=True, kw_only=True)
 class _Asked:
     """What the user asks for."""
 
     host: str | None
-    psk: _Key
+    who: ConnectAuthentication
     identities: tuple[str | None, str | None]  # ours, the peer's
     reach: Reach
     ports: tuple[int | None, int | None]  # the peer's: of ESP and IKE, of plain IKE
@@ -166,20 +142,36 @@ class _Asked:
         return natt, parsing.port(ike_port, "--ike-port") if ike_port else None
 
     def _config(self) -> ConnectionConfig:
-        from espudp.ike.config import ConnectionConfig, Identity
-        from espudp.ike.credentials import Psk, PskOf
+        from espudp.ike.config import ConnectionConfig
 
-        psk = self.psk.read()
-        local_id, remote_id = self.identities
+        proof, demand = self.who.pair()
         child = self.reach.child(self.algorithms, self.keeping)
         return ConnectionConfig(
-            local_identity=Identity.parse(local_id) if local_id is not None else options.default_identity(),
-            remote_identity=Identity.parse(remote_id) if remote_id is not None else None,
-            proof=Psk(psk),
-            demand=PskOf(psk),
+            local_identity=self._local_identity(proof),
+            remote_identity=self._remote_identity(demand),
+            proof=proof,
+            demand=demand,
             child=child,
             ike_proposals=self.algorithms.ike_proposals(),
             request_addresses=self.reach.virtual_addresses(),
             force_encap=self.force_encap,
             timers=self.keeping.timers(),
         )
+
+    def _local_identity(self, proof: Proof) -> Identity:
+        from espudp.ike.config import Identity
+
+        local_id, _ = self.identities
+        if local_id is not None:
+            return certified(Identity.parse(local_id), proof)
+        return identity_of(proof) or options.default_identity()
+
+    def _remote_identity(self, demand: Demand) -> Identity | None:
+        """Who has any certificate of a CA is not yet the peer that is meant: that is HOST."""
+        from espudp.ike.config import Identity
+        from espudp.ike.credentials import CertificateOf
+
+        _, remote_id = self.identities
+        if remote_id is None and isinstance(demand, CertificateOf):
+            remote_id = self.host
+        return None if remote_id in (None, ANYBODY) else Identity.parse(remote_id)

@@ -24,6 +24,11 @@ SERVER_FILE, CLIENT_FILE = "server.toml", "client.toml"
 
 @reported
 def keygen(
+    key: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Where our private key is kept.", show_default="/etc/espudp/key"),
+    ] = None,
+    psk: Annotated[bool, typer.Option("--psk", help="Make and print a strong pre-shared key.")] = False,
     manual: Annotated[
         bool, typer.Option("--manual", help="A pair of key files for two hosts without IKE.")
     ] = False,
@@ -47,15 +52,23 @@ def keygen(
     ] = Path(),
     force: Annotated[bool, typer.Option("--force", help="Overwrite them.")] = False,
 ) -> None:
-    """Make a strong pre-shared key, or with --manual the keys of a tunnel without IKE.
+    """Print our public key, for `--peer-key` on the other host; a key is made if there is none.
 
-    A pre-shared key is printed. Key files are written, mode 0600: one for the server, which waits, and one
-    for the client, which knows where the server is and may be behind a NAT.
+    With --psk a pre-shared key is made instead, and printed. With --manual the keys of a tunnel without IKE
+    are made: two files, mode 0600, one for the server, which waits, and one for the client, which knows where
+    the server is and may be behind a NAT.
     """
     from espudp.host import keyfiles
 
-    if not manual:
+    if psk:
         typer.echo(keyfiles.generate_psk().decode())
+        return
+    if not manual:
+        path = key or keyfiles.default_key_file()
+        own, made = keyfiles.obtain_key(path)
+        if made:
+            typer.echo(f"Made a private key: {path}", err=True)
+        typer.echo(keyfiles.show_public_key(own.public))
         return
     from espudp.crypto.suites import parse_esp_suite
     from espudp.manual import ManualPair

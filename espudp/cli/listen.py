@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from espudp.cli import options, parsing
+from espudp.cli.authentication import ListenAuthentication
 from espudp.cli.console import reporter
 from espudp.cli.errors import reported
+from espudp.cli.grouped import grouped
 from espudp.cli.manual import run_file
 from espudp.cli.options import Algorithms, Keeping, OnThisHost
 from espudp.cli.reach import DnsDomains, DnsServers, PeerSubnets, Pools, Served, ServedReach, Split
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
 
 
 @reported
+@grouped
 def listen(
     context: typer.Context,
     port: Annotated[int, typer.Option(metavar="PORT", help="UDP port of ESP and IKE.")] = NATT_PORT,
@@ -34,7 +39,7 @@ def listen(
     dns: DnsServers = None,
     dns_domain: DnsDomains = None,
     split: Split = None,
-    psk_file: options.PskFile = None,
+    who: ListenAuthentication = ListenAuthentication(),  # noqa: B008
     local_id: Annotated[
         str | None, typer.Option(metavar="ID", help="Our identity.", show_default="our address")
     ] = None,
@@ -72,7 +77,7 @@ def listen(
     asked = _Asked(
         ports=(port, ike_port),
         reach=ServedReach(pool, subnet, peer_subnet, dns, dns_domain, split),
-        psk_file=psk_file,
+        who=who,
         local_id=local_id,
         algorithms=Algorithms(ike_proposal, esp_proposal, replay_window),
         keeping=Keeping(ike_lifetime, child_lifetime, child_bytes, child_packets, dpd),
@@ -88,14 +93,14 @@ class _Asked:
 
     ports: tuple[int, int]  # of ESP and IKE, of plain IKE or 0
     reach: ServedReach
-    psk_file: Path | None
+    who: ListenAuthentication
     local_id: str | None
     algorithms: Algorithms
     keeping: Keeping
     forward: bool
     here: OnThisHost
 
-    def listen_options(self, address: str, psk: bytes) -> ListenOptions:
+    def listen_options(self, address: str, psk: bytes | None) -> ListenOptions:
         """Raises ConfigError."""
         from espudp.host.options import ListenOptions
 
@@ -108,15 +113,15 @@ class _Asked:
             **self.here.host_options(),
         )
 
-    def _config(self, address: str, psk: bytes) -> ListenerConfig:
+    def _config(self, address: str, psk: bytes | None) -> ListenerConfig:
         from espudp.ike.config import Identity, ListenerConfig
-        from espudp.ike.pad import PadEntry
 
+        named = None if self.local_id is None else Identity.parse(self.local_id)
         reach = self.reach
         local, remote = reach.behind_us(), reach.behind_peers()
         return ListenerConfig(
-            local_identity=Identity.parse(address if self.local_id is None else self.local_id),
-            pad=(PadEntry.of_psk(psk),),
+            local_identity=named or Identity.parse(address),
+            pad=self.who.entries(psk, named),
             child=self.algorithms.child(local, remote, self.keeping.lifetime()),
             ike_proposals=self.algorithms.ike_proposals(),
             pool=reach.pools(),
@@ -152,19 +157,40 @@ def _serve(asked: _Asked, report: Reporter) -> int:
     from espudp.host.run import run_listen
 
     address = asked.here.bind_address() or outward_address()
+    words = asked.invitation(address)
+    if not asked.who.is_silent:
+        options = asked.listen_options(address, asked.who.psk())
+        return run_listen(options, _first_news(report, partial(_invite_by_key, words, options)))
     asked.listen_options(address, psk=b"any")  # mistakes come before a key is made
-    if asked.psk_file is not None:
-        return run_listen(asked.listen_options(address, keyfiles.read_psk(asked.psk_file)), report)
     path = keyfiles.default_psk_file()
     psk, made = keyfiles.obtain_psk(path)
-    words = iter([asked.invitation(address)])
+    invite = partial(_invite, words, path, psk if made else None)
+    return run_listen(asked.listen_options(address, psk), _first_news(report, invite))
+
+
+def _first_news(report: Reporter, invite: Callable[[], None]) -> Reporter:
+    """Reports, and invites after the first news: that we listen."""
+    invitations = iter([invite])
 
     def report_and_invite(news: Report) -> None:
         report(news)
-        if news.severity is Severity.INFO and (invitation := next(words, None)):  # we listen: the first news
-            _invite(invitation, path, psk if made else None)
+        if news.severity is Severity.INFO and (invitation := next(invitations, None)):
+            invitation()
 
-    return run_listen(asked.listen_options(address, psk), report_and_invite)
+    return report_and_invite
+
+
+def _invite_by_key(words: list[str], options: ListenOptions) -> None:
+    """Say how those connect whose public key we have."""
+    from espudp.host import keyfiles
+    from espudp.ike.credentials import RawKeyOf, SignKey
+
+    entries = options.config.pad
+    proofs = [e.proof for e in entries if isinstance(e.demand, RawKeyOf) and isinstance(e.proof, SignKey)]
+    if proofs and not proofs[0].certificates:
+        typer.echo("On the hosts whose public keys are named here:")
+        public = keyfiles.show_public_key(proofs[0].private_key.public)
+        typer.echo(f"    espudp connect {shlex.join([*words, '--peer-key', public])}")
 
 
 def _invite(words: list[str], path: Path, psk: bytes | None) -> None:

@@ -138,3 +138,20 @@ def refuse_together(option: str, others: Mapping[str, object], why: str) -> None
         raise ConfigError(
             f"{' and '.join(given)} {verb} {option}: {why}", field=option, remedy="leave one of the two out"
         )
+
+
+def refuse_alone(given: Mapping[str, object], needed: str, why: str) -> None:
+    """Raises ConfigError if any option has a value that means nothing without another one."""
+    for name, value in given.items():
+        if value:
+            raise ConfigError(f"{name} without {needed}: {why}", field=name, remedy=f"add {needed}")
+
+
+def choice(text: str, choices: Mapping[str, T], option: str) -> T:
+    """One of a few words."""
+    found = choices.get(text.strip().lower())
+    if found is None:
+        raise ConfigError(
+            f"{option}: '{text}' is not possible", field=option, remedy=f"write {' or '.join(choices)}"
+        )
+    return found

@@ -6,6 +6,13 @@ import os
 import stat
 from pathlib import Path
 
+from espudp.crypto.signatures import (
+    PrivateKey,
+    PublicKey,
+    generate_key,
+    load_private_key,
+    load_public_key,
+)
 from espudp.errors import ConfigError, HostError
 
 # 32 octets of chance: as strong as the strongest suite, and typed by nobody.
@@ -19,6 +26,11 @@ CONFIG_DIRECTORY = "/etc/espudp"
 def default_psk_file() -> Path:
     """Where `espudp listen` keeps the PSK it made: /etc/espudp/psk, or in $ESPUDP_CONFIG_DIR."""
     return Path(os.environ.get(CONFIG_VARIABLE, CONFIG_DIRECTORY)) / "psk"
+
+
+def default_key_file() -> Path:
+    """Where `espudp keygen` keeps our private key: /etc/espudp/key, or in $ESPUDP_CONFIG_DIR."""
+    return Path(os.environ.get(CONFIG_VARIABLE, CONFIG_DIRECTORY)) / "key"
 
 
 def read_secret(path: Path, *, what: str) -> bytes:
@@ -109,6 +121,68 @@ def obtain_psk(path: Path) -> tuple[bytes, bool]:
     psk = generate_psk()
     write_secret(path, psk + b"\n")
     return psk, True
+
+
+def read_private_key(path: Path, password_file: Path | None = None) -> PrivateKey:
+    """The private key in a file. Raises ConfigError."""
+    password = None if password_file is None else read_secret(password_file, what="password file").strip()
+    try:
+        octets = read_secret(path, what="key file")
+    except ConfigError as error:
+        remedy = error.remedy if path.exists() else "Make one: espudp keygen --key FILE"
+        raise ConfigError(str(error), field="key", remedy=remedy) from None
+    return load_private_key(octets, password)
+
+
+def obtain_key(path: Path) -> tuple[PrivateKey, bool]:
+    """The private key in a file, which is made if it is missing; whether it was.
+
+    Raises ConfigError and HostError.
+    """
+    if path.exists():
+        return read_private_key(path), False
+    key = generate_key(os.urandom)
+    write_secret(path, key.to_pem())
+    return key, True
+
+
+def show_public_key(key: PublicKey) -> str:
+    """A public key in one line, as `read_public_keys` reads it: its SubjectPublicKeyInfo in base64."""
+    return base64.b64encode(key.spki).decode()
+
+
+def read_public_keys(text: str) -> tuple[PublicKey, ...]:
+    """The public key that `text` is; or those in the file that it names: PEM, DER, or a key in each line.
+
+    What follows a key in its line is for people, as is a line that begins with #. Raises ConfigError.
+    """
+    octets = _decoded(text.strip())
+    if octets is not None:
+        return (load_public_key(octets),)
+    try:
+        content = Path(text).read_bytes()[:MAX_FILE_OCTETS]
+    except OSError:
+        raise ConfigError(
+            f"'{text[:80]}' is neither a public key nor a file",
+            field="peer-key",
+            remedy="It is to be what `espudp keygen` prints on the other host, or a file with that in it.",
+        ) from None
+    words = [line.split() for line in content.decode("ascii", "replace").splitlines()]
+    keys = [_decoded(line[0]) for line in words if line and not line[0].startswith("#")]
+    found = [octets for octets in keys if octets is not None]
+    if found and len(found) == len(keys):
+        return tuple(map(load_public_key, found))
+    return (load_public_key(content),)
+
+
+def _decoded(text: str) -> bytes | None:
+    """Base64 of something that may be a SubjectPublicKeyInfo; None for what is not."""
+    try:
+        octets = base64.b64decode(text, validate=True)
+    except ValueError:
+        return None
+    # RFC 5280 section 4.1: it is a SEQUENCE
+    return octets if octets[:1] == b"\x30" else None
 
 
 def generate_psk() -> bytes:

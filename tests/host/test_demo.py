@@ -92,7 +92,7 @@ def test_killed_it_takes_its_processes_with_it(tmp_path: Path) -> None:
 def test_without_root() -> None:
     # All is imported before: perhaps nobody may read the modules.
     first = "import os, espudp.host.demo; from espudp.cli.main import app"
-    first += f"; app(['keygen'], standalone_mode=False); os.setresuid({NOBODY}, {NOBODY}, {NOBODY})"
+    first += f"; app(['keygen', '--psk'], standalone_mode=False); os.setresuid({NOBODY}, {NOBODY}, {NOBODY})"
     code = f"{first}; app(['demo', '--json'])"
     found = subprocess.run(
         [sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=False

@@ -1,0 +1,301 @@
+"""How the two sides prove who they are: the options of connect and listen, and what they make."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from espudp.cli import options, parsing
+from espudp.errors import ConfigError
+
+if TYPE_CHECKING:
+    from espudp.crypto.signatures import PublicKey
+    from espudp.ike.config import Identity
+    from espudp.ike.credentials import CertificateOf, Demand, Proof, SignKey
+    from espudp.ike.pad import PadEntry
+
+WHO = "Who we are, and whom we let in"
+
+Psk = Annotated[
+    str | None,
+    typer.Option(
+        metavar="S",
+        envvar="ESPUDP_PSK",
+        help="The key itself; process lists show it.",
+        rich_help_panel=WHO,
+    ),
+]
+Cert = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Our certificate and those above it.", rich_help_panel=WHO),
+]
+Key = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Our private key, mode 0600.", rich_help_panel=WHO),
+]
+KeyPassword = Annotated[
+    Path | None,
+    typer.Option("--key-password-file", metavar="FILE", help="What opens it.", rich_help_panel=WHO),
+]
+Cas = Annotated[
+    list[Path] | None,
+    typer.Option(metavar="FILE", help="CA of the peers' certificates; repeatable.", rich_help_panel=WHO),
+]
+Crls = Annotated[
+    list[Path] | None,
+    typer.Option(metavar="FILE", help="What the CA has revoked; repeatable.", rich_help_panel=WHO),
+]
+Revocation = Annotated[
+    str,
+    typer.Option(
+        metavar="if-given|required|off", help="Whether certificates may be revoked.", rich_help_panel=WHO
+    ),
+]
+PeerKeys = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="KEY|FILE", help="What `espudp keygen` printed at the peer; repeatable.", rich_help_panel=WHO
+    ),
+]
+RsaPss = Annotated[bool, typer.Option("--rsa-pss", help="Sign with RSA-PSS.", rich_help_panel=WHO)]
+AllowSha1 = Annotated[
+    bool,
+    typer.Option("--allow-sha1", help="RSA with SHA-1, for peers that have no better.", rich_help_panel=WHO),
+]
+Anonymous = Annotated[
+    bool, typer.Option("--anonymous", help="Prove nothing (RFC 7619).", rich_help_panel=WHO)
+]
+AllowAnonymous = Annotated[
+    bool,
+    typer.Option("--allow-anonymous", help="Ask the peer for no proof (RFC 7619).", rich_help_panel=WHO),
+]
+
+
+def identity_of(own: Proof) -> Identity | None:
+    """What we are called where nobody says: the first name in our certificate, else the key itself."""
+    from espudp.crypto.x509 import names_of
+    from espudp.ike.config import Identity
+    from espudp.ike.credentials import SignKey
+
+    if not isinstance(own, SignKey):
+        return None
+    if own.certificates:
+        return Identity(*names_of(own.certificates[0])[0])
+    return Identity.of_key(own.private_key.public.fingerprint)
+
+
+def certified(identity: Identity, own: Proof) -> Identity:
+    """The identity as our certificate has it, if there is one. Raises ConfigError if it has it not."""
+    from espudp.crypto.x509 import names_of, same_name
+    from espudp.ike.config import Identity
+    from espudp.ike.credentials import SignKey
+
+    if not isinstance(own, SignKey) or not own.certificates:
+        return identity
+    names = names_of(own.certificates[0])
+    for name in names:
+        if same_name(name, (identity.type, identity.data)):
+            return Identity(*name)
+    raise ConfigError(
+        f"our certificate is not for {identity}",
+        field="id",
+        remedy=f"use one of its names: {', '.join(str(Identity(*name)) for name in names)}",
+    )
+
+
+@dataclass(frozen=True)
+class Authentication:
+    """What connect and listen have in common, as typed."""
+
+    psk_file: options.PskFile = None
+    cert: Cert = None
+    key: Key = None
+    key_password: KeyPassword = None
+    ca: Cas = None
+    crl: Crls = None
+    revocation: Revocation = "if-given"
+    peer_key: PeerKeys = None
+    rsa_pss: RsaPss = False
+    allow_sha1: AllowSha1 = False
+    anonymous: Anonymous = False
+    allow_anonymous: AllowAnonymous = False
+
+    def sign_key(self) -> SignKey | None:
+        """Our certificate or raw key, if one is named or a raw key is what is missing. Raises ConfigError."""
+        from espudp.host import certfiles, keyfiles
+        from espudp.ike.credentials import SignKey
+
+        if self.cert is not None:
+            own = certfiles.load_own(self.cert, self.key, self.key_password)
+            return SignKey(
+                private_key=own.private_key,
+                certificates=own.certificates,
+                pss=self.rsa_pss,
+                sha1=self.allow_sha1,
+            )
+        if self.key is None:
+            return None
+        key = keyfiles.read_private_key(self.key, self.key_password)
+        return SignKey(private_key=key, pss=self.rsa_pss, sha1=self.allow_sha1)
+
+    def raw_key(self) -> SignKey:
+        """The key that `espudp keygen` keeps. Raises ConfigError."""
+        from espudp.host import keyfiles
+        from espudp.ike.credentials import SignKey
+
+        return SignKey(private_key=keyfiles.read_private_key(keyfiles.default_key_file()))
+
+    def trusted(self) -> CertificateOf | None:
+        """Whose certificates are taken. Raises ConfigError."""
+        from espudp.crypto.revocation import Revocation as Needed
+        from espudp.host import certfiles
+        from espudp.ike.credentials import CertificateOf
+
+        if not self.ca:
+            parsing.refuse_alone({"--crl": self.crl}, "--ca", "there is no CA whose list it might be")
+            return None
+        needed = parsing.choice(self.revocation, {m.value: m for m in Needed}, "--revocation")
+        return CertificateOf(certfiles.load_trust(self.ca, self.crl or (), needed), self.allow_sha1)
+
+    def peer_keys(self) -> list[PublicKey]:
+        """Raises ConfigError."""
+        from espudp.host import keyfiles
+
+        return [key for text in self.peer_key or () for key in keyfiles.read_public_keys(text)]
+
+
+@dataclass(frozen=True)
+class ConnectAuthentication(Authentication):
+    """Of connect."""
+
+    psk: Psk = field(default=None, repr=False)
+
+    def pair(self) -> tuple[Proof, Demand]:
+        """What we prove ourselves with, and the peer itself. Raises ConfigError."""
+        from espudp.ike.credentials import Psk, PskOf
+
+        key = self._psk()
+        proof, demand = self._proof(), self._demand()
+        if key is not None and proof is not None and demand is not None:
+            raise ConfigError(
+                "a pre-shared key has nothing to do beside all that proves both sides already",
+                field="psk",
+                remedy="leave it out",
+            )
+        if key is not None:
+            return proof or Psk(key), demand or PskOf(key)
+        if proof is None and self.peer_key:
+            proof = self.raw_key()
+        if proof is None and demand is None:
+            raise ConfigError(
+                "no pre-shared key is given",
+                field="psk",
+                remedy="name its file with --psk-file; `espudp listen` on the other host makes one",
+            )
+        if proof is None:
+            raise ConfigError(
+                "we have nothing to prove ourselves with",
+                field="cert",
+                remedy="add --cert FILE --key FILE, --key FILE, --psk-file FILE or --eap-user NAME",
+            )
+        if demand is None:
+            raise ConfigError(
+                "it is not said what the peer is known by",
+                field="ca",
+                remedy="name the CA of its certificate with --ca FILE, or its public key with --peer-key KEY",
+            )
+        return proof, demand
+
+    def _psk(self) -> bytes | None:
+        from espudp.host import keyfiles
+
+        if self.psk is not None:
+            parsing.refuse_together("--psk", {"--psk-file": self.psk_file}, "there is one key")
+            return self.psk.encode()
+        return None if self.psk_file is None else keyfiles.read_psk(self.psk_file)
+
+    def _proof(self) -> Proof | None:
+        from espudp.ike.credentials import NoProof
+
+        own = self.sign_key()
+        if self.anonymous:
+            parsing.refuse_together(
+                "--anonymous", {"--cert": self.cert, "--key": self.key}, "it proves nothing"
+            )
+            return NoProof()
+        return own
+
+    def _demand(self) -> Demand | None:
+        from espudp.ike.credentials import NoDemand, RawKeyOf
+
+        trusted, keys = self.trusted(), self.peer_keys()
+        if self.allow_anonymous:
+            parsing.refuse_together(
+                "--allow-anonymous", {"--ca": self.ca, "--peer-key": self.peer_key}, "it asks for no proof"
+            )
+            return NoDemand()
+        if trusted is not None:
+            parsing.refuse_together("--ca", {"--peer-key": self.peer_key}, "the peer has one of the two")
+            return trusted
+        if len(keys) > 1:
+            raise ConfigError(
+                f"{len(keys)} public keys are named, and there is one peer",
+                field="peer-key",
+                remedy="leave the others out",
+            )
+        return RawKeyOf(keys[0]) if keys else None
+
+
+@dataclass(frozen=True)
+class ListenAuthentication(Authentication):
+    """Of listen."""
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether nothing is said, so that a PSK is made."""
+        return not any(
+            (self.psk_file, self.cert, self.key, self.ca, self.peer_key, self.anonymous, self.allow_anonymous)
+        )
+
+    def psk(self) -> bytes | None:
+        """Raises ConfigError."""
+        from espudp.host import keyfiles
+
+        return None if self.psk_file is None else keyfiles.read_psk(self.psk_file)
+
+    def entries(self, psk: bytes | None, local: Identity | None) -> tuple[PadEntry, ...]:
+        """Who may come, and how. `local` is our identity where the user has given one. Raises ConfigError."""
+        from espudp.ike.credentials import NoDemand, NoProof, Psk, PskOf, RawKeyOf
+        from espudp.ike.pad import PadEntry
+
+        trusted, keys = self.trusted(), self.peer_keys()
+        own: Proof | None = NoProof() if self.anonymous else self.sign_key()
+        if keys and own is None:
+            own = self.raw_key()
+        demands: list[Demand] = [RawKeyOf(key) for key in keys]
+        demands += [trusted] if trusted is not None else []
+        demands += [NoDemand()] if self.allow_anonymous else []
+        if demands and own is None:
+            raise ConfigError(
+                "we have nothing to prove ourselves with to those who come",
+                field="cert",
+                remedy="add --cert FILE --key FILE, or --key FILE",
+            )
+        if psk is None and not demands:
+            raise ConfigError(
+                "it is not said what those who come are known by",
+                field="ca",
+                remedy="add --ca FILE, --peer-key KEY, --psk-file FILE or --eap-users FILE",
+            )
+        name = identity_of(own) if own is not None else None
+        if local is not None and own is not None:
+            name = certified(local, own)
+        entries = [PadEntry(proof=own, demand=d, local_identity=name) for d in demands if own is not None]
+        if psk is not None:
+            # Beside other ways in a PSK is for both sides; alone with a certificate it is for the peers.
+            proof = own if own is not None and not demands else Psk(psk)
+            entries.append(PadEntry(proof=proof, demand=PskOf(psk), local_identity=local))
+        return tuple(entries)
