@@ -53,6 +53,15 @@ def _strongswan() -> str:
     return "" if find_spec("vici") else "needs the Python package vici (pip install '.[test]')"
 
 
+def _libreswan() -> str:
+    path = Path(os.environ.get("ESPUDP_LIBRESWAN", "/opt/libreswan"))
+    if not (path / "usr/libexec/ipsec/pluto").exists():
+        return (
+            f"needs libreswan's package unpacked in {path} (it refuses to be beside strongSwan; see .ci/run)"
+        )
+    return _program("gcc libc6-dev libnss3-tools", "cc", "certutil")()
+
+
 # marker -> (what `pytest --markers` says, what is missing here or "")
 REQUIREMENTS: dict[str, tuple[str, Callable[[], str]]] = {
     "root": ("runs as root only", _root),
@@ -62,7 +71,14 @@ REQUIREMENTS: dict[str, tuple[str, Callable[[], str]]] = {
         "makes network namespaces with ip and NAT with nft",
         _program("iproute2 nftables util-linux", "ip", "nft", "unshare"),
     ),
+    "freeradius": ("has FreeRADIUS decide on logins", _program("freeradius", "freeradius")),
     "iperf3": ("measures with iperf3", _program("iperf3", "iperf3")),
+    "libreswan": ("speaks IKE with libreswan", _libreswan),
+    "openiked": (
+        "speaks IKE with openiked",
+        _program("openiked openssl gcc libc6-dev", "iked", "openssl", "cc"),
+    ),
+    "ike_scan": ("is probed by ike-scan", _program("ike-scan", "ike-scan")),
     "strongswan": ("talks to strongSwan with kernel-libipsec", _strongswan),
 }
 

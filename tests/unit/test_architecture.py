@@ -41,6 +41,7 @@ CONFINED: dict[str, set[str]] = {
     "Crypto": {"crypto"},
     "OpenSSL": {"crypto"},
     "pytun": {"host"},
+    "pyrad": {"host"},
     "pyroute2": {"host"},
     "uvloop": {"host"},
     "typer": {"cli"},

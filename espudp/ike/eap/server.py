@@ -26,6 +26,8 @@ class EapServer:
         self._rounds = 0
         self._octets = 0
         self.identity = b""
+        self.question: None = None
+        """Nobody else has to be asked, as PassThrough does."""
         self.outcome = Outcome.RUNNING
         self.error: AuthenticationFailed | None = None
 
