@@ -4,7 +4,7 @@
 calls it checks that it did not. Reserved fields are ignored on receipt and sent as zero.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Final, Self
 
 from espudp.errors import WireError
@@ -395,7 +395,7 @@ class Eap:
     """EAP, section 3.16: one EAP message, whose own length must be that of the body (unlike in RFC 3748)."""
 
     TYPE: ClassVar[int] = c.PayloadType.EAP
-    data: bytes
+    data: bytes = field(repr=False)  # in some methods a password
 
     @classmethod
     def parse(cls, reader: Reader) -> Self:
