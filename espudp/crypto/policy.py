@@ -4,11 +4,11 @@ What has a `weakness` is neither offered nor accepted unless somebody names it, 
 with it. What nobody here speaks is in the table so that asking for it gets that answer too.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
-from espudp.crypto.suites import DH, Dh, Encr, Integ, Prf
+from espudp.crypto.suites import DH, Dh
 
 
 class Level(Enum):
@@ -143,16 +143,11 @@ AUTH_METHODS: tuple[AuthRule, ...] = (
 )
 
 
-def weakness_of(row: Encr | Integ | Prf | Dh) -> str:
-    """What is wrong with an algorithm; empty: nothing that is known."""
-    return POLICY[row.keyword].weakness
-
-
-def warnings_about(rows: Iterable[Encr | Integ | Prf | Dh | None]) -> list[str]:
-    """One line for each weak algorithm among `rows`, the others passed over."""
-    weak = [row for row in rows if row is not None and weakness_of(row)]
-    return [f"{row.keyword} {weakness_of(row)}" for row in dict.fromkeys(weak)]
+def warnings_about(suite: str) -> list[str]:
+    """One line for each weak algorithm in the name of a suite, such as "aes128-sha1-prfsha1-modp1024"."""
+    rules = [POLICY[word] for word in dict.fromkeys(suite.split("-")) if word in POLICY]
+    return [f"{rule.keyword} {rule.weakness}" for rule in rules if rule.weakness]
 
 
 # What is accepted of a peer where nobody asked for any group.
-SOUND_GROUPS: tuple[Dh, ...] = tuple(row for row in DH if not weakness_of(row))
+SOUND_GROUPS: tuple[Dh, ...] = tuple(row for row in DH if not POLICY[row.keyword].weakness)

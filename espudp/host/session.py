@@ -15,6 +15,7 @@ from typing import Any
 
 import uvloop
 
+from espudp.crypto.policy import warnings_about
 from espudp.crypto.suites import EspSuite
 from espudp.errors import ConfigError, EspudpError, HostError
 from espudp.esp.elsewhere import FRONT
@@ -70,6 +71,7 @@ class Session(ABC):
         self._report = report
         self._mtus: dict[int, int] = {}
         self._suites: set[EspSuite] = set()  # those that were ever in use
+        self._warned: set[str] = set()
         self._rehearsal: Rehearsal | None = None
         self._closing = False
         self.workers: Workers | None = None
@@ -278,6 +280,7 @@ class Session(ABC):
     def _take_note(self, event: Event) -> None:
         match event:
             case ConnectionUp():
+                self._warn_of(event.suite_name)
                 self.connections.add(event.connection)
                 self.paths.add(event.connection, event.path.remote.ip)
             case ManualUp():
@@ -292,6 +295,7 @@ class Session(ABC):
                     where = "" if event.resource is None else f", for worker {event.resource}"
                     self.tell(f"One more child SA, {event.suite.name}{where}.", Severity.DETAIL, event=event)
             case IkeRekeyed():
+                self._warn_of(event.suite_name)
                 self.tell(f"New IKE keys, {event.suite_name}.", Severity.DETAIL, event=event)
             case ChildRemoved():
                 self.children -= Counter([event.connection])
@@ -311,9 +315,18 @@ class Session(ABC):
     def _route(self, connection: int, child: ChildInstalled | ChildKeys) -> None:
         self.routing.add((connection, child.spi_in), child.local, child.remote)
         self.routing.peer_at(child.path.remote.ip)
+        self._warn_of(child.suite.name)
         self._suites.add(child.suite)
         self._rehearse(child.suite)
         self._size_super_packets()
+
+    def _warn_of(self, suite_name: str) -> None:
+        """What is weak about a suite: told once."""
+        for line in warnings_about(suite_name):
+            if line not in self._warned:
+                self._warned.add(line)
+                remedy = "Take it out of the proposals as soon as the peer can do without."
+                self.tell(f"This is weak: {line}.", Severity.WARNING, remedy)
 
     def _rehearse(self, suite: EspSuite) -> None:
         if self._host_options.rehearsal and self._rehearsal is None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Self, TypeVar
 
 from espudp.crypto.ikekeys import IkeSuite
-from espudp.crypto.policy import SOUND_GROUPS, warnings_about
+from espudp.crypto.policy import SOUND_GROUPS
 from espudp.crypto.suites import DH, Dh, Encr, EspSuite, Integ, Prf
 from espudp.ike import proposal_text
 from espudp.wire.ikev2.constants import ProtocolId, TransformType
@@ -47,11 +47,6 @@ class IkeProposal:
     def to_wire(self, number: int, spi: bytes = b"") -> Proposal:
         """The proposal to send; `spi` is empty in IKE_SA_INIT and 8 octets when an IKE SA is rekeyed."""
         return _wire(number, ProtocolId.IKE, spi, self._kinds())
-
-    @property
-    def warnings(self) -> list[str]:
-        """Why not to name what it names, one line for each algorithm that is weak."""
-        return warnings_about((*self.encr, *self.integ, *self.prf, *self.dh))
 
     def _kinds(self) -> _Kinds:
         kinds: _Kinds = {
@@ -102,11 +97,6 @@ class EspProposal:
     def groups(self) -> tuple[Dh, ...]:
         """The groups for PFS, best first."""
         return tuple(group for group in self.dh if group is not None)
-
-    @property
-    def warnings(self) -> list[str]:
-        """As those of an IkeProposal."""
-        return warnings_about((*self.encr, *self.integ, *self.groups))
 
     def only(self, suite: EspSuite) -> "EspProposal | None":
         """What is left when it has to come to `suite`; None: nothing."""

@@ -15,6 +15,7 @@ from espudp.host.run import run_connect, run_listen, run_manual
 from espudp.ike.config import DYNAMIC, ChildConfig, ConnectionConfig, Identity, ListenerConfig, Timers
 from espudp.ike.credentials import Psk, PskOf
 from espudp.ike.pad import PadEntry
+from espudp.ike.proposals import DEFAULT_ESP_PROPOSALS, DEFAULT_IKE_PROPOSALS, EspProposal, IkeProposal
 from espudp.manual import parse_manual
 from espudp.wire.selectors import TrafficSelector
 
@@ -31,6 +32,14 @@ def _selectors(networks: list[str]) -> tuple[TrafficSelector, ...]:
     return tuple(TrafficSelector.from_network(network) for network in networks)
 
 
+def _ike(options: dict[str, Any]) -> tuple[IkeProposal, ...]:
+    return tuple(map(IkeProposal.parse, options.get("ike", []))) or DEFAULT_IKE_PROPOSALS
+
+
+def _esp(options: dict[str, Any]) -> tuple[EspProposal, ...]:
+    return tuple(map(EspProposal.parse, options.get("esp", []))) or DEFAULT_ESP_PROPOSALS
+
+
 def _listen(options: dict[str, Any]) -> int:
     pool = options.get("pool", POOL)
     config = ListenerConfig(
@@ -40,7 +49,9 @@ def _listen(options: dict[str, Any]) -> int:
         child=ChildConfig(
             local=_selectors([*pool, *options.get("subnets", [])]),
             remote=(DYNAMIC, *_selectors(options.get("behind_peers", []))),
+            proposals=_esp(options),
         ),
+        ike_proposals=_ike(options),
         dns=tuple(options.get("dns", [])),
         dns_domains=tuple(options.get("dns_domains", [])),
         timers=Timers(**options.get("timers", {})),
@@ -56,7 +67,9 @@ def _connect(options: dict[str, Any]) -> int:
         child=ChildConfig(
             local=_selectors(options.get("local", [])) or (DYNAMIC,),
             remote=_selectors(options.get("subnets", POOL)),
+            proposals=_esp(options),
         ),
+        ike_proposals=_ike(options),
         request_addresses=tuple(options.get("request", ["any4"])),
         timers=Timers(**options.get("timers", {})),
     )
