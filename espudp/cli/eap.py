@@ -1,0 +1,171 @@
+"""EAP: the options of connect and listen, and what they make."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from espudp.cli import parsing
+from espudp.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from espudp.crypto.x509 import Trust
+    from espudp.host.radius import RadiusServer
+    from espudp.ike.credentials import SignKey
+    from espudp.ike.eap.login import EapLogin, EapUsers
+    from espudp.ike.eap.passthrough import EapRadius
+    from espudp.wire.eap import EapType
+
+EAP = "Logging in with EAP"
+
+User = Annotated[str | None, typer.Option(metavar="NAME", help="Log in by this name.", rich_help_panel=EAP)]
+PasswordFile = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Its password, mode 0600.", rich_help_panel=EAP)
+]
+Methods = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="tls|mschapv2|md5|gtc",
+        help="Only this, and in this order; repeatable.",
+        rich_help_panel=EAP,
+    ),
+]
+ServerName = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="DNS name of EAP-TLS's server.", rich_help_panel=EAP),
+]
+Only = Annotated[
+    bool,
+    typer.Option("--eap-only", help="EAP-TLS proves the gateway as well (RFC 5998).", rich_help_panel=EAP),
+]
+Users = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Who may log in: NAME:PASSWORD, mode 0600.", rich_help_panel=EAP),
+]
+RadiusServers = Annotated[
+    list[str] | None,
+    typer.Option(metavar="HOST[:PORT]", help="RADIUS server that decides; repeatable.", rich_help_panel=EAP),
+]
+RadiusSecret = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="The secret shared with it, mode 0600.", rich_help_panel=EAP),
+]
+
+
+def _methods(texts: list[str] | None) -> tuple[EapType, ...]:
+    from espudp.ike.eap.login import METHODS_BY_NAME
+
+    return tuple(dict.fromkeys(parsing.choice(text, METHODS_BY_NAME, "--eap-method") for text in texts or ()))
+
+
+@dataclass(frozen=True)
+class ConnectEap:
+    """Of connect."""
+
+    eap_user: User = None
+    eap_password_file: PasswordFile = None
+    eap_method: Methods = None
+    eap_server_name: ServerName = None
+    eap_only: Only = False
+
+    def login(self, own: SignKey | None, trust: Trust | None) -> EapLogin | None:
+        """What we log in with, if we do: `own` with certificates, and `trust` for those of the other side,
+        make EAP-TLS possible. Raises ConfigError."""
+        from espudp.host import eapfiles
+        from espudp.ike.eap.login import EapLogin
+
+        if self.eap_user is None:
+            needless = {
+                "--eap-password-file": self.eap_password_file,
+                "--eap-method": self.eap_method,
+                "--eap-server-name": self.eap_server_name,
+                "--eap-only": self.eap_only,
+            }
+            parsing.refuse_alone(needless, "--eap-user", "nobody logs in")
+            return None
+        tls = None
+        if own is not None and own.certificates and trust is not None:
+            tls = eapfiles.tls_setup(
+                own.private_key, own.certificates, trust, server_name=self.eap_server_name
+            )
+        path = self.eap_password_file
+        return EapLogin(
+            user=self.eap_user,
+            password=None if path is None else eapfiles.read_password(path),
+            tls=tls,
+            methods=_methods(self.eap_method),
+        )
+
+
+@dataclass(frozen=True)
+class ListenEap:
+    """Of listen."""
+
+    eap_users: Users = None
+    eap_method: Methods = None
+    radius: RadiusServers = None
+    radius_secret_file: RadiusSecret = None
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether nobody logs in by EAP."""
+        return not (self.eap_users or self.eap_method or self.radius or self.radius_secret_file)
+
+    def backend(
+        self, own: SignKey | None, trust: Trust | None, ca: Sequence[Path]
+    ) -> EapUsers | EapRadius | None:
+        """Who decides on logins, if anybody logs in. EAP-TLS is spoken where it is named, with `own`
+        certificates, and `trust` in the CAs of the files `ca`. Raises ConfigError."""
+        from espudp.ike.eap.passthrough import EapRadius
+
+        if self.radius:
+            parsing.refuse_together(
+                "--radius",
+                {"--eap-users": self.eap_users, "--eap-method": self.eap_method},
+                "the RADIUS server knows the users, and chooses the method",
+            )
+            return EapRadius()
+        methods = _methods(self.eap_method)
+        return self._users(methods, own, trust, ca) if self.eap_users or methods else None
+
+    def _users(
+        self, methods: tuple[EapType, ...], own: SignKey | None, trust: Trust | None, ca: Sequence[Path]
+    ) -> EapUsers:
+        from espudp.host import certfiles, eapfiles
+        from espudp.ike.eap.login import PASSWORD_METHODS, EapUsers
+        from espudp.wire.eap import EapType
+
+        if self.eap_users is None and set(methods) & set(PASSWORD_METHODS):
+            raise ConfigError(
+                "there are no users who could have passwords",
+                field="eap-users",
+                remedy="name a file of lines NAME:PASSWORD with --eap-users",
+            )
+        users = eapfiles.no_users() if self.eap_users is None else eapfiles.read_users(self.eap_users)
+        tls = None
+        if EapType.TLS in methods and own is not None and own.certificates and trust is not None:
+            authorities = certfiles.load_certificates(ca)
+            tls = eapfiles.tls_setup(own.private_key, own.certificates, trust, authorities=authorities)
+        return EapUsers(users=users, tls=tls, methods=methods)
+
+    def radius_servers(self) -> tuple[RadiusServer, ...]:
+        """Whom the logins are left to; empty: nobody. Raises ConfigError."""
+        from espudp.host import eapfiles
+
+        if not self.radius:
+            parsing.refuse_alone(
+                {"--radius-secret-file": self.radius_secret_file}, "--radius", "it is shared with nobody"
+            )
+            return ()
+        if self.radius_secret_file is None:
+            raise ConfigError(
+                "no secret is shared with the RADIUS server",
+                field="radius-secret-file",
+                remedy="write it into a file of mode 0600, and name that with --radius-secret-file",
+            )
+        return eapfiles.read_radius(self.radius, self.radius_secret_file)
