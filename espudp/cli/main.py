@@ -10,6 +10,7 @@ from espudp.cli.connect import connect
 from espudp.cli.demo import demo
 from espudp.cli.keygen import keygen
 from espudp.cli.listen import listen
+from espudp.cli.pki import app as pki
 from espudp.cli.status import status
 
 app = typer.Typer(
@@ -21,6 +22,7 @@ app = typer.Typer(
 )
 for command in (connect, listen, status, keygen, demo):
     app.command()(command)
+app.add_typer(pki)
 
 
 def _print_version(wanted: bool) -> None:

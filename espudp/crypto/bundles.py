@@ -23,7 +23,7 @@ _PEM = b"-----BEGIN"
 _PKCS12_ROUNDS = 20_000
 
 
-_KEYS = (rsa.RSAPrivateKey, ec.EllipticCurvePrivateKey, ed25519.Ed25519PrivateKey, ed448.Ed448PrivateKey)
+NativeKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,9 +118,6 @@ def parse_pkcs12(octets: bytes, password: bytes | None) -> Bundle:
 
 def emit_pkcs12(name: str, bundle: Bundle, password: bytes) -> bytes:
     """PKCS#12 as every phone, macOS and Windows reads it, with 3DES and SHA-1: take a strong password."""
-    key = serialization.load_pem_private_key(bundle.private_key.to_pem(), None)
-    if not isinstance(key, _KEYS):
-        raise ConfigError("this key does not go into PKCS#12", field="p12", remedy="Use ECDSA or RSA.")
     own, *others = (x509.load_der_x509_certificate(der) for der in bundle.certificates)
     encryption = (
         serialization.PrivateFormat.PKCS12.encryption_builder()
@@ -129,7 +126,17 @@ def emit_pkcs12(name: str, bundle: Bundle, password: bytes) -> bytes:
         .hmac_hash(hashes.SHA1())
         .build(password)
     )
-    return pkcs12.serialize_key_and_certificates(name.encode(), key, own, others, encryption)
+    return pkcs12.serialize_key_and_certificates(
+        name.encode(), native_key(bundle.private_key), own, others, encryption
+    )
+
+
+def native_key(key: PrivateKey) -> NativeKey:
+    """A key as the library has it. Raises ConfigError."""
+    native = serialization.load_pem_private_key(key.to_pem(), None)
+    if not isinstance(native, NativeKey):
+        raise ConfigError("this key does not sign", field="key", remedy="Use ECDSA, EdDSA or RSA.")
+    return native
 
 
 def own_chain(private_key: PrivateKey, certificates: tuple[bytes, ...]) -> tuple[bytes, ...]:
