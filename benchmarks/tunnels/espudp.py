@@ -66,7 +66,7 @@ class Espudp(Tunnel):
         psk.write_text(PSK)
         shared = ("--psk-file", str(psk), "--mtu", str(INNER_MTU), "--ike-proposal", IKE_SUITE)
         argv = [sys.executable, "-m", "espudp", *arguments, *shared, "--esp-proposal", self.esp_suite]
-        env = {"ESPUDP_RUNTIME_DIR": str(folder), "PYTHONPATH": str(ROOT)}
+        env = {"ESPUDP_RUNTIME_DIR": str(folder), "ESPUDP_CONFIG_DIR": str(folder), "PYTHONPATH": str(ROOT)}
         return Program(namespace, [*argv, *self._options], folder / "espudp.log", env=env)
 
 

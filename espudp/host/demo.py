@@ -180,7 +180,12 @@ class _Process:
     def __init__(self, namespace: Namespace, arguments: Sequence[str], directory: Path) -> None:
         self._log = directory / f"{arguments[0]}-{arguments[1]}.log"
         runtime = directory / RUNTIME
-        environment = {**os.environ, RUNTIME_VARIABLE: str(runtime), "PYTHONPATH": str(_PACKAGES)}
+        environment = {
+            **os.environ,
+            RUNTIME_VARIABLE: str(runtime),
+            keyfiles.CONFIG_VARIABLE: str(runtime),
+            "PYTHONPATH": str(_PACKAGES),
+        }
         with self._log.open("wb") as output:
             self._process = namespace.start(
                 [sys.executable, "-m", *arguments],

@@ -138,4 +138,3 @@ def _resolvectl(*words: str) -> None:
         ) from None
     except (OSError, subprocess.TimeoutExpired) as error:
         raise HostError(f"systemd-resolved does not answer: {error}.", remedy=_WITHOUT) from None
-

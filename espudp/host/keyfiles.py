@@ -14,6 +14,7 @@ from espudp.crypto.signatures import (
     load_public_key,
 )
 from espudp.errors import ConfigError, HostError
+from espudp.ike.config import SECRET_OCTETS
 
 # 32 octets of chance: as strong as the strongest suite, and typed by nobody.
 PSK_OCTETS = 32
@@ -25,7 +26,11 @@ CONFIG_DIRECTORY = "/etc/espudp"
 
 def default_psk_file() -> Path:
     """Where `espudp listen` keeps the PSK it made: /etc/espudp/psk, or in $ESPUDP_CONFIG_DIR."""
-    return Path(os.environ.get(CONFIG_VARIABLE, CONFIG_DIRECTORY)) / "psk"
+    return _directory() / "psk"
+
+
+def _directory() -> Path:
+    return Path(os.environ.get(CONFIG_VARIABLE, CONFIG_DIRECTORY))
 
 
 def default_key_file() -> Path:
@@ -183,6 +188,18 @@ def _decoded(text: str) -> bytes | None:
         return None
     # RFC 5280 section 4.1: it is a SEQUENCE
     return octets if octets[:1] == b"\x30" else None
+
+
+def obtain_secret(name: str) -> bytes:
+    """32 random octets that are the same whenever a listener of this name runs. Raises ConfigError and
+    HostError.
+
+    Of this name alone: what is known by its SPIs must not be told by another one (RFC 6290 section 9.2).
+    """
+    path = _directory() / f"secret-{name}"
+    if not path.exists():
+        write_secret(path, os.urandom(SECRET_OCTETS))
+    return read_secret(path, what="listener's secret")
 
 
 def generate_psk() -> bytes:

@@ -1,12 +1,15 @@
 """`espudp listen`: any number of peers."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from ipaddress import ip_interface
 
-from espudp.errors import HostError
+from espudp.errors import ConfigError, HostError
+from espudp.host import keyfiles
 from espudp.host.options import ListenOptions, Reporter, Severity
 from espudp.host.session import Session
 from espudp.host.udp import SocketSet, UdpSocket, open_listening
+from espudp.ike.config import ListenerConfig
 from espudp.ike.events import ChildInstalled, ConnectionDown, ConnectionUp, PeerAddressAssigned, PeerRefused
 from espudp.ike.pool import AddressPool
 from espudp.tunnel import Event, Tunnel
@@ -37,7 +40,18 @@ class ListenSession(Session):
 
     def make_tunnel(self) -> Tunnel:
         """Raises ConfigError for a pool without room."""
-        return self.new_tunnel(listener=self._options.config, ike_ports=self._plain_ports)
+        return self.new_tunnel(listener=self._with_secret(), ike_ports=self._plain_ports)
+
+    def _with_secret(self) -> ListenerConfig:
+        """The configuration with a secret that outlives us; without one, clients notice a restart later."""
+        config = self._options.config
+        if config.secret:
+            return config
+        try:
+            return replace(config, secret=keyfiles.obtain_secret(self._options.name or self.tun.name))
+        except (ConfigError, HostError) as error:
+            self.tell(f"Clients will not notice at once when we restart: {error}", Severity.DETAIL)
+            return config
 
     def esp_sockets(self) -> Iterable[UdpSocket]:
         """Those that are not for plain IKE."""

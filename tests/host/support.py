@@ -149,12 +149,13 @@ class Peer:
         `before`: the words of a command that runs it.
         """
         runtime = network.runtime / name
+        folders = {"ESPUDP_RUNTIME_DIR": str(runtime), "ESPUDP_CONFIG_DIR": str(runtime)}
         command = [*before, sys.executable, "-m", module, *arguments]
         peer = cls(
             namespace.start(
                 command,
                 cwd=PROJECT,
-                env={**os.environ, "ESPUDP_RUNTIME_DIR": str(runtime), "PYTHONPATH": str(PROJECT)},
+                env={**os.environ, **folders, "PYTHONPATH": str(PROJECT)},
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
             ),

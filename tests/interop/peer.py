@@ -87,6 +87,7 @@ def start(space: Namespace, folder: Path, command: str, *arguments: str, psk: st
     if psk is not None:
         argv += ["--psk-file", str(secret_file(folder / "psk", psk))]
     env = {"ESPUDP_RUNTIME_DIR": str(folder / "run"), "PYTHONPATH": str(ROOT), "COLUMNS": "250"}
+    env["ESPUDP_CONFIG_DIR"] = str(folder / "etc")
     return Process(space.command(*argv), folder / "espudp.log", env)
 
 

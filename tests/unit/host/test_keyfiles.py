@@ -80,6 +80,19 @@ def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
         keyfiles.write_secret(tmp_path / "file" / "psk", b"x")
 
 
+def test_a_listener_has_one_secret_for_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(keyfiles.CONFIG_VARIABLE, str(tmp_path / "etc"))
+    first = keyfiles.obtain_secret("espudp0")
+    assert len(first) == 32
+    assert keyfiles.obtain_secret("espudp0") == first
+    assert keyfiles.obtain_secret("espudp1") != first
+    path = tmp_path / "etc" / "secret-espudp0"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    path.chmod(0o644)
+    with pytest.raises(ConfigError, match="accessible to others"):
+        keyfiles.obtain_secret("espudp0")
+
+
 def test_the_default_file_can_be_moved(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(keyfiles.CONFIG_VARIABLE, raising=False)
     assert keyfiles.default_psk_file() == Path("/etc/espudp/psk")
