@@ -1,9 +1,10 @@
 """strongSwan's charon with userspace ESP (kernel-libipsec), in a namespace and on mounts of its own."""
 
 import os
+import re
 import signal
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ from tests.interop.lab import Namespace, Process, wait_until
 
 # A line break would end the value.
 PLUGINS = (
-    "random nonce openssl aes sha1 sha2 hmac kdf gcm chapoly curve25519 gmp pem pkcs1 pkcs8 x509 pubkey "
-    "kernel-libipsec kernel-netlink socket-default vici"
+    "random nonce openssl aes sha1 sha2 md5 mgf1 hmac xcbc cmac ctr ccm gcm chapoly kdf curve25519 gmp "
+    "pem pkcs1 pkcs8 x509 pubkey constraints revocation kernel-libipsec kernel-netlink socket-default vici "
+    "eap-identity eap-mschapv2 eap-md5 eap-gtc eap-tls xauth-generic"
 )
 
 CONF = """
@@ -31,8 +33,14 @@ charon {{
       flush_line = yes
     }}
   }}
+  {settings}
 }}
 """
+
+# Who proved what to whom: an identity, "(myself)" if it is charon's, and a method.
+AUTHENTICATED = re.compile(
+    r"authentication of '(.+)'( \(myself\))? with (.+?)(?: successful)?$", re.MULTILINE
+)
 
 # `ip netns exec` gives the process mounts of its own, so these are seen by nobody else.
 START = "mount --bind {run} /run && exec /usr/lib/ipsec/charon"
@@ -41,9 +49,10 @@ START = "mount --bind {run} /run && exec /usr/lib/ipsec/charon"
 class Charon:
     """One running charon, spoken to over vici."""
 
-    def __init__(self, process: Process, log: Path, connection: socket.socket) -> None:
+    def __init__(self, process: Process, log: Path, conf: Path, connection: socket.socket) -> None:
         self.process = process
         self._log = log
+        self._conf = conf
         self.vici = vici.Session(connection)
 
     @property
@@ -59,6 +68,33 @@ class Charon:
 
     def load_psk(self, psk: str, *owners: str) -> None:
         self.vici.load_shared({"id": "psk", "type": "ike", "data": psk, "owners": list(owners)})
+
+    def load_key(self, pem: str) -> None:
+        """A private key; which identity it is for follows from certificates and public keys."""
+        self.vici.load_key({"type": "any", "data": pem})
+
+    def load_eap(self, user: str, password: str) -> None:
+        self.vici.load_shared({"id": f"eap {user}", "type": "eap", "data": password, "owners": [user]})
+
+    @contextmanager
+    def set_to(self, *settings: str) -> Iterator[None]:
+        """Lines of strongswan.conf's section `charon` that hold until the end of the block."""
+        self._reload(settings)
+        try:
+            yield
+        finally:
+            self._reload(())
+
+    def _reload(self, settings: Sequence[str]) -> None:
+        self._conf.write_text(CONF.format(plugins=PLUGINS, settings="\n  ".join(settings)))
+        self.vici.reload_settings()
+
+    def proofs(self) -> str:
+        """The methods by which the two sides proved themselves last: the peer's, and charon's own."""
+        found = AUTHENTICATED.findall(self.log)
+        peer = [method for _, myself, method in found if not myself]
+        own = [method for _, myself, method in found if myself]
+        return f"espudp by {peer[-1]}, strongSwan by {own[-1]}"
 
     def load(self, name: str, conn: Mapping[str, Any]) -> None:
         self.vici.load_conn({name: {"version": "2", "encap": "yes", **conn}})
@@ -110,11 +146,11 @@ def charon(space: Namespace, folder: Path) -> Iterator[Charon]:
     run = folder / "run"
     run.mkdir(parents=True)
     strongswan_conf = folder / "strongswan.conf"
-    strongswan_conf.write_text(CONF.format(plugins=PLUGINS))
+    strongswan_conf.write_text(CONF.format(plugins=PLUGINS, settings=""))
     argv = space.command("sh", "-c", START.format(run=run))
     with Process(argv, folder / "charon.out", {"STRONGSWAN_CONF": str(strongswan_conf)}) as process:
         wait_until((run / "charon.vici").exists, "charon's vici socket")
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(30)
             connection.connect(str(run / "charon.vici"))
-            yield Charon(process, run / "charon.log", connection)
+            yield Charon(process, run / "charon.log", strongswan_conf, connection)
