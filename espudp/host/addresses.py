@@ -5,7 +5,7 @@ from espudp.host.netlink import Netlink
 from espudp.host.udp import outlook
 
 # RFC 5737, RFC 3849: addresses that belong to nobody. The way there is the default route.
-_ANYWHERE = ("192.0.2.1", "2001:db8::1")
+ANYWHERE = ("192.0.2.1", "2001:db8::1")
 LOOPBACK = "127.0.0.1"
 
 
@@ -14,7 +14,7 @@ def outward_address() -> str:
 
     Behind a NAT it is the private one, for nothing here knows the other.
     """
-    for destination in _ANYWHERE:
+    for destination in ANYWHERE:
         try:
             return outlook(destination).local_ip
         except HostError:

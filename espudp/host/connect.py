@@ -42,6 +42,7 @@ class ConnectSession(Session):
         self._dns_of: int | None = None  # the connection whose servers are in use
         self._reaches_everything = False
         self._dialling: asyncio.Task[None] | None = None
+        self._nudge = asyncio.Event()
 
     def open_sockets(self) -> SocketSet:
         """Of both IP versions: which one it is shows only when the name is looked up."""
@@ -59,6 +60,10 @@ class ConnectSession(Session):
     def esp_sockets(self) -> Iterable[UdpSocket]:
         """Those that are not for plain IKE."""
         return self._calling.natt.values()
+
+    def remotes(self) -> Iterable[str]:
+        """The peer, if it is found."""
+        return self.paths.remotes or self._known
 
     def begin(self) -> None:
         """Dial for the first time. Raises ConfigError for an address that no peer can be reached at."""
@@ -170,8 +175,14 @@ class ConnectSession(Session):
     def _dial_after(self, delay: float) -> None:
         self._dialling = asyncio.get_running_loop().create_task(self._dial(delay))
 
+    def _addresses_changed(self, ours: list[UdpAddress]) -> None:
+        super()._addresses_changed(ours)
+        self._nudge.set()  # there may be a way now
+
     async def _dial(self, delay: float) -> None:
-        await asyncio.sleep(delay)
+        self._nudge.clear()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._nudge.wait(), delay)
         try:
             remote_ip, way = await self._find_peer()
         except HostError as error:

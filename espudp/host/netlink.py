@@ -43,6 +43,9 @@ NLMSG_ERROR, NLMSG_DONE = 2, 3
 FR_ACT_TO_TBL = 1
 # linux/if_addr.h
 IFA_F_NODAD, IFA_F_NOPREFIXROUTE = 0x02, 0x200
+IFA_F_DADFAILED, IFA_F_TENTATIVE = 0x08, 0x40
+# linux/rtnetlink.h: RTMGRP_LINK, RTMGRP_IPV4_IFADDR, _IPV4_ROUTE, _IPV6_IFADDR, _IPV6_ROUTE
+_WATCHED_GROUPS = 0x1 | 0x10 | 0x40 | 0x100 | 0x400
 
 _HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence number, port id
 _RECEIVE_OCTETS = 1 << 16
@@ -140,8 +143,12 @@ class Netlink:
         self._change(_rule_message(rule), RTM_DELRULE)
 
     def addresses(self) -> Iterator[tuple[int, Interface]]:
-        """Every address of the host with the index of its device."""
+        """Every address of the host with the index of its device; those that may turn out to be another
+        host's are not ours yet.
+        """
         for message in self._request(ifaddrmsg(), RTM_GETADDR, NLM_F_DUMP):
+            if message["flags"] & (IFA_F_DADFAILED | IFA_F_TENTATIVE):
+                continue
             local = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
             yield message["index"], ipaddress.ip_interface(f"{local}/{message['prefixlen']}")
 
@@ -191,6 +198,32 @@ class Netlink:
                 answers.append(answer)
             if answers and not awaits_end:
                 return answers
+
+
+class Watch:
+    """Readable when links, addresses or routes of the host have changed; it does not say which."""
+
+    def __init__(self) -> None:
+        self._socket = socket.socket(
+            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, 0
+        )
+        self._socket.bind((0, _WATCHED_GROUPS))
+
+    def fileno(self) -> int:
+        """For the event loop."""
+        return self._socket.fileno()
+
+    def take(self) -> None:
+        """Heard: readable again at the next change."""
+        try:
+            while self._socket.recv(_RECEIVE_OCTETS):
+                pass
+        except OSError:  # nothing is left, or there was more than the socket holds: all the same to us
+            pass
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()
 
 
 def says_missing(error: OSError) -> bool:

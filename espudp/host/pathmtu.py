@@ -26,6 +26,11 @@ class PathMtus:
         self._known: dict[str, int] = {}
         self._turn = 0
 
+    @property
+    def remotes(self) -> set[str]:
+        """The IP addresses of the peers."""
+        return set(self._peers.values())
+
     def add(self, connection: int, remote_ip: str) -> None:
         """A connection, or where its peer has moved to."""
         self._peers[connection] = remote_ip
@@ -47,7 +52,7 @@ class PathMtus:
 
     def ask_next(self) -> None:
         """Ask about the next few peers, and forget those that are gone."""
-        peers = set(self._peers.values())
+        peers = self.remotes
         remotes = sorted(peers)
         self._known = {ip: mtu for ip, mtu in self._known.items() if ip in peers}
         for index in range(min(len(remotes), QUERIES)):

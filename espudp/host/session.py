@@ -4,6 +4,7 @@ import asyncio
 import gc
 import os
 import signal
+import socket
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -30,6 +31,7 @@ from espudp.host.options import HostOptions, Report, Reporter, Severity
 from espudp.host.pathmtu import INTERVAL_SECONDS, PathMtus
 from espudp.host.rehearsal import Rehearsal
 from espudp.host.routing import Routing
+from espudp.host.surroundings import Surroundings
 from espudp.host.tun import TunDevice
 from espudp.host.udp import GSO_OCTETS, GSO_SEGMENTS, SocketSet, UdpSocket
 from espudp.host.usage import Usage, usage
@@ -45,6 +47,7 @@ from espudp.ike.events import (
     PathChanged,
 )
 from espudp.tunnel import Event, ManualUp, MtuChanged, Tunnel
+from espudp.wire.address import UdpAddress
 
 # Marks outer packets, as one bit that others are unlikely to use. All our processes share it, so that none
 # takes another's outer packets into its tunnel.
@@ -101,6 +104,10 @@ class Session(ABC):
 
     def esp_sockets(self) -> Iterable[UdpSocket]:
         """Those of `sockets` that workers may share; none: there is nothing to share."""
+        return ()
+
+    def remotes(self) -> Iterable[str]:
+        """IP addresses of peers to whom we choose the way."""
         return ()
 
     @abstractmethod
@@ -161,7 +168,20 @@ class Session(ABC):
         self.driver = Driver(
             self.tunnel, self.sockets, self.tun, on_event=self._on_event, on_failure=self.fail
         )
+        self.surroundings = self._surroundings(stack)
         return directory
+
+    def _surroundings(self, stack: ExitStack) -> Surroundings | None:
+        """None where the sockets are bound to one address, and where nobody could be told of another."""
+        ports: dict[int, int] = {s.version: s.port for s in self.esp_sockets()}
+        if not ports or self._host_options.bind is not None:
+            return None
+        device = socket.if_nametoindex(self.tun.name)
+        found = Surroundings(
+            self._addresses_changed, self.remotes, ports=ports, device=device, mark=self.mark
+        )
+        stack.callback(found.close)
+        return found
 
     def _share(self, count: int, stack: ExitStack) -> None:
         """Spread the work over so many processes, or say why not."""
@@ -178,6 +198,8 @@ class Session(ABC):
     async def _live(self) -> int:
         ticker = self._loop.create_task(self._watch_paths())
         try:
+            if self.surroundings is not None:
+                self.surroundings.start()
             self.begin()
             code = await self._end
             await self._say_goodbye()
@@ -303,7 +325,8 @@ class Session(ABC):
             case ConnectionDown():
                 self._forget(event.connection)
             case PathChanged():
-                self.tell(f"The peer is at {event.path.remote} now.", Severity.DETAIL, event=event)
+                nat = "" if event.nat is None else f"; NAT: {event.nat}"
+                self.tell(f"The path is {event.path} now{nat}.", Severity.DETAIL, event=event)
                 self.paths.add(event.connection, event.path.remote.ip)
                 self.routing.peer_at(event.path.remote.ip)
             case MtuChanged():
@@ -342,6 +365,9 @@ class Session(ABC):
             self.routing.remove_connection(connection)
         if not self.connections:
             self._all_down.set()
+
+    def _addresses_changed(self, ours: list[UdpAddress]) -> None:
+        self.driver.command(lambda tunnel, now: tunnel.local_addresses_changed(ours, now))
 
     def _path_mtu_changed(self, remote_ip: str, mtu: int) -> None:
         self.driver.command(lambda tunnel, _: tunnel.set_path_mtu(remote_ip, mtu))

@@ -40,7 +40,8 @@ def is_usable(ip: str, *, instead_of: str) -> bool:
 
 def others_than(ours: Iterable[UdpAddress], used: str) -> tuple[str, ...]:
     """Our addresses beside the one in use, as they are told to the peer."""
-    return tuple(dict.fromkeys(a.ip for a in ours if a.ip != used))[:MAX_ADDRESSES]
+    others = (a.ip for a in ours if a.ip != used and is_usable(a.ip, instead_of=used))
+    return tuple(dict.fromkeys(others))[:MAX_ADDRESSES]
 
 
 def list_payloads(addresses: Sequence[str]) -> list[Notify]:
