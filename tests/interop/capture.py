@@ -46,8 +46,17 @@ def write_pcap(path: FilePath, captured: Sequence[Captured]) -> None:
             file.write(struct.pack("<IIII", second, 0, len(packet), len(packet)) + packet)
 
 
-# Wireshark's names for what we speak, in its two key tables. Its ESP table has no ChaCha20-Poly1305.
-ESP_ENCR = {12: "AES-CBC [RFC3602]", 20: "AES-GCM with 16 octet ICV [RFC4106]"}
+# Wireshark's names for what we speak, in its two key tables. Its ESP table has no ChaCha20-Poly1305, AES-CCM
+# and GMAC, and neither has MACs that are made of AES.
+ESP_ENCR = {
+    3: "TripleDES-CBC [RFC2451]",
+    11: "NULL",
+    12: "AES-CBC [RFC3602]",
+    13: "AES-CTR [RFC3686]",
+    18: "AES-GCM with 8 octet ICV [RFC4106]",
+    19: "AES-GCM with 12 octet ICV [RFC4106]",
+    20: "AES-GCM with 16 octet ICV [RFC4106]",
+}
 ESP_INTEG = {
     0: "NULL",
     2: "HMAC-SHA-1-96 [RFC2404]",
@@ -55,7 +64,16 @@ ESP_INTEG = {
     13: "HMAC-SHA-384-192 [RFC4868]",
     14: "HMAC-SHA-512-256 [RFC4868]",
 }
-IKE_ENCR = {12: "AES-CBC-{bits} [RFC3602]", 20: "AES-GCM-{bits} with 16 octet ICV [RFC5282]"}
+IKE_ENCR = {
+    3: "3DES [RFC2451]",
+    12: "AES-CBC-{bits} [RFC3602]",
+    14: "AES-CCM-{bits} with 8 octet ICV [RFC5282]",
+    15: "AES-CCM-{bits} with 12 octet ICV [RFC5282]",
+    16: "AES-CCM-{bits} with 16 octet ICV [RFC5282]",
+    18: "AES-GCM-{bits} with 8 octet ICV [RFC5282]",
+    19: "AES-GCM-{bits} with 12 octet ICV [RFC5282]",
+    20: "AES-GCM-{bits} with 16 octet ICV [RFC5282]",
+}
 IKE_INTEG = {
     0: "NONE [RFC4306]",
     2: "HMAC_SHA1_96 [RFC2404]",
