@@ -14,7 +14,7 @@ from espudp.cli.errors import reported
 from espudp.cli.grouped import grouped
 from espudp.cli.manual import run_file
 from espudp.cli.options import KEEPING, Algorithms, Keeping, OnThisHost
-from espudp.cli.reach import LocalSubnets, Reach, Subnets, UseDns, Vips
+from espudp.cli.reach import Reach
 from espudp.errors import ConfigError
 from espudp.host.options import IKE_PORT, NATT_PORT
 
@@ -46,10 +46,7 @@ def connect(
     who: ConnectAuthentication = ConnectAuthentication(),  # noqa: B008
     local_id: LocalId = None,
     remote_id: RemoteId = None,
-    subnet: Subnets = None,
-    local_subnet: LocalSubnets = None,
-    vip: Vips = None,
-    dns: UseDns = True,
+    reach: Reach = Reach(),  # noqa: B008
     port: Port = None,
     ike_port: IkePort = None,
     manual: options.Manual = None,
@@ -86,12 +83,12 @@ def connect(
         host=host,
         who=who,
         identities=(local_id, remote_id),
-        reach=Reach(subnet, local_subnet, vip),
+        reach=reach,
         ports=(port, ike_port),
         algorithms=Algorithms(ike_proposal, esp_proposal, replay_window),
         keeping=Keeping(ike_lifetime, child_lifetime, child_bytes, child_packets, dpd),
         force_encap=force_encap,
-        habits=(dns, retry),
+        retry=retry,
         here=here,
     )
     from espudp.host.run import run_connect
@@ -111,7 +108,7 @@ class _Asked:
     algorithms: Algorithms
     keeping: Keeping
     force_encap: bool
-    habits: tuple[bool, bool]  # use the peer's DNS servers, connect again
+    retry: bool
     here: OnThisHost
 
     def connect_options(self) -> ConnectOptions:
@@ -123,14 +120,13 @@ class _Asked:
                 "it is not said whom to connect to", field="host", remedy="write `espudp connect HOST ...`"
             )
         port, ike_port = self._peer_ports()
-        dns, retry = self.habits
         return ConnectOptions(
             host=self.host,
             config=self._config(),
             port=port,
             ike_port=ike_port,
-            dns=dns,
-            retry=retry,
+            dns=self.reach.dns,
+            retry=self.retry,
             **self.here.host_options(),
         )
 

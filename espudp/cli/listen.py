@@ -19,7 +19,7 @@ from espudp.cli.errors import reported
 from espudp.cli.grouped import grouped
 from espudp.cli.manual import run_file
 from espudp.cli.options import Algorithms, Keeping, OnThisHost
-from espudp.cli.reach import DnsDomains, DnsServers, PeerSubnets, Pools, Served, ServedReach, Split
+from espudp.cli.reach import ServedReach
 from espudp.host.options import IKE_PORT, NATT_PORT, Report, Reporter, Severity
 
 if TYPE_CHECKING:
@@ -33,12 +33,7 @@ def listen(
     context: typer.Context,
     port: Annotated[int, typer.Option(metavar="PORT", help="UDP port of ESP and IKE.")] = NATT_PORT,
     ike_port: Annotated[int, typer.Option(metavar="PORT", help="UDP port of plain IKE; 0: none.")] = IKE_PORT,
-    pool: Pools = None,
-    subnet: Served = None,
-    peer_subnet: PeerSubnets = None,
-    dns: DnsServers = None,
-    dns_domain: DnsDomains = None,
-    split: Split = None,
+    reach: ServedReach = ServedReach(),  # noqa: B008
     who: ListenAuthentication = ListenAuthentication(),  # noqa: B008
     local_id: Annotated[
         str | None, typer.Option(metavar="ID", help="Our identity.", show_default="our address")
@@ -76,7 +71,7 @@ def listen(
         raise typer.Exit(run_file(context, manual, here, report, forward=forward))
     asked = _Asked(
         ports=(port, ike_port),
-        reach=ServedReach(pool, subnet, peer_subnet, dns, dns_domain, split),
+        reach=reach,
         who=who,
         local_id=local_id,
         algorithms=Algorithms(ike_proposal, esp_proposal, replay_window),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from espudp.cli import parsing
+from espudp.cli.selectors import selectors, selectors_or_dynamic
 from espudp.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -20,9 +21,13 @@ POOL = "10.99.0.0/24"
 ANY = "any"
 
 Subnets = Annotated[
-    list[str] | None, typer.Option(metavar="CIDR", help="Behind the peer.", show_default=EVERYTHING)
+    list[str] | None,
+    typer.Option(metavar="CIDR[PROTO/PORT]", help="Behind the peer.", show_default=EVERYTHING),
 ]
-LocalSubnets = Annotated[list[str] | None, typer.Option(metavar="CIDR", help="Behind us.")]
+LocalSubnets = Annotated[list[str] | None, typer.Option(metavar="CIDR[PROTO/PORT]", help="Behind us.")]
+SinglePair = Annotated[
+    bool, typer.Option("--single-pair", help="A child SA for each pair of subnets: some peers need it.")
+]
 Vips = Annotated[
     list[str] | None,
     typer.Option(metavar="ADDR|any|any4|any6|none", help="Address to ask for.", show_default=ANY),
@@ -49,9 +54,11 @@ Split = Annotated[
 class Reach:
     """Of who connects, as typed."""
 
-    subnet: list[str] | None
-    local_subnet: list[str] | None
-    vip: list[str] | None
+    subnet: Subnets = None
+    local_subnet: LocalSubnets = None
+    vip: Vips = None
+    single_pair: SinglePair = False
+    dns: UseDns = True
 
     def virtual_addresses(self) -> tuple[str, ...]:
         """What to ask the peer for. Raises ConfigError."""
@@ -60,8 +67,8 @@ class Reach:
         asked: list[str] = []
         for text in self.vip or [ANY]:
             if text == ANY:
-                networks = parsing.networks(self.subnet or (EVERYTHING,), "--subnet")
-                asked += [f"any{version}" for version in sorted({n.version for n in networks})]
+                behind = selectors(self.subnet or (EVERYTHING,), "--subnet")
+                asked += [f"any{version}" for version in sorted({s.version for s in behind})]
             elif text in ("any4", "any6"):
                 asked.append(text)
             else:
@@ -70,18 +77,20 @@ class Reach:
 
     def child(self, algorithms: Algorithms, keeping: Keeping) -> ChildConfig:
         """Raises ConfigError."""
-        from espudp.ike.config import DYNAMIC
+        from espudp.ike.narrowing import DYNAMIC, Dynamic
 
-        behind_us = parsing.selectors(self.local_subnet or (), "--local-subnet")
+        behind_us = selectors_or_dynamic(self.local_subnet or (), "--local-subnet")
         if self._wants_none() and not behind_us:
             raise ConfigError(
                 "with --vip none no address of this host would be in the tunnel",
                 field="vip",
                 remedy="name the networks at this end with --local-subnet",
             )
-        local: tuple[Selector, ...] = behind_us if self._wants_none() else (DYNAMIC, *behind_us)
-        remote = parsing.selectors(self.subnet or (EVERYTHING,), "--subnet")
-        return algorithms.child(local, remote, keeping.lifetime())
+        named = self._wants_none() or any(isinstance(s, Dynamic) for s in behind_us)
+        local: tuple[Selector, ...] = behind_us if named else (DYNAMIC, *behind_us)
+        remote = selectors(self.subnet or (EVERYTHING,), "--subnet")
+        child = algorithms.child(local, remote, keeping.lifetime())
+        return replace(child, single_pair=self.single_pair)
 
     def _wants_none(self) -> bool:
         if self.vip is not None and parsing.NONE in self.vip and len(self.vip) > 1:
@@ -95,12 +104,12 @@ class Reach:
 class ServedReach:
     """Of who listens, as typed."""
 
-    pool: list[str] | None
-    subnet: list[str] | None
-    peer_subnet: list[str] | None
-    dns: list[str] | None
-    dns_domain: list[str] | None
-    split: list[str] | None
+    pool: Pools = None
+    subnet: Served = None
+    peer_subnet: PeerSubnets = None
+    dns: DnsServers = None
+    dns_domain: DnsDomains = None
+    split: Split = None
 
     def pools(self) -> tuple[parsing.Network, ...]:
         """Raises ConfigError."""
@@ -119,14 +128,15 @@ class ServedReach:
 
     def behind_us(self) -> tuple[Selector, ...]:
         """The pools are, since the other peers are reached through us. Raises ConfigError."""
-        pools = parsing.selectors(map(str, self.pools()), "--pool")
-        return (*pools, *parsing.selectors(self.subnet or (), "--subnet"))
+        pools = selectors(map(str, self.pools()), "--pool")
+        return (*pools, *selectors(self.subnet or (), "--subnet"))
 
     def behind_peers(self) -> tuple[Selector, ...]:
         """Raises ConfigError."""
-        from espudp.ike.config import DYNAMIC
+        from espudp.ike.narrowing import DYNAMIC, Dynamic
 
-        return (DYNAMIC, *parsing.selectors(self.peer_subnet or (), "--peer-subnet"))
+        behind = selectors_or_dynamic(self.peer_subnet or (), "--peer-subnet")
+        return behind if any(isinstance(s, Dynamic) for s in behind) else (DYNAMIC, *behind)
 
     def servers(self) -> tuple[str, ...]:
         """Raises ConfigError."""
@@ -147,8 +157,8 @@ class ServedReach:
         """What clients are told is behind us; nothing where that is everything. Raises ConfigError."""
         if self.split:
             return parsing.networks(self.split, "--split")
-        behind_us = (*self.pools(), *parsing.networks(self.subnet or (), "--subnet"))
-        return behind_us if all(network.prefixlen for network in behind_us) else ()
+        named = [n for selector in selectors(self.subnet or (), "--subnet") for n in selector.networks()]
+        return (*self.pools(), *named) if all(network.prefixlen for network in named) else ()
 
 
 def _domain(text: str) -> str:

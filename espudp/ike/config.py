@@ -93,6 +93,9 @@ class ChildConfig:
     replay_window: int = 1024
     """In packets (RFC 4303 section 3.4.3)."""
 
+    single_pair: bool = False
+    """For peers that know one selector on either side: one child SA for each pair of them."""
+
     def __post_init__(self) -> None:
         """Raises ConfigError for a child SA that could carry nothing."""
         for side, selectors in (("local", self.local), ("remote", self.remote)):

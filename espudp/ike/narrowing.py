@@ -1,28 +1,36 @@
 """Traffic selector narrowing (RFC 7296 section 2.9), and what `dynamic` stands for."""
 
-from collections.abc import Iterable, Sequence
-from enum import Enum
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 
-from espudp.wire.selectors import TrafficSelector
+from espudp.wire.selectors import ANY_PROTOCOL, MAX_PORT, TrafficSelector
 
 # RFC 7296 section 3.13: the number of selectors in a payload is one octet.
 MAX_SELECTORS = 255
 
+_NOWHERE = TrafficSelector.from_network("0.0.0.0/32")
 EVERYTHING = {4: TrafficSelector.from_network("0.0.0.0/0"), 6: TrafficSelector.from_network("::/0")}
 
 
-class Dynamic(Enum):
-    """The type of DYNAMIC."""
+@dataclass(frozen=True, slots=True)
+class Dynamic:
+    """In a configuration: the virtual addresses that this connection gets, or gives to its peer."""
 
-    DYNAMIC = "dynamic"
+    protocol: int = ANY_PROTOCOL
+    first_port: int = 0
+    last_port: int = MAX_PORT
+
+    def at(self, host: TrafficSelector) -> TrafficSelector:
+        """The same of an address."""
+        return replace(host, protocol=self.protocol, first_port=self.first_port, last_port=self.last_port)
 
     def __str__(self) -> str:
-        return self.value
+        return f"dynamic{str(self.at(_NOWHERE)).removeprefix(str(_NOWHERE))}"
 
 
-DYNAMIC = Dynamic.DYNAMIC
-"""In a configuration: the virtual addresses that this connection gets, or gives to its peer."""
+DYNAMIC = Dynamic()
+"""All traffic of these addresses."""
 
 Selector = TrafficSelector | Dynamic
 
@@ -36,7 +44,7 @@ def resolve(configured: Iterable[Selector], addresses: Iterable[str]) -> tuple[T
     hosts = [_host(address) for address in addresses]
     resolved: list[TrafficSelector] = []
     for selector in configured:
-        resolved += hosts if isinstance(selector, Dynamic) else [selector]
+        resolved += [selector.at(host) for host in hosts] if isinstance(selector, Dynamic) else [selector]
     return tuple(dict.fromkeys(resolved))
 
 
@@ -67,6 +75,15 @@ def _intersections(
                 if len(found) == MAX_SELECTORS:
                     return tuple(found)
     return tuple(found)
+
+
+def pairs(
+    local: Iterable[TrafficSelector], remote: Iterable[TrafficSelector]
+) -> Iterator[tuple[TrafficSelector, TrafficSelector]]:
+    """One of each side, of one IP version, in order: what a peer understands that knows no lists."""
+    remote = tuple(remote)
+    for ours in local:
+        yield from ((ours, theirs) for theirs in remote if theirs.version == ours.version)
 
 
 def covers(outer: Iterable[TrafficSelector], inner: Iterable[TrafficSelector]) -> bool:

@@ -12,6 +12,9 @@ MAX_PORT = 0xFFFF
 ALL_PORTS = (0, MAX_PORT)
 OPAQUE = (MAX_PORT, 0)
 
+# IANA, Assigned Internet Protocol Numbers: those that people know by name.
+_PROTOCOL_NAMES = {0: "any", 1: "icmp", 6: "tcp", 17: "udp", 58: "ipv6-icmp", 132: "sctp"}
+
 
 @dataclass(frozen=True, slots=True)
 class TrafficSelector:
@@ -106,7 +109,7 @@ class TrafficSelector:
             ports = str(self.first_port)
         else:
             ports = f"{self.first_port}-{self.last_port}"
-        return f"{where}[{self.protocol or 'any'}/{ports}]"
+        return f"{where}[{_PROTOCOL_NAMES.get(self.protocol, self.protocol)}/{ports}]"
 
 
 def _intersect_ports(ours: tuple[int, int], theirs: tuple[int, int]) -> tuple[int, int] | None:

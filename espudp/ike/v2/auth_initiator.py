@@ -10,7 +10,7 @@ from espudp.errors import AuthenticationFailed, CryptoError, PeerError
 from espudp.ike.config import ConnectionConfig
 from espudp.ike.events import ConnectionUp, Fault, NatStatus
 from espudp.ike.identity import Identity
-from espudp.ike.narrowing import narrow, resolve
+from espudp.ike.narrowing import narrow, pairs, resolve
 from espudp.ike.offers import describe_offer
 from espudp.ike.proposals import offer_esp
 from espudp.ike.rules import RESPONSES, Shape, breach, critical, error_of
@@ -22,6 +22,7 @@ from espudp.ike.v2.crash import take_token
 from espudp.ike.v2.established import Established
 from espudp.ike.v2.hub import Datagram, Hub, State
 from espudp.ike.v2.sa import IkeSa, Received
+from espudp.ike.v2.wanted import split, spread
 from espudp.wire.address import Path
 from espudp.wire.ikev2.constants import ExchangeType, NotifyType, name_of_notify
 from espudp.wire.ikev2.message import Message
@@ -157,7 +158,12 @@ class AuthSent:
             a[-1] if a in ("any4", "any6") else ip_address(a).version for a in config.request_addresses
         )
         hosts = tuple(f"any{version}" for version in versions) or (self._path.local.ip,)
-        return resolve(config.child.local, hosts), resolve(config.child.remote, (self._path.remote.ip,))
+        local = resolve(config.child.local, hosts)
+        remote = resolve(config.child.remote, (self._path.remote.ip,))
+        if config.child.single_pair:
+            first = list(pairs(local, remote))[:1]
+            return tuple(ours for ours, _ in first), tuple(theirs for _, theirs in first)
+        return local, remote
 
     def _payloads(self) -> list[Payload]:
         config, sa = self._config, self._sa
@@ -218,12 +224,17 @@ class AuthSent:
         try:
             new = self._first_child(message, given.addresses)
         except PeerError as refusal:
+            if refusal.notify == NotifyType.SINGLE_PAIR_REQUIRED and split(established):
+                self._offer.withdraw()
+                self._announce(connection, given)
+                return established.advance(now)
             # RFC 7296 section 2.21.2: the IKE SA stands even without; but a tunnel it is not, so we delete
             # it.
             self._offer.withdraw()
             return established.close(self._no_child(refusal), now)
         self._announce(connection, given.beside(new.child.remote))
         connection.install(new)
+        spread(established, new.child, message)
         established.share()
         return established.advance(now)
 

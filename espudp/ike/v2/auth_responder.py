@@ -8,10 +8,11 @@ AwaitAuth --IKE_AUTH, and the peer knows its PSK--> Established
 from dataclasses import replace
 
 from espudp.errors import AuthenticationFailed, CryptoError, EspudpError, PeerError
-from espudp.ike.config import DYNAMIC, ListenerConfig
+from espudp.ike.config import ListenerConfig
 from espudp.ike.credentials import Proof
 from espudp.ike.events import ConnectionUp, Fault, PeerAddressAssigned, PeerRefused
 from espudp.ike.identity import Identity
+from espudp.ike.narrowing import Dynamic
 from espudp.ike.pad import PadEntry, candidates
 from espudp.ike.rules import REQUESTS, Shape, breach, critical
 from espudp.ike.v2 import auth, configuration, mobike
@@ -195,7 +196,7 @@ class AwaitAuth:
             addresses = configuration.assign(asked, hub.pool, peer.identity, connection.number)
             connection.peer = replace(peer, addresses=addresses)
             hub.emit(PeerAddressAssigned(connection.number, addresses))
-        elif hub.pool is not None and set(self._config.child.remote) == {DYNAMIC}:
+        elif hub.pool is not None and all(isinstance(s, Dynamic) for s in self._config.child.remote):
             # RFC 7296 section 2.19
             raise PeerError(
                 "the peer asks for no virtual address",

@@ -12,7 +12,7 @@ from espudp.crypto.ikekeys import derive_child_keys
 from espudp.crypto.suites import Dh, EspSuite
 from espudp.errors import PeerError
 from espudp.ike.config import ChildConfig
-from espudp.ike.narrowing import covers, describe_no_common, narrow
+from espudp.ike.narrowing import covers, describe_no_common, narrow, pairs
 from espudp.ike.offers import describe_mismatch
 from espudp.ike.proposals import EspChoice, offer_esp, select_esp, verify_esp
 from espudp.ike.v2.groups import refusal_of_group
@@ -24,6 +24,7 @@ from espudp.wire.ikev2.message import Message
 from espudp.wire.ikev2.payloads import (
     KeyExchange,
     Nonce,
+    Notify,
     Payload,
     SecurityAssociation,
     TsInitiator,
@@ -205,6 +206,7 @@ def answer_child(
     `request` has been checked against its rule. Raises PeerError, and then nothing is left of it.
     """
     local, remote = narrowed(request, allowed)
+    further = _further(request, allowed, local, remote)
     choice = _choose(request, allowed.config, pfs=pfs)
     shared, ke = _exchanged(hub, choice, request.get(KeyExchange))
     keys_in, keys_out = derive_child_keys(
@@ -216,13 +218,16 @@ def answer_child(
     payloads = [*info(child.shared), SecurityAssociation((choice.to_wire(child.spi_in_octets),))]
     if pfs:
         payloads += [Nonce(nonces.responder), *ke]
-    return NewChild(child, keys_in, keys_out), [*payloads, TsInitiator(remote), TsResponder(local)]
+    return NewChild(child, keys_in, keys_out), [*further, *payloads, TsInitiator(remote), TsResponder(local)]
 
 
 def narrowed(request: Message, allowed: Allowed) -> tuple[Selectors, Selectors]:
     """Ours and the peer's, of what it asks for. Raises PeerError if that is nothing."""
     theirs, ours = _selectors(request.get(TsInitiator)), _selectors(request.get(TsResponder))
     remote, local = narrow(theirs, allowed.remote), narrow(ours, allowed.local)
+    if remote is not None and local is not None and allowed.config.single_pair:
+        pair = next(pairs(local, remote), None)
+        local, remote = (None, None) if pair is None else ((pair[0],), (pair[1],))
     if remote is None or local is None:
         raise PeerError(
             "no common subnet",
@@ -230,6 +235,15 @@ def narrowed(request: Message, allowed: Allowed) -> tuple[Selectors, Selectors]:
             remedy=describe_no_common(ours, theirs, allowed.local, allowed.remote),
         )
     return local, remote
+
+
+def _further(request: Message, allowed: Allowed, local: Selectors, remote: Selectors) -> list[Payload]:
+    """RFC 7296 section 2.9: that there could have been more, in a child SA of its own."""
+    if not allowed.config.single_pair:
+        return []
+    theirs, ours = _selectors(request.get(TsInitiator)), _selectors(request.get(TsResponder))
+    everything = narrow(ours, allowed.local), narrow(theirs, allowed.remote)
+    return [] if everything == (local, remote) else [Notify.of(NotifyType.ADDITIONAL_TS_POSSIBLE)]
 
 
 def _choose(request: Message, config: ChildConfig, *, pfs: bool) -> EspChoice:

@@ -141,13 +141,6 @@ class CreateChild(_Negotiation):
         return ike
 
 
-class RestoreChild(CreateChild):
-    """The first child SA again, after the last one was lost; unless there is one by then."""
-
-    def request(self, ike: "Established", now: float) -> Sequence[Payload] | None:
-        return None if ike.connection.children else super().request(ike, now)
-
-
 class ReplaceChild(CreateChild):
     """What the peer did not know, from scratch (RFC 7296 section 2.25); unless it is replaced by then."""
 

@@ -4,7 +4,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from espudp.ike.config import ConnectionConfig, Limits, ListenerConfig
+from espudp.ike.config import ChildConfig, ConnectionConfig, Limits, ListenerConfig
 from espudp.ike.events import (
     ChildInstalled,
     ChildRemoved,
@@ -88,6 +88,9 @@ class Connection:
         """Set when both sides speak it."""
         self.addresses = addresses
         self.children: dict[int, Child] = {}  # by inbound SPI
+        self.wanted: tuple[ChildConfig, ...] = (policy.child,)
+        """What who dialled keeps up, each with a child SA of its own."""
+        self._restores, self._restored_at = 0, now
         self.has_all = False
         """The peer has said that it will not have more child SAs for the same traffic."""
         self.pause = FIRST_PAUSE
@@ -188,6 +191,23 @@ class Connection:
     def served(self, local: Selectors, remote: Selectors) -> set[int]:
         """The workers that have a child SA for exactly this traffic."""
         return {self.hub.child_spis.worker_of(c.spi_in) for c in self.alike(local, remote)}
+
+    def serves(self, config: ChildConfig) -> bool:
+        """Whether a child SA for just this is here to stay, whatever it was narrowed to."""
+        wanted = config.local, config.remote
+        here = (c.config for c in self.children.values() if not c.is_going)
+        return any((config.local, config.remote) == wanted for config in here)
+
+    def missing(self) -> list[ChildConfig]:
+        """What should have a child SA, and has none."""
+        return [config for config in self.wanted if not self.serves(config)]
+
+    def pause_before_restoring(self, now: float) -> float:
+        """Longer and longer, since a peer may not have, or not for long, what others beside it can do."""
+        if now - self._restored_at > LONGEST_PAUSE or not self.children:
+            self._restores = 0
+        self._restores, self._restored_at = self._restores + 1, now
+        return min(self.policy.timers.rekey_retry * 2.0 ** (self._restores - 1), LONGEST_PAUSE)
 
     def gap(self) -> tuple[Child, int] | None:
         """A child SA that is one of several, and a worker without one for the same traffic; unless the peer

@@ -7,6 +7,7 @@ time     --> retransmission, lifetime, dead peer detection --> the next task
 
 import heapq
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
 
@@ -22,7 +23,6 @@ from espudp.ike.v2.child_exchange import (
     ChildNotFound,
     CreateForWorker,
     RekeyChild,
-    RestoreChild,
     answer_create_child,
 )
 from espudp.ike.v2.connection import LONGEST_PAUSE, Connection, Farewell
@@ -33,6 +33,7 @@ from espudp.ike.v2.ike_rekey import RekeyIke, adopt, answer_rekey_ike
 from espudp.ike.v2.informational import CheckAlive, DeleteChildren, delete_children, deletes_ike, fatal_error
 from espudp.ike.v2.sa import IkeSa, Received
 from espudp.ike.v2.tasks import Answer, Task
+from espudp.ike.v2.wanted import WantedChild
 from espudp.wire.ikev2.constants import ExchangeType, NotifyType, PayloadType, ProtocolId
 from espudp.wire.ikev2.payloads import Configuration, Notify
 
@@ -304,8 +305,13 @@ class Established:
 
     def has(self, kind: type[Task]) -> bool:
         """Whether a task of this kind is under way or waits."""
-        everything = (self.task, *self.tasks, *(task for _, _, task in self.later))
-        return any(isinstance(task, kind) for task in everything)
+        return any(isinstance(task, kind) for task in self._waiting())
+
+    def _waiting(self) -> Iterator[Task | None]:
+        """The task under way, and all that come after it."""
+        yield self.task
+        yield from self.tasks
+        yield from (task for _, _, task in self.later)
 
     def advance(self, now: float) -> State | None:
         """Starts the next task, if none is under way; to be called after whatever may have changed that."""
@@ -445,21 +451,21 @@ class Established:
             self.enqueue(CreateForWorker(*gap))
 
     def restore(self, now: float) -> None:
-        """Who dialled keeps the tunnel up: when the last child SA is gone there will be another one, and when
-        it is that of one worker, later.
+        """Who dialled keeps the tunnel up: what is gone will be there again, and when it is the child SA of
+        one worker, later.
         """
         connection = self.connection
         if not connection.dialled or self.farewell is not None:
             return
-        if not connection.children and not self.has(RestoreChild):
-            task: Task = RestoreChild(connection.policy.child)
-            pause = connection.policy.timers.rekey_retry
+        asked_for = [task.config for task in self._waiting() if isinstance(task, WantedChild)]
+        missing = [config for config in connection.missing() if config not in asked_for]
+        if missing:
+            at = now + self._spread(connection.pause_before_restoring(now))
+            for config in missing:
+                self.enqueue_later(WantedChild(config), at)
         elif (gap := connection.gap()) is not None and not self.has(CreateForWorker):
-            task, pause = CreateForWorker(*gap), connection.pause
-            connection.pause = min(2 * pause, LONGEST_PAUSE)
-        else:
-            return
-        self.enqueue_later(task, now + self._spread(pause))
+            self.enqueue_later(CreateForWorker(*gap), now + self._spread(connection.pause))
+            connection.pause = min(2 * connection.pause, LONGEST_PAUSE)
         connection.hub.reschedule(self)
 
 

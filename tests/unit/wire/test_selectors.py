@@ -75,10 +75,10 @@ def test_what_makes_no_sense_is_refused(first: bytes, last: bytes, ports: tuple[
     [
         (net("10.0.0.0/8"), "10.0.0.0/8"),
         (net("10.0.0.1/32"), "10.0.0.1/32"),
-        (net("2001:db8::/32", TCP), "2001:db8::/32[6/any]"),
-        (net("10.0.0.0/8", UDP, 53, 53), "10.0.0.0/8[17/53]"),
+        (net("2001:db8::/32", TCP), "2001:db8::/32[tcp/any]"),
+        (net("10.0.0.0/8", UDP, 53, 53), "10.0.0.0/8[udp/53]"),
         (net("10.0.0.0/8", 0, 53, 54), "10.0.0.0/8[any/53-54]"),
-        (net("10.0.0.0/8", TCP, *OPAQUE), "10.0.0.0/8[6/opaque]"),
+        (net("10.0.0.0/8", TCP, *OPAQUE), "10.0.0.0/8[tcp/opaque]"),
     ],
 )
 def test_text(selector: TrafficSelector, text: str) -> None:

@@ -21,7 +21,7 @@ def parse(text: str) -> tuple[tuple[TrafficSelector, ...], int]:
 
 def test_both_families() -> None:
     selectors, unknown = parse("02000000" + V4 + V6)
-    assert [str(s) for s in selectors] == ["10.0.0.0/24[17/53-54]", "2001:db8::/120[6/any]"]
+    assert [str(s) for s in selectors] == ["10.0.0.0/24[udp/53-54]", "2001:db8::/120[tcp/any]"]
     assert selectors[0] == V4_SELECTOR
     assert unknown == 0
     writer = Writer()
