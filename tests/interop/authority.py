@@ -76,10 +76,14 @@ def authority(
     kind: str = "p256",
     *,
     between: int = 0,
+    expired: bool = False,
     espudp: Sequence[str] = (f"dns:{ESPUDP_ID}",),
     swan: Sequence[str] = (f"dns:{SWAN_ID}",),
 ) -> Authority:
-    """All of it with keys of one kind; the names are subjectAltNames, see `certs.general_name`."""
+    """All of it with keys of one kind; the names are subjectAltNames, see `certs.general_name`.
+
+    Told so, strongSwan's certificate has expired.
+    """
     now = datetime.now(UTC)
     valid = {"begin": now - DAY, "end": now + 30 * DAY}
     top = root(f"CN=Root of {kind}", new_key(kind), **valid)
@@ -89,6 +93,8 @@ def authority(
         below.append(issuer.ca(f"CN=Authority {number}", key=new_key(kind), **valid))
     last = (top, *below)[-1]
     ours = last.issue(f"C=CH, O=Interop, CN={ESPUDP_ID}", *espudp, key=new_key(kind), **valid)
+    if expired:
+        valid = {"begin": now - 30 * DAY, "end": now - DAY}
     theirs = last.issue(f"C=CH, O=Interop, CN={SWAN_ID}", *swan, key=new_key(kind), **valid)
     return Authority(top, tuple(below), ours, theirs)
 

@@ -73,6 +73,14 @@ class Charon:
         """A private key; which identity it is for follows from certificates and public keys."""
         self.vici.load_key({"type": "any", "data": pem})
 
+    def load_crl(self, pem: str) -> None:
+        self.vici.load_cert({"type": "X509_CRL", "data": pem})
+
+    def forget_certificates(self) -> None:
+        """CRLs too; private keys and other secrets remain."""
+        for kind in ("X509", "X509_CRL"):
+            self.vici.flush_certs({"type": kind})
+
     def load_eap(self, user: str, password: str) -> None:
         self.vici.load_shared({"id": f"eap {user}", "type": "eap", "data": password, "owners": [user]})
 
