@@ -6,6 +6,7 @@ import typer
 
 from espudp import __version__
 from espudp.cli import errors
+from espudp.cli.algorithms import algorithms
 from espudp.cli.connect import connect
 from espudp.cli.demo import demo
 from espudp.cli.keygen import keygen
@@ -20,7 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (connect, listen, status, keygen, demo):
+for command in (connect, listen, status, keygen, algorithms, demo):
     app.command()(command)
 app.add_typer(pki)
 

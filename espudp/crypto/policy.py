@@ -115,9 +115,13 @@ _GROUPS = (
     Rule("modp2048s256", _SHOULD_NOT, _SHOULD_NOT, _UNKNOWN_SEED),
 )
 
-POLICY: Mapping[str, Rule] = {
-    rule.keyword: rule for rule in (*_ENCRYPTION, *_INTEGRITY, *_PSEUDORANDOM, *_GROUPS)
+TABLE: Mapping[str, tuple[Rule, ...]] = {
+    "encryption": _ENCRYPTION,
+    "integrity": _INTEGRITY,
+    "PRF": _PSEUDORANDOM,
+    "group": _GROUPS,
 }
+POLICY: Mapping[str, Rule] = {rule.keyword: rule for rules in TABLE.values() for rule in rules}
 
 
 @dataclass(frozen=True, slots=True)

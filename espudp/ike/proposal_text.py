@@ -125,5 +125,5 @@ def _unknown(text: str, protocol: str, word: str) -> ConfigError:
     return ConfigError(
         f"the {protocol} proposal '{text[:120]}' has {what} in it, which is no algorithm known here",
         field=f"{protocol.lower()}-proposal",
-        remedy=f"Possible are {'; '.join(possible)}.",
+        remedy=f"Possible are {'; '.join(possible)}. `espudp algorithms` says what to think of each.",
     )
