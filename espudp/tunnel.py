@@ -23,6 +23,7 @@ from espudp.esp.snapshot import SaSnapshot
 from espudp.ike import events
 from espudp.ike.config import ChildConfig, ConnectionConfig, ListenerConfig
 from espudp.ike.credentials import WallClock
+from espudp.ike.eap.passthrough import BackendAnswer
 from espudp.ike.endpoint import Endpoint
 from espudp.ike.keylog import KeyLogEntry
 from espudp.ike.snapshot import ConnectionSnapshot
@@ -193,6 +194,11 @@ class Tunnel:
     def check_alive(self, connection: int, now: float) -> None:
         """Ask the peer at once whether it is there (dead peer detection)."""
         self._ike.check_alive(connection, now)
+        self._carry(now)
+
+    def backend_answered(self, handle: int, answer: BackendAnswer, now: float) -> None:
+        """What another server says about an EAP user, after BackendAsked."""
+        self._ike.backend_answered(handle, answer, now)
         self._carry(now)
 
     def install_manual(self, manual: ManualConfig, path: Path, now: float) -> int:

@@ -4,9 +4,9 @@ from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Network, IPv6Network
 
 from espudp.errors import ConfigError
-from espudp.ike.credentials import Demand, Proof
+from espudp.ike.credentials import ByEap, Demand, EapClient, NoProof, Proof
 from espudp.ike.handout import Handout
-from espudp.ike.identity import Identity
+from espudp.ike.identity import NOBODY, Identity
 from espudp.ike.lifetimes import LifetimeConfig
 from espudp.ike.narrowing import DYNAMIC, Selector
 from espudp.ike.pad import PadEntry
@@ -122,6 +122,9 @@ class ConnectionConfig:
     demand: Demand
     """What the peer proves itself with."""
 
+    further: tuple[tuple[Identity, Proof], ...] = ()
+    """What we prove besides, one after the other (RFC 4739); the peer must take several proofs."""
+
     child: ChildConfig
     ike_proposals: tuple[IkeProposal, ...] = DEFAULT_IKE_PROPOSALS
     request_addresses: tuple[str, ...] = ("any4",)
@@ -138,6 +141,12 @@ class ConnectionConfig:
     def __post_init__(self) -> None:
         """Raises ConfigError."""
         _require_proposals(self.ike_proposals, "IKE")
+        if isinstance(self.demand, ByEap) and not isinstance(self.proof, EapClient):
+            raise ConfigError(
+                "EAP cannot prove the peer where we do not speak it",
+                field="eap-only",
+                remedy="Name --ca FILE.",
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,6 +206,8 @@ class ListenerConfig:
     def by(self, entry: PadEntry) -> "ListenerConfig":
         """What holds for a peer that comes by one of the entries."""
         ours, child = entry.local_identity or self.local_identity, entry.child or self.child
+        if isinstance(entry.proof, NoProof):
+            ours = NOBODY
         return replace(self, pad=(entry,), local_identity=ours, child=child)
 
 

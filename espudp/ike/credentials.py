@@ -13,6 +13,7 @@ from espudp.crypto.random import Rng
 from espudp.crypto.signatures import PrivateKey, PublicKey
 from espudp.errors import AuthenticationFailed, ConfigError
 from espudp.ike.eap.method import Outcome
+from espudp.ike.eap.passthrough import BackendQuestion
 
 WallClock = Callable[[], datetime]
 """The time of day, with its zone: what certificates are judged by."""
@@ -28,6 +29,10 @@ def no_clock() -> datetime:
 
 class Trust(Protocol):
     """Who vouches for certificates; see crypto/x509.py."""
+
+    @property
+    def wants_ocsp(self) -> bool:
+        """Whether peers are to send OCSP responses with their certificates."""
 
     def verify(
         self,
@@ -50,7 +55,12 @@ class EapPeer(Protocol):
     def outcome(self) -> Outcome: ...
 
     @property
-    def msk(self) -> bytes | None: ...
+    def error(self) -> AuthenticationFailed | None:
+        """Why it failed."""
+
+    @property
+    def msk(self) -> bytes | None:
+        """The key that the method has made, if it makes one."""
 
     def receive(self, packet: bytes) -> bytes | None:
         """The answer to a packet; None: there is none."""
@@ -63,16 +73,39 @@ class EapServer(Protocol):
     def outcome(self) -> Outcome: ...
 
     @property
-    def msk(self) -> bytes | None: ...
+    def error(self) -> AuthenticationFailed | None:
+        """Why it failed."""
+
+    @property
+    def msk(self) -> bytes | None:
+        """The key that the method has made, if it makes one."""
 
     @property
     def identity(self) -> bytes:
         """Whom the conversation has proved, once it is over."""
 
+    @property
+    def question(self) -> BackendQuestion | None:
+        """What another server is to be asked before the conversation goes on."""
+
     def start(self) -> bytes: ...
 
     def receive(self, packet: bytes) -> bytes | None:
-        """The next packet; None: it comes later, from elsewhere."""
+        """The next packet; None: there is a question."""
+
+
+class EapLogin(Protocol):
+    """What a client logs in with; see eap/login.py."""
+
+    def peer(self, rng: Rng, *, gateway_proven: bool) -> EapPeer:
+        """Begins a conversation. Not `gateway_proven`: only by methods that prove both sides."""
+
+
+class EapUsers(Protocol):
+    """Whom a server lets log in; see eap/login.py and eap/passthrough.py."""
+
+    def server(self, rng: Rng) -> EapServer:
+        """Begins a conversation."""
 
 
 # What we prove ourselves with
@@ -109,9 +142,9 @@ class SignKey:
 
 @dataclass(frozen=True, slots=True)
 class EapClient:
-    """EAP as its client: `begin` starts a conversation."""
+    """A name, and what goes with it (RFC 7296 section 2.16)."""
 
-    begin: Callable[[Rng], EapPeer] = field(repr=False)
+    login: EapLogin
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +152,12 @@ class NoProof:
     """Nothing: we stay anonymous (RFC 7619)."""
 
 
-Proof = Psk | SignKey | EapClient | NoProof
+@dataclass(frozen=True, slots=True)
+class ByEap:
+    """For either side, of the one that is EAP's server: the method proves it as well (RFC 5998)."""
+
+
+Proof = Psk | SignKey | EapClient | NoProof | ByEap
 
 
 # What the peer has to prove itself with
@@ -154,9 +192,9 @@ class RawKeyOf:
 
 @dataclass(frozen=True, slots=True)
 class EapOf:
-    """EAP as its server: `begin` starts a conversation."""
+    """A name that somebody knows, and what goes with it (RFC 7296 section 2.16)."""
 
-    begin: Callable[[Rng], EapServer] = field(repr=False)
+    users: EapUsers
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +202,7 @@ class NoDemand:
     """Nothing: whoever comes is let in, and remains anonymous (RFC 7619)."""
 
 
-Demand = PskOf | CertificateOf | RawKeyOf | EapOf | NoDemand
+Demand = PskOf | CertificateOf | RawKeyOf | EapOf | NoDemand | ByEap
 
 
 def _require_psk(key: bytes) -> None:

@@ -20,11 +20,13 @@ from espudp.errors import ConfigError, CryptoError, WireError
 from espudp.ike.config import ChildConfig, ConnectionConfig, ListenerConfig
 from espudp.ike.credentials import WallClock
 from espudp.ike.drop import Drop
+from espudp.ike.eap.passthrough import BackendAnswer
 from espudp.ike.events import Event, Fault
 from espudp.ike.keylog import KeyLog
 from espudp.ike.snapshot import ConnectionSnapshot, snapshot_of
 from espudp.ike.v2.admission import REFUSALS_AT_ONCE, REFUSALS_PER_SECOND
 from espudp.ike.v2.auth_initiator import AuthSent
+from espudp.ike.v2.auth_responder import AwaitAuth
 from espudp.ike.v2.child_exchange import CreateChild
 from espudp.ike.v2.connection import Farewell
 from espudp.ike.v2.crash import connection_that_lost, hasten, invalid_spi, token_for_stranger
@@ -38,7 +40,7 @@ from espudp.timing import TokenBucket
 from espudp.wire.address import Path, UdpAddress
 from espudp.wire.buffer import Buffer
 from espudp.wire.ikev2.constants import MAJOR_VERSION, ExchangeType, NotifyType
-from espudp.wire.ikev2.header import Header
+from espudp.wire.ikev2.header import SPI_OCTETS, Header
 from espudp.wire.ikev2.message import emit_message
 from espudp.wire.ikev2.payloads import Notify
 
@@ -130,6 +132,12 @@ class Endpoint:
         self._hub.local = tuple(addresses)
         for connection in list(self._hub.connections):
             self._command(connection, lambda ike: local_addresses_changed(ike, now))
+
+    def backend_answered(self, handle: int, answer: BackendAnswer, now: float) -> None:
+        """What came of the question of BackendAsked. The peer gets its answer, if it still waits."""
+        state = self._hub.states.get(handle.to_bytes(SPI_OCTETS))
+        if isinstance(state, AwaitAuth):
+            self._step(state, partial(state.provide, answer, now))
 
     def _command(self, connection: int, act: Callable[[Established], State | None]) -> None:
         known = self._hub.connections.get(connection)

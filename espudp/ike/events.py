@@ -5,6 +5,7 @@ from enum import Enum
 
 from espudp.crypto.aead import CipherKeys
 from espudp.crypto.suites import EspSuite
+from espudp.ike.eap.passthrough import BackendQuestion
 from espudp.ike.handout import TrustAnchor
 from espudp.ike.identity import Identity
 from espudp.ike.lifetimes import ChildLifetime
@@ -14,6 +15,7 @@ from espudp.wire.selectors import TrafficSelector
 
 __all__ = [
     "AddressAssigned",
+    "BackendAsked",
     "ChildInstalled",
     "ChildLifetime",
     "ChildRemoved",
@@ -158,6 +160,18 @@ class PeerRefused:
 
 
 @dataclass(frozen=True, slots=True)
+class BackendAsked:
+    """A peer says something in EAP that another server is to be asked about, such as one of RADIUS.
+
+    What that says goes to `Endpoint.backend_answered`, under the same `handle`; the peer waits for it.
+    """
+
+    handle: int
+    question: BackendQuestion
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
 class Diagnostic:
     """One line for the log."""
 
@@ -175,5 +189,6 @@ Event = (
     | IkeRekeyed
     | ConnectionDown
     | PeerRefused
+    | BackendAsked
     | Diagnostic
 )

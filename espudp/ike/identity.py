@@ -99,6 +99,16 @@ class Identity:
             return self == other
         return dn.matches(self.data, other.data)
 
+    @classmethod
+    def of_user(cls, name: bytes) -> Self:
+        """A user of EAP: an e-mail address if it looks like one, else no name of certificates."""
+        return cls(IdType.RFC822_ADDR if b"@" in name else IdType.KEY_ID, name)
+
+    @property
+    def is_nobody(self) -> bool:
+        """ID_NULL: of those whom nothing proves (RFC 7619 section 2.2)."""
+        return self.type == IdType.NULL
+
     def __str__(self) -> str:
         """As `parse` reads it, where it can. Total, and safe to print, whatever a peer sends."""
         if (self.type, len(self.data)) in ((IdType.IPV4_ADDR, 4), (IdType.IPV6_ADDR, 16)):
@@ -111,6 +121,10 @@ class Identity:
         if self.type == IdType.KEY_ID:
             return f"{_KEY_ID_PREFIX}{text}" if _PRINTABLE.fullmatch(text) else f"#{self.data.hex()}"
         return f"{_TYPE_NAMES.get(self.type, f'type {self.type}')}:#{self.data.hex()}"
+
+
+NOBODY = Identity(IdType.NULL, b"")
+"""What those call themselves who prove nothing."""
 
 
 def _from_hex(text: str) -> bytes:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Self
 
 from espudp.ike.credentials import Demand, Proof, Psk, PskOf
 from espudp.ike.identity import Identity
-from espudp.wire.ikev2.constants import IdType
 
 if TYPE_CHECKING:
     from espudp.ike.config import ChildConfig
@@ -44,7 +43,7 @@ class Pattern:
         """0 for an identity that is not meant; more, the more closely it is."""
         if self.identity is None:
             return _ANY
-        if identity == self.identity:
+        if self.identity.means(identity):
             return _NONE if self.wild else _EXACT
         alike = self.wild and identity.type == self.identity.type
         return _WILD if alike and identity.data.endswith(self.identity.data) else _NONE
@@ -59,6 +58,9 @@ class PadEntry:
 
     demand: Demand
     """What they prove themselves with."""
+
+    further: tuple[Demand, ...] = ()
+    """What they prove themselves with besides, one after the other (RFC 4739)."""
 
     peers: tuple[Pattern, ...] = (Pattern(),)
     """Who may call itself what; with EAP, in IDi."""
@@ -76,6 +78,10 @@ class PadEntry:
     def of_psk(cls, key: bytes, peer: Identity | None = None) -> Self:
         """Both sides have a key; `peer` has it for itself, or everybody the same one. Raises ConfigError."""
         return cls(proof=Psk(key), demand=PskOf(key), peers=(Pattern(peer),))
+
+    def names(self, peer: Identity) -> bool:
+        """Whether it is for one peer, and that is this one."""
+        return len(self.peers) == 1 and self.peers[0].fit(peer) == _EXACT
 
     def fit(self, peer: Identity, ip: str) -> int:
         """How closely this entry is meant for a peer of that name at that address; 0: not at all."""
@@ -97,8 +103,3 @@ def candidates(
     best = max((fit for fit, _ in fits), default=_NONE)
     meant = [entry for fit, entry in fits if fit == best and fit]
     return sorted(meant, key=lambda entry: ((entry.local_identity or ours) != wanted, not entry.networks))
-
-
-def is_anonymous(identity: Identity) -> bool:
-    """RFC 7619 section 2.2."""
-    return identity.type == IdType.NULL

@@ -16,6 +16,7 @@ from espudp.wire.ikev2.payloads import (
     CertificateRequest,
     Configuration,
     Delete,
+    Eap,
     IdInitiator,
     IdResponder,
     KeyExchange,
@@ -34,10 +35,14 @@ _MANY = 16
 
 
 class Shape(Enum):
-    """What an exchange is for, where its type does not say (RFC 7296 sections 1.3.1 to 1.3.3)."""
+    """What an exchange is for, where its type does not say (RFC 7296 sections 1.3.1 to 1.3.3, 2.16)."""
 
     IKE_SA_INIT = auto()
     IKE_AUTH = auto()
+    EAP_BEGIN = auto()
+    EAP = auto()
+    EAP_PROOF = auto()
+    ANOTHER_AUTH = auto()
     CREATE_CHILD = auto()
     REKEY_IKE = auto()
     INFORMATIONAL = auto()
@@ -66,6 +71,15 @@ REQUESTS: Mapping[Shape, Rule] = {
         (IdInitiator, Authentication, SecurityAssociation, TsInitiator, TsResponder),
         {IdResponder: 1, Configuration: 1, **_CERTS},
     ),
+    # RFC 7296 section 2.16: without AUTH, whatever else comes then; EAP packets; AUTH from the method's key
+    Shape.EAP_BEGIN: Rule(
+        (IdInitiator, SecurityAssociation, TsInitiator, TsResponder),
+        {IdResponder: 1, Configuration: 1, **_CERTS},
+    ),
+    Shape.EAP: Rule((Eap,)),
+    Shape.EAP_PROOF: Rule((Authentication,)),
+    # RFC 4739 section 2: without AUTH, EAP begins
+    Shape.ANOTHER_AUTH: Rule((IdInitiator,), {Authentication: 1, **_CERTS}),
     # MikroTik sends a configuration payload here, and RFC 7296 section 2.19 lets it.
     Shape.CREATE_CHILD: Rule(_CHILD, {KeyExchange: 1, Configuration: 1}),
     Shape.REKEY_IKE: Rule((SecurityAssociation, Nonce, KeyExchange), {Configuration: 1}),
@@ -80,6 +94,19 @@ RESPONSES: Mapping[Shape, Rule] = {
     Shape.IKE_AUTH: Rule(
         (IdResponder, Authentication),
         {SecurityAssociation: 1, TsInitiator: 1, TsResponder: 1, Configuration: 1, Certificate: _MANY},
+        fallible=True,
+    ),
+    # RFC 7296 section 2.16; without AUTH by RFC 5998. The first may carry a proof for several turns of ours.
+    Shape.EAP_BEGIN: Rule((IdResponder, Eap), {Authentication: 1, Certificate: _MANY}, fallible=True),
+    Shape.EAP: Rule((Eap,), fallible=True),
+    Shape.EAP_PROOF: Rule(
+        (Authentication,),
+        {SecurityAssociation: 1, TsInitiator: 1, TsResponder: 1, Configuration: 1},
+        fallible=True,
+    ),
+    Shape.ANOTHER_AUTH: Rule(
+        (),
+        {SecurityAssociation: 1, TsInitiator: 1, TsResponder: 1, Configuration: 1, Authentication: 1},
         fallible=True,
     ),
     Shape.CREATE_CHILD: Rule(_CHILD, {KeyExchange: 1, Configuration: 1}, fallible=True),

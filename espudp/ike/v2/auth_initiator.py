@@ -2,13 +2,12 @@
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from ipaddress import ip_address
 
-from espudp.crypto.ikekeys import IkeKeys
 from espudp.errors import AuthenticationFailed, CryptoError, PeerError
 from espudp.ike.config import ConnectionConfig
-from espudp.ike.events import ConnectionUp, Fault, NatStatus
+from espudp.ike.credentials import ByEap, EapClient, Proof, Psk, RawKeyOf, SignKey
+from espudp.ike.events import ConnectionUp, Fault
 from espudp.ike.identity import Identity
 from espudp.ike.narrowing import narrow, pairs, resolve
 from espudp.ike.offers import describe_offer
@@ -21,7 +20,9 @@ from espudp.ike.v2.connection import Connection, Farewell, Peer
 from espudp.ike.v2.crash import take_token
 from espudp.ike.v2.established import Established
 from espudp.ike.v2.hub import Datagram, Hub, State
+from espudp.ike.v2.initial import Initial
 from espudp.ike.v2.sa import IkeSa, Received
+from espudp.ike.v2.turns import Callee, turn_of
 from espudp.ike.v2.wanted import split, spread
 from espudp.wire.address import Path
 from espudp.wire.ikev2.constants import ExchangeType, NotifyType, name_of_notify
@@ -29,7 +30,7 @@ from espudp.wire.ikev2.message import Message
 from espudp.wire.ikev2.payloads import (
     Authentication,
     Configuration,
-    IdInitiator,
+    Eap,
     IdResponder,
     Notify,
     Payload,
@@ -42,23 +43,6 @@ _MAX_OTHERS = 4
 _TRIES_OF_ONE = 2
 
 _EXCHANGES = frozenset({int(ExchangeType.IKE_AUTH)})
-
-
-@dataclass(frozen=True, slots=True)
-class Initial:
-    """What IKE_SA_INIT leaves for IKE_AUTH: both messages as they went over the wire, nonces, keys."""
-
-    request: bytes
-    response: bytes
-    nonce_i: bytes
-    nonce_r: bytes
-    keys: IkeKeys = field(repr=False)
-    nat: NatStatus
-    hashes: frozenset[int] = frozenset()
-    """What the peer's signatures may be made of, as it announced (RFC 7427 section 4)."""
-
-    ambiguous: bool = False
-    """The response may be to an earlier version of the request than the one that we sign."""
 
 
 class AuthSent:
@@ -75,7 +59,9 @@ class AuthSent:
         now: float,
         reconsider: "Callable[[Datagram, float], AuthSent | None]",
     ) -> None:
-        """`reconsider` makes the same state of another answer to IKE_SA_INIT."""
+        """`reconsider` makes the same state of another answer to IKE_SA_INIT. Raises AuthenticationFailed and
+        CryptoError where we cannot prove ourselves to this peer.
+        """
         self._hub = hub
         self.number = number
         self._config = config
@@ -84,6 +70,17 @@ class AuthSent:
         self._path = path
         self._reconsider = reconsider
         self._others: deque[Datagram] = deque(maxlen=_MAX_OTHERS)
+        self._callee: Callee | None = None
+        """Whom we have called; None before the first answer."""
+        grounds = initial.initiator(sa.suite.prf), initial.responder(sa.suite.prf)
+        proofs = [(config.local_identity, config.proof), *config.further]
+        self._turns = deque(turn_of(hub, who, proof, grounds, initial) for who, proof in proofs)
+        """Our proofs, the one under way first."""
+        if len(proofs) > 1 and not initial.several:
+            raise AuthenticationFailed(
+                "the peer takes one proof of us, and not several",
+                remedy="Leave out what it does not ask for.",
+            )
         local, remote = self._selectors()
         self._offer = ChildOffer(hub, config.child, local, remote, shared=hub.workers > 1)
         sa.request(ExchangeType.IKE_AUTH, self._payloads(), path, now)
@@ -124,7 +121,7 @@ class AuthSent:
 
     def receive(self, datagram: Datagram, now: float) -> State | None:
         if datagram.header.exchange == ExchangeType.IKE_SA_INIT:
-            if datagram.data != self._initial.response:
+            if datagram.data != self._initial.response and self._callee is None:
                 self._others.append(datagram)
             return self
         received = self._sa.accept(datagram, _EXCHANGES)
@@ -166,22 +163,27 @@ class AuthSent:
         return local, remote
 
     def _payloads(self) -> list[Payload]:
-        config, sa = self._config, self._sa
-        ours = config.local_identity
-        signed = auth.signed_octets(
-            sa.suite.prf, self._initial.request, self._initial.nonce_r, self._initial.keys.pi, ours
-        )
-        payloads: list[Payload] = [IdInitiator(ours.type, ours.data)]
-        payloads += auth.requests([config.demand])
+        config, turn = self._config, self._turns[0]
+        who, *proof = turn.begin()
+        payloads: list[Payload] = [who, *auth.requests([config.demand])]
         if self._is_only_contact():
             payloads.append(Notify.of(NotifyType.INITIAL_CONTACT))
         if config.remote_identity is not None:
             payloads.append(IdResponder(config.remote_identity.type, config.remote_identity.data))
-        payloads += auth.prove(sa.suite.prf, config.proof, signed, self._initial.hashes)
+        if isinstance(config.demand, ByEap):
+            payloads.append(Notify.of(NotifyType.EAP_ONLY_AUTHENTICATION))
+        if len(self._turns) > 1:
+            payloads.append(Notify.of(NotifyType.MULTIPLE_AUTH_SUPPORTED))
+        payloads += [*proof, *self._announcement()]
         if config.request_addresses:
             payloads.append(configuration.request(config.request_addresses))
         moves = mobike.offer(self._hub, self._path) if config.mobike else []
         return [*payloads, *self._offer.payloads(None), *moves]
+
+    def _announcement(self) -> list[Payload]:
+        """RFC 4739 section 3.2: beside AUTH, that it is not the last one."""
+        follows = len(self._turns) > 1 and self._turns[0].proves
+        return [Notify.of(NotifyType.ANOTHER_AUTH_FOLLOWS)] if follows else []
 
     def _is_only_contact(self) -> bool:
         """Whether we know of no other IKE SA between these two (RFC 7296 section 2.4)."""
@@ -197,16 +199,34 @@ class AuthSent:
     def _answered(self, received: Received, now: float) -> State | None:
         message = received.message
         error = error_of(message)
-        if message.get(Authentication) is None and error is not None:
+        if error is not None and message.get(Authentication) is None and message.get(Eap) is None:
             return self._end(self._refused(error))
-        wrong = received.nonsense or breach(message, RESPONSES[Shape.IKE_AUTH])
-        if wrong is None and (message.get(Authentication) is None or message.get(IdResponder) is None):
-            wrong = "no proof of identity"
+        wrong = received.nonsense or breach(message, RESPONSES[self._shape()])
         if wrong is None and critical(message) is not None:
             wrong = "critical payloads in a response"
         if wrong is not None:
             raise PeerError(wrong, notify=NotifyType.INVALID_SYNTAX)
-        identity = self._verified(message)
+        callee = self._callee = self._callee or self._met(message)
+        following = self._turns[0].answered(message, callee)
+        if following is None and message.notify(NotifyType.ANOTHER_AUTH_FOLLOWS) is not None:
+            raise AuthenticationFailed(
+                "the peer means to prove itself twice", remedy="Let it leave out one of its proofs."
+            )
+        if following is None and len(self._turns) == 1:
+            return self._established(message, self._identity(callee), now)
+        if following is None:
+            self._turns.popleft()
+            following = self._turns[0].begin()
+        self._sa.request(ExchangeType.IKE_AUTH, [*following, *self._announcement()], self._path, now)
+        return self
+
+    def _shape(self) -> Shape:
+        """What the response is to look like."""
+        if self._callee is not None:
+            return self._turns[0].shape
+        return Shape.IKE_AUTH if self._turns[0].proves else Shape.EAP_BEGIN
+
+    def _established(self, message: Message, identity: Identity, now: float) -> State | None:
         given = configuration.read_reply(message.get(Configuration), self._config.request_addresses)
         connection = Connection(
             self._hub,
@@ -270,18 +290,25 @@ class AuthSent:
         if given != configuration.NOTHING:
             self._hub.emit(given.event(self.number))
 
-    def _verified(self, message: Message) -> Identity:
-        """The peer's identity, proved. Raises AuthenticationFailed."""
-        initial, wanted = self._initial, self._config.remote_identity
-        signed = initial.response, initial.nonce_i, initial.keys.pr
-        claim = auth.Claim.of(message, IdResponder, self._sa.suite.prf, signed)
-        identity = auth.judge(self._config.demand, claim, self._hub.wall_clock, wanted)
-        if wanted is not None and identity != wanted:
-            raise AuthenticationFailed(
-                f"the peer is {identity}, not {wanted}",
-                remedy=f"Use --remote-id {identity} if that is right.",
-            )
-        return identity
+    def _met(self, message: Message) -> Callee:
+        """The first answer: who the peer is. Raises AuthenticationFailed."""
+        who, demand, wanted = message.get(IdResponder), self._config.demand, self._config.remote_identity
+        if isinstance(demand, ByEap) and who is not None:
+            return Callee(Identity(who.id_type, who.data), None)
+        claim = auth.Claim.of(message, IdResponder, self._initial.responder(self._sa.suite.prf))
+        return Callee(claim.identity, auth.judge(demand, claim, self._hub.wall_clock, wanted))
+
+    def _identity(self, callee: Callee) -> Identity:
+        """Whom we know that we talk to. Raises AuthenticationFailed if that is somebody else than meant."""
+        wanted, known = self._config.remote_identity, callee.known or callee.claimed
+        if wanted is None or wanted.means(known):
+            return known
+        if isinstance(self._config.demand, RawKeyOf) and wanted.means(callee.claimed):
+            return callee.claimed
+        raise AuthenticationFailed(
+            f"the peer is {callee.claimed}, not {wanted}",
+            remedy=f"Use --remote-id {callee.claimed} if that is right.",
+        )
 
     # The end
 
@@ -295,7 +322,7 @@ class AuthSent:
             return Farewell(
                 Fault.AUTHENTICATION,
                 f"{self._path.remote} does not accept us as {self._config.local_identity}",
-                "Put the same PSK on both sides, and use the identity that the peer knows.",
+                _remedy(self._config.proof),
                 retry=self._initial.ambiguous,
             )
         if notify.type in (NotifyType.NO_PROPOSAL_CHOSEN, NotifyType.TS_UNACCEPTABLE):
@@ -327,6 +354,20 @@ class AuthSent:
             remedy = "The peer wants to give us a virtual address: connect with --vip any."
             return Farewell(fault, f"the peer insists on a virtual address ({refusal})", remedy)
         return Farewell(fault, f"the peer gives us no child SA: {refusal}", refusal.remedy, retry=True)
+
+
+def _remedy(proof: Proof) -> str:
+    """What to do when the peer does not believe us."""
+    match proof:
+        case Psk():
+            return "Put the same PSK on both sides, and use the identity that the peer knows."
+        case SignKey(certificates=()):
+            return "Name our public key, as `espudp keygen` prints it, at the peer; its log may say more."
+        case SignKey():
+            return "Check that the peer trusts our CA and knows our identity; its log may say more."
+        case EapClient():
+            return "Check the user name and the password; the peer's log may say more."
+    return "The peer wants us to prove who we are."
 
 
 def _lines(head: str, lines: Sequence[str]) -> str:

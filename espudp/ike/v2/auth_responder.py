@@ -1,47 +1,43 @@
-"""IKE_AUTH from the responder's side (RFC 7296 sections 1.2, 2.4, 2.15, 2.19, 2.21.2).
+"""IKE_AUTH from the responder's side (RFC 7296 sections 1.2, 2.4, 2.15, 2.16, 2.19, 2.21.2).
 
-AwaitAuth --IKE_AUTH, and the peer knows its PSK--> Established
-    |
-    +--anything else--> Refused, which only repeats its answer, and not for long
+AwaitAuth --IKE_AUTH, and the peer has proved who it is--> Established
+  ^ |  |
+  +-+  +--anything else--> Answered, which only repeats its answer, and not for long
+ EAP, and further proofs
 """
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
-from espudp.errors import AuthenticationFailed, CryptoError, EspudpError, PeerError
+from espudp.errors import CryptoError, EspudpError, PeerError
 from espudp.ike.config import ListenerConfig
-from espudp.ike.credentials import Proof
-from espudp.ike.events import ConnectionUp, Fault, PeerAddressAssigned, PeerRefused
+from espudp.ike.eap.passthrough import BackendAnswer
+from espudp.ike.events import BackendAsked, ConnectionUp, Fault, PeerAddressAssigned, PeerRefused
 from espudp.ike.identity import Identity
 from espudp.ike.narrowing import Dynamic
-from espudp.ike.pad import PadEntry, candidates
-from espudp.ike.rules import REQUESTS, Shape, breach, critical
-from espudp.ike.v2 import auth, configuration, mobike
-from espudp.ike.v2.auth_initiator import Initial
+from espudp.ike.v2 import configuration, mobike
+from espudp.ike.v2.caller import Caller
 from espudp.ike.v2.child import NewChild, Nonces, answer_child
 from espudp.ike.v2.connection import Connection, Farewell, Peer
 from espudp.ike.v2.crash import token_of
 from espudp.ike.v2.ending import Answered
 from espudp.ike.v2.established import Established
 from espudp.ike.v2.hub import Datagram, Hub, State
+from espudp.ike.v2.initial import Initial
 from espudp.ike.v2.sa import IkeSa, Received
 from espudp.wire.ikev2.constants import ExchangeType, NotifyType
 from espudp.wire.ikev2.message import Message
 from espudp.wire.ikev2.payloads import (
-    Authentication,
     Configuration,
-    IdInitiator,
-    IdResponder,
     Notify,
     Payload,
 )
 
 _EXCHANGES = frozenset({int(ExchangeType.IKE_AUTH)})
 
-# Our bound on how many entries are tried for one peer: each may cost the check of a signature.
-_MAX_ENTRIES = 8
-
-# What stands in for a PSK that does not exist, so that an unknown identity costs the same as a wrong PSK.
-_DUMMY_OCTETS = 32
+# Our bound on how much longer than usual several rounds of EAP may take: a person may be typing.
+_PATIENCE = 5
 
 
 class AwaitAuth:
@@ -57,6 +53,10 @@ class AwaitAuth:
         self.initial = initial
         self._outer = outer
         self.deadline = deadline
+        self._latest = deadline + _PATIENCE * config.timers.half_open_timeout
+        self._caller = Caller(hub, config, initial, sa.suite.prf)
+        self._held: Received | None = None
+        """The request that is answered when somebody else has."""
 
     @property
     def local_spi(self) -> bytes:
@@ -67,71 +67,58 @@ class AwaitAuth:
 
     def receive(self, datagram: Datagram, now: float) -> State | None:
         received = self._sa.accept(datagram, _EXCHANGES)
-        if received is None or received.is_response:
+        if received is None or received.is_response or self._caller.asks_elsewhere:
             return self
+        return self._act(received, partial(self._caller.receive, received), now)
+
+    def provide(self, answer: BackendAnswer, now: float) -> State | None:
+        """What the server that knows the EAP users says, if it was asked."""
+        received, self._held = self._held, None
+        if received is None:
+            return self
+        return self._act(received, partial(self._caller.provide, answer), now)
+
+    def _act(self, received: Received, act: Callable[[], list[Payload] | None], now: float) -> State | None:
+        """Answers a request with what comes of it; None: that is not known yet."""
         try:
-            self._check(received)
-            identity, entry = self._verified(received)
+            payloads = act()
+            if payloads is not None and self._caller.is_proved:
+                return self._establish(received, payloads, now)
         except PeerError as error:
             # RFC 7296 section 2.21.2: these errors end the IKE SA, with nothing but the notify.
-            self._sa.respond(received, [Notify.of(error.notify, error.data)])
-            self._hub.tell_refusal(PeerRefused(received.path, str(error), error.remedy), now)
-            return Answered(self._sa, self.deadline)
-        self._config = self._config.by(entry)
-        return self._establish(received, identity, entry.proof, now)
+            return self._refuse(received, [Notify.of(error.notify, error.data)], error, now)
+        refusal = self._caller.refusal
+        if payloads is None:
+            self._held = received
+            self._ask(received)
+            return self
+        if refusal is not None:
+            return self._refuse(received, payloads, refusal, now)
+        self._sa.respond(received, payloads)
+        self.deadline = min(now + self._config.timers.half_open_timeout, self._latest)
+        return self
 
-    # Who it is
+    def _ask(self, received: Received) -> None:
+        question = self._caller.question
+        if question is not None:
+            self._hub.emit(BackendAsked(int.from_bytes(self.local_spi), question, received.path))
 
-    def _check(self, received: Received) -> None:
-        """Raises PeerError for messages whose authentication is not even looked at."""
-        message = received.message
-        if received.nonsense is not None:
-            raise PeerError(received.nonsense, notify=NotifyType.INVALID_SYNTAX)
-        unsupported = critical(message)
-        if unsupported is not None:
-            raise PeerError(
-                f"payload {unsupported.type} is critical and unknown",
-                notify=NotifyType.UNSUPPORTED_CRITICAL_PAYLOAD,
-                data=bytes([unsupported.type]),
-            )
-        if message.get(IdInitiator) is not None and message.get(Authentication) is None:
-            raise AuthenticationFailed(
-                "the peer wants EAP, which is not spoken here", remedy="Configure the peer with a PSK."
-            )
-        wrong = breach(message, REQUESTS[Shape.IKE_AUTH])
-        if wrong is not None:
-            raise PeerError(f"IKE_AUTH {wrong}", notify=NotifyType.INVALID_SYNTAX)
-
-    def _verified(self, received: Received) -> tuple[Identity, PadEntry]:
-        """Who the peer is, proved, and by which entry it came in. Raises AuthenticationFailed."""
-        signed = self.initial.request, self.initial.nonce_r, self.initial.keys.pi
-        claim = auth.Claim.of(received.message, IdInitiator, self._sa.suite.prf, signed)
-        asked = received.message.get(IdResponder)
-        wanted = None if asked is None else Identity(asked.id_type, asked.data)
-        config = self._config
-        entries = candidates(
-            config.pad, claim.identity, received.path.remote.ip, wanted, config.local_identity
-        )
-        refusal: AuthenticationFailed | None = None
-        for entry in entries[:_MAX_ENTRIES]:
-            try:
-                return auth.judge(entry.demand, claim, self._hub.wall_clock), entry
-            except AuthenticationFailed as error:
-                refusal = refusal or error
-        if refusal is None:
-            claim.knows(self._hub.nonce(_DUMMY_OCTETS))
-        raise refusal or AuthenticationFailed(
-            f"nobody is expected who is {claim.identity}",
-            remedy="Let this identity in, or let the peer use another one.",
-        )
+    def _refuse(
+        self, received: Received, payloads: list[Payload], error: PeerError, now: float
+    ) -> State | None:
+        self._sa.respond(received, payloads)
+        self._hub.tell_refusal(PeerRefused(received.path, str(error), error.remedy), now)
+        return Answered(self._sa, self.deadline)
 
     # What it gets
 
-    def _establish(self, received: Received, identity: Identity, proof: Proof, now: float) -> State | None:
-        hub, message = self._hub, received.message
+    def _establish(self, received: Received, proof: list[Payload], now: float) -> State | None:
+        """`proof`: what we prove ourselves with at the end. The child SA is that of the first request."""
+        hub, message = self._hub, self._caller.asked
+        identity, self._config = self._caller.identity, self._caller.config
         hub.admission.authenticated(self.local_spi)
         number = hub.next_number()
-        if message.notify(NotifyType.INITIAL_CONTACT) is not None:
+        if message.notify(NotifyType.INITIAL_CONTACT) is not None and not identity.is_nobody:
             self._forget_former(identity)
         connection = Connection(
             hub, number, self._config, Peer(identity, self.initial.nat, self._outer), received.path, now
@@ -151,7 +138,7 @@ class AwaitAuth:
         moves = mobike.agree(connection, message)
         token = token_of(hub, self._sa.spi_i, self._sa.spi_r)
         child = self._child(connection, message, now)
-        self._sa.respond(received, [*self._prove(proof), *token, *child, *moves])
+        self._sa.respond(received, [*proof, *token, *child, *moves])
         return established.advance(now)
 
     def _forget_former(self, identity: Identity) -> None:
@@ -160,13 +147,6 @@ class AwaitAuth:
         for connection in former:
             reason = f"{identity} connected anew"
             connection.down(Farewell(Fault.PEER_REQUEST, reason))
-
-    def _prove(self, proof: Proof) -> list[Payload]:
-        ours, prf = self._config.local_identity, self._sa.suite.prf
-        signed = auth.signed_octets(
-            prf, self.initial.response, self.initial.nonce_i, self.initial.keys.pr, ours
-        )
-        return [IdResponder(ours.type, ours.data), *auth.prove(prf, proof, signed, self.initial.hashes)]
 
     def _child(self, connection: Connection, message: Message, now: float) -> list[Payload]:
         """The first child SA. RFC 7296 section 2.21.2: its failure does not undo the authentication."""

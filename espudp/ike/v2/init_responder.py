@@ -20,10 +20,10 @@ from espudp.ike.proposals import IkeChoice, offer_ike, select_ike
 from espudp.ike.rules import REQUESTS, Shape, breach, critical
 from espudp.ike.v2 import auth, signing
 from espudp.ike.v2.admission import REFUSALS_AT_ONCE, REFUSALS_PER_SECOND, Verdict
-from espudp.ike.v2.auth_initiator import Initial
 from espudp.ike.v2.auth_responder import AwaitAuth
 from espudp.ike.v2.child import NONCE_OCTETS
 from espudp.ike.v2.hub import NO_SPI, Datagram, Hub
+from espudp.ike.v2.initial import Initial
 from espudp.ike.v2.sa import IkeSa
 from espudp.timing import TokenBucket
 from espudp.wire.ikev2.constants import ExchangeType, NotifyType
@@ -150,6 +150,9 @@ class Doorkeeper:
         payloads += [] if fragments is None else [Notify.of(NotifyType.IKEV2_FRAGMENTATION_SUPPORTED)]
         hashes = signing.announced(message)
         payloads += [signing.hashes_notify()] if hashes else []
+        if any(entry.further for entry in self._config.pad):
+            # RFC 4739 section 3.1
+            payloads.append(Notify.of(NotifyType.MULTIPLE_AUTH_SUPPORTED))
         payloads += auth.requests([entry.demand for entry in self._config.pad])
         response = self._reply(datagram, spi_r, payloads)
         sa = IkeSa(

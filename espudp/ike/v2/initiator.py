@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from espudp.crypto.dh import KeyPair, generate
 from espudp.crypto.ikekeys import IkeKeys, derive_ike_keys
-from espudp.errors import CryptoError, PeerError, WireError
+from espudp.errors import AuthenticationFailed, CryptoError, PeerError, WireError
 from espudp.ike.config import ConnectionConfig
 from espudp.ike.drop import Drop
 from espudp.ike.events import Diagnostic, Fault, NatStatus
@@ -19,11 +19,12 @@ from espudp.ike.offers import describe_offer
 from espudp.ike.proposals import IkeChoice, offer_ike, verify_ike
 from espudp.ike.rules import RESPONSES, Shape, breach, critical, error_of
 from espudp.ike.v2 import signing
-from espudp.ike.v2.auth_initiator import AuthSent, Initial
+from espudp.ike.v2.auth_initiator import AuthSent
 from espudp.ike.v2.child import NONCE_OCTETS
 from espudp.ike.v2.connection import Farewell
 from espudp.ike.v2.groups import Groups
 from espudp.ike.v2.hub import NO_SPI, Datagram, Hub, State
+from espudp.ike.v2.initial import Initial
 from espudp.ike.v2.sa import IkeSa
 from espudp.wire.address import Path
 from espudp.wire.ikev2.constants import ExchangeType, NotifyType, name_of_notify
@@ -58,7 +59,7 @@ class InitSent:
         self._pair: KeyPair = generate(self._groups.current, hub.rng)
         self._cookie = b""
         self._cookies = 0
-        self._refusal: Notify | None = None
+        self._refusal: Farewell | None = None
         self._tries_left = 0
         self.local_spi = hub.new_spi()
         self._versions = 0
@@ -75,7 +76,7 @@ class InitSent:
             return self
         if self._refusal is not None:
             if not self._tries_left:
-                return self._end(self._refused(self._refusal))
+                return self._end(self._refusal)
             self._tries_left -= 1
         if not self._retransmission.advance(now):
             return self._end(self._unanswered())
@@ -127,8 +128,12 @@ class InitSent:
             return self._chosen(message, datagram, now)
         if self._groups.change(error):
             return self._retry_with_group(now)
+        return self._doubt(self._refused(error))
+
+    def _doubt(self, refusal: Farewell) -> State | None:
+        """The end, unless something better comes before long."""
         if self._refusal is None:
-            self._refusal = error
+            self._refusal = refusal
             self._tries_left = _TRIES_AFTER_REFUSAL
         return self
 
@@ -217,11 +222,15 @@ class InitSent:
             keys=keys,
             nat=self._nat(message),
             hashes=signing.announced(message),
+            several=message.notify(NotifyType.MULTIPLE_AUTH_SUPPORTED) is not None,
             ambiguous=self._versions > 1,
         )
-        return AuthSent(
-            self._hub, self.number, self._config, sa, initial, self._float_path, now, self.reconsider
-        )
+        try:
+            return AuthSent(
+                self._hub, self.number, self._config, sa, initial, self._float_path, now, self.reconsider
+            )
+        except AuthenticationFailed as error:
+            return self._doubt(Farewell(Fault.AUTHENTICATION, str(error), error.remedy))
 
     def _derive(self, choice: IkeChoice, ke: KeyExchange, nonce: Nonce, spi_r: bytes) -> IkeKeys:
         shared = self._pair.shared_secret(ke.data)

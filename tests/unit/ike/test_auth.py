@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 
-from espudp.crypto.auth import psk_auth
 from espudp.crypto.prf import prf
 from espudp.crypto.suites import PRF
 from espudp.errors import AuthenticationFailed
@@ -14,6 +13,7 @@ from espudp.ike.events import AddressAssigned, ConnectionDown, ConnectionUp, Fau
 from espudp.ike.v2 import auth, configuration
 from espudp.ike.v2.auth_initiator import AuthSent
 from espudp.ike.v2.auth_responder import AwaitAuth
+from espudp.ike.v2.initial import Ground
 from espudp.ike.v2.sa import IkeSa
 from espudp.wire.ikev2.constants import (
     AuthMethod,
@@ -82,16 +82,23 @@ def _without(payloads: list[Payload], kind: type[Payload]) -> list[Payload]:
 def test_what_is_signed() -> None:
     """Against the words of RFC 7296 section 2.15, written out."""
     row, who = PRF[0], Identity.parse("a@example.org")
-    octets = auth.signed_octets(row, b"message 1", b"nonce of the other", b"SK_pi", who)
+    ground = Ground(row, b"message 1", b"nonce of the other", b"SK_pi")
+    octets = ground.octets(who)
     assert octets == b"message 1nonce of the other" + prf(row, b"SK_pi", b"\x03\x00\x00\x00a@example.org")
-    (proof,) = auth.prove(row, Psk(b"secret"), octets, frozenset())
+    (proof,) = auth.prove(ground, who, Psk(b"secret"), frozenset())
     assert isinstance(proof, Authentication)
     assert proof.data == prf(row, prf(row, b"secret", b"Key Pad for IKEv2"), octets)
-    claim = auth.Claim(who, proof, (), row, octets)
+    claim = auth.Claim(who, proof, (), ground)
     assert auth.judge(PskOf(b"secret"), claim, no_clock) == who
-    for other, wrong in ((b"Secret", claim), (b"secret", replace(claim, octets=octets + b"x"))):
+    for other, wrong in (
+        (b"Secret", claim),
+        (b"secret", replace(claim, ground=replace(ground, message=b"message 2"))),
+    ):
         with pytest.raises(AuthenticationFailed, match="does not know the PSK"):
             auth.judge(PskOf(other), wrong, no_clock)
+
+
+_GROUND = Ground(PRF[0], b"message", b"nonce", b"SK_pi")
 
 
 @pytest.mark.parametrize(
@@ -99,14 +106,14 @@ def test_what_is_signed() -> None:
     [
         Authentication(AuthMethod.SHARED_KEY, b""),
         Authentication(AuthMethod.SHARED_KEY, bytes(32)),
-        Authentication(AuthMethod.RSA_SIGNATURE, psk_auth(PRF[0], b"secret", b"octets")),
-        Authentication(AuthMethod.NULL, psk_auth(PRF[0], b"secret", b"octets")),
-        Authentication(AuthMethod.SHARED_KEY, psk_auth(PRF[0], b"secret", b"octets")[:-1]),
-        Authentication(AuthMethod.SHARED_KEY, psk_auth(PRF[0], b"secret", b"octets") + b"\x00"),
+        Authentication(AuthMethod.RSA_SIGNATURE, _GROUND.mac(CLIENT_ID, b"secret")),
+        Authentication(AuthMethod.NULL, _GROUND.mac(CLIENT_ID, b"secret")),
+        Authentication(AuthMethod.SHARED_KEY, _GROUND.mac(CLIENT_ID, b"secret")[:-1]),
+        Authentication(AuthMethod.SHARED_KEY, _GROUND.mac(CLIENT_ID, b"secret") + b"\x00"),
     ],
 )
 def test_proofs_that_are_none(wrong: Authentication) -> None:
-    claim = auth.Claim(CLIENT_ID, wrong, (), PRF[0], b"octets")
+    claim = auth.Claim(CLIENT_ID, wrong, (), _GROUND)
     assert not claim.knows(b"secret")
     with pytest.raises(AuthenticationFailed):
         auth.judge(PskOf(b"secret"), claim, no_clock)

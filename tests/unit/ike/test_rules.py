@@ -36,6 +36,10 @@ _STATUS = Notify.of(NotifyType.INITIAL_CONTACT)
 _GOOD: dict[Shape, tuple[Payload, ...]] = {
     Shape.IKE_SA_INIT: (_IKE_SA, _KE, _NONCE),
     Shape.IKE_AUTH: (IdInitiator(2, b"x"), _AUTH, _CHILD_SA, _TSI, _TSR),
+    Shape.EAP_BEGIN: (IdInitiator(2, b"x"), _CHILD_SA, _TSI, _TSR),
+    Shape.EAP: (Eap(b"\x02\x01\x00\x05\x01"),),
+    Shape.EAP_PROOF: (_AUTH,),
+    Shape.ANOTHER_AUTH: (IdInitiator(2, b"x"),),
     Shape.CREATE_CHILD: (_CHILD_SA, _NONCE, _TSI, _TSR),
     Shape.REKEY_IKE: (_IKE_SA, _NONCE, _KE),
 }
@@ -67,7 +71,10 @@ def test_some_payloads_may_stand_anywhere(shape: Shape) -> None:
 @pytest.mark.parametrize("shape", Shape)
 @pytest.mark.parametrize("stray", [Eap(b"\x01\x01\x00\x04"), IdResponder(2, b"x"), Delete(1), _AUTH])
 def test_others_are_out_of_place(shape: Shape, stray: Payload) -> None:
-    allowed = {(Shape.IKE_AUTH, IdResponder), (Shape.INFORMATIONAL, Delete)}
+    allowed = {
+        *((Shape.IKE_AUTH, IdResponder), (Shape.EAP_BEGIN, IdResponder), (Shape.INFORMATIONAL, Delete)),
+        (Shape.ANOTHER_AUTH, Authentication),
+    }
     wrong = breach(_message(*_GOOD.get(shape, ()), stray), REQUESTS[shape])
     assert (wrong is None) == ((shape, type(stray)) in allowed)
 

@@ -13,6 +13,7 @@ from espudp.errors import AuthenticationFailed
 from espudp.ike.credentials import CertificateOf, Demand, NoDemand, PskOf, RawKeyOf, SignKey, no_clock
 from espudp.ike.identity import Identity
 from espudp.ike.v2 import auth, signing
+from espudp.ike.v2.initial import Ground
 from espudp.wire.ikev2.constants import AuthMethod, CertEncoding, NotifyType
 from espudp.wire.ikev2.header import Header
 from espudp.wire.ikev2.message import Message
@@ -20,9 +21,10 @@ from espudp.wire.ikev2.payloads import Authentication, Certificate, CertificateR
 from tests.unit.crypto.certs import NOW, root
 from tests.unit.crypto.test_signatures import KEYS, key
 
-OCTETS = b"message, nonce and identity"
 ALL = frozenset(int(hash_) for hash_ in SUPPORTED_HASHES)
 WHO = Identity.parse("gw.example.org")
+GROUND = Ground(PRF[0], b"message", b"nonce", b"SK_p")
+OCTETS = GROUND.octets(WHO)
 
 
 def _signed(
@@ -165,7 +167,7 @@ def test_announcements_that_are_odd() -> None:
 
 
 def _claim(name: str, *, certificates: tuple[Certificate, ...] = (), who: Identity = WHO) -> auth.Claim:
-    return auth.Claim(who, _signed(name), certificates, PRF[0], OCTETS)
+    return auth.Claim(who, _signed(name), certificates, GROUND)
 
 
 def _certificate(der: bytes) -> Certificate:
@@ -193,22 +195,22 @@ def test_a_certificate_and_the_key_in_it() -> None:
     ours = PrivateKey(raw.key)
     proof = SignKey(private_key=ours, certificates=(raw.der,))
     demand = CertificateOf(Trust([ca.der]))
-    *certificates, signed = auth.prove(PRF[0], proof, OCTETS, ALL)
+    *certificates, signed = auth.prove(GROUND, WHO, proof, ALL)
     assert isinstance(signed, Authentication)
-    claim = auth.Claim(
-        WHO, signed, tuple(c for c in certificates if isinstance(c, Certificate)), PRF[0], OCTETS
-    )
+    claim = auth.Claim(WHO, signed, tuple(c for c in certificates if isinstance(c, Certificate)), GROUND)
     clock = lambda: NOW  # noqa: E731
     assert auth.judge(demand, claim, clock) == WHO
     other = Identity.parse("other.example.org")
     with pytest.raises(AuthenticationFailed):
         auth.judge(demand, replace(claim, identity=other), clock)
     # A peer that goes by another name than the one we know it by, and has a certificate of both
-    assert auth.judge(demand, replace(claim, identity=other), clock, wanted=WHO) == WHO
+    signed_as_other = signing.sign(proof, GROUND.octets(other), ALL)
+    as_other = replace(claim, identity=other, auth=signed_as_other)
+    assert auth.judge(demand, as_other, clock, wanted=WHO) == WHO
     with pytest.raises(AuthenticationFailed):
         auth.judge(demand, claim, clock, wanted=other)
     with pytest.raises(AuthenticationFailed, match="not of its key"):
-        auth.judge(demand, replace(claim, octets=b"others"), clock)
+        auth.judge(demand, replace(claim, ground=replace(GROUND, message=b"another")), clock)
     with pytest.raises(AuthenticationFailed, match="no certificate"):
         auth.judge(demand, replace(claim, certificates=()), clock)
     with pytest.raises(AuthenticationFailed, match="clock"):
@@ -228,13 +230,14 @@ def test_a_psk_where_a_signature_is_wanted(demand: Callable[[], RawKeyOf | Certi
     """Not even one that is right by chance: the demand has no PSK to compare with."""
     proof = Authentication(AuthMethod.SHARED_KEY, prf(PRF[0], b"", OCTETS))
     with pytest.raises(AuthenticationFailed):
-        auth.judge(demand(), auth.Claim(WHO, proof, (), PRF[0], OCTETS), lambda: NOW)
+        auth.judge(demand(), auth.Claim(WHO, proof, (), GROUND), lambda: NOW)
 
 
 def test_what_is_asked_for() -> None:
     one, other = Trust([root().der]), Trust([root("CN=Other").der])
     demands: list[Demand] = [CertificateOf(one), CertificateOf(other), CertificateOf(one), PskOf(b"x")]
-    (asked,) = auth.requests(demands)
+    asked, ocsp = auth.requests(demands)
+    assert ocsp == CertificateRequest(CertEncoding.OCSP_CONTENT, b"")  # RFC 4806 section 3.1
     assert asked == CertificateRequest(
         CertEncoding.X509_SIGNATURE, b"".join([*one.authorities(), *other.authorities()])
     )
