@@ -121,6 +121,14 @@ def test_every_suite(suite: object) -> None:
         "aes128gcm16-prfsha384-ecp384",
         "aes256gcm16-prfsha512-ecp521",
         "chacha20poly1305-prfsha256-curve25519",
+        "aes128ctr-aesxcbc-prfaesxcbc-curve448",
+        "aes256ctr-aescmac-prfaescmac-modp6144",
+        "aes128ccm8-prfsha256-modp8192",
+        "aes256ccm16-prfsha512-modp1536",
+        "aes192gcm12-prfsha256-modp2048s224",
+        "aes128gcm8-prfaescmac-modp2048s256",
+        "3des-sha1-modp1024",
+        "aes128-aesxcbc-prfsha1-modp1024s160",
     ],
 )
 def test_every_group_and_prf(ike: str) -> None:
