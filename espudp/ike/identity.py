@@ -6,7 +6,6 @@ from binascii import b2a_base64
 from dataclasses import dataclass
 from typing import Self
 
-from espudp.crypto import dn
 from espudp.errors import ConfigError
 from espudp.wire.ikev2.constants import IdType
 from espudp.wire.ikev2.payloads import MAX_IDENTITY_OCTETS
@@ -62,8 +61,12 @@ class Identity:
             return cls(IdType.KEY_ID, text.removeprefix(_KEY_ID_PREFIX).encode())
         if text.startswith("#"):
             return cls(IdType.KEY_ID, _from_hex(text))
-        if dn.looks_like_name(text):
-            return cls(IdType.DER_ASN1_DN, dn.parse(text))
+        if "=" in text:
+            # Deferred, here and below: X.509 is a tenth of a second and megabytes, and most have no use for it.
+            from espudp.crypto import dn
+
+            if dn.looks_like_name(text):
+                return cls(IdType.DER_ASN1_DN, dn.parse(text))
         try:
             return cls.of_address(text)
         except ValueError:
@@ -97,6 +100,8 @@ class Identity:
         """
         if self.type != other.type or self.type != IdType.DER_ASN1_DN:
             return self == other
+        from espudp.crypto import dn
+
         return dn.matches(self.data, other.data)
 
     @classmethod
@@ -113,8 +118,11 @@ class Identity:
         """As `parse` reads it, where it can. Total, and safe to print, whatever a peer sends."""
         if (self.type, len(self.data)) in ((IdType.IPV4_ADDR, 4), (IdType.IPV6_ADDR, 16)):
             return str(ipaddress.ip_address(self.data))
-        if self.type == IdType.DER_ASN1_DN and dn.canonical(self.data):
-            return dn.show(self.data)
+        if self.type == IdType.DER_ASN1_DN:
+            from espudp.crypto import dn
+
+            if dn.canonical(self.data):
+                return dn.show(self.data)
         text = self.data.decode("ascii", "replace")
         if self.type in (IdType.FQDN, IdType.RFC822_ADDR) and _PRINTABLE.fullmatch(text):
             return text
