@@ -205,11 +205,11 @@ class Mobike:
 
     def refused(self, ike: "Established", now: float) -> State | None:
         """The peer will not have this pair of addresses: another one, or the one of before."""
-        self._refused.add(self.path)
+        self._refused |= {self.path, self._agreed}
         left = [path for path in self.candidates() if path not in self._refused]
         if left:
             self.go(ike, left[0], now)
-        elif self._agreed.local in (self._connection.hub.local or ()) and self._agreed != self.path:
+        elif self._agreed.local in (self._connection.hub.local or ()):
             self.generation += 1
             self.pending_update = False
             self._settle(self._agreed)
