@@ -62,7 +62,7 @@ class Identity:
         if text.startswith("#"):
             return cls(IdType.KEY_ID, _from_hex(text))
         if "=" in text:
-            # Deferred, here and below: X.509 is a tenth of a second and megabytes, and most have no use for it.
+            # Not above: X.509 is a tenth of a second and megabytes, and most have no use for it.
             from espudp.crypto import dn
 
             if dn.looks_like_name(text):
