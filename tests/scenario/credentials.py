@@ -28,7 +28,7 @@ def key(kind: str, whose: str = "") -> Key:
 
 
 @cache
-def authority(subject: str = "CN=Authority") -> Issuer:
+def authority(subject: str) -> Issuer:
     """A root of its own for each subject."""
     return root(subject)
 

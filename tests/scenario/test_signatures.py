@@ -1,10 +1,14 @@
 """Peers that prove themselves by signature: every kind of key, both ways, and what does not pass."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from ipaddress import ip_network
 
 import pytest
 
-from espudp.ike.credentials import Demand, Proof, Psk, PskOf
+from espudp.crypto.signatures import PrivateKey
+from espudp.ike.config import DYNAMIC, ChildConfig
+from espudp.ike.credentials import Demand, Proof, Psk, PskOf, SignKey
 from espudp.ike.events import ConnectionDown, ConnectionUp, Fault, PeerRefused
 from espudp.ike.identity import Identity
 from espudp.ike.pad import PadEntry, Pattern
@@ -13,7 +17,8 @@ from espudp.wire.ikev2.constants import ExchangeType, NotifyType
 from espudp.wire.ikev2.header import Header
 from espudp.wire.ikev2.message import emit_message, parse_message
 from espudp.wire.ikev2.payloads import Notify
-from tests.scenario.credentials import CLIENT, SERVER, Person, person, trust
+from espudp.wire.selectors import TrafficSelector
+from tests.scenario.credentials import CLIENT, SERVER, Person, authority, person, trust
 from tests.scenario.lab import Lab, Terms
 from tests.sim.host import IKE_PORT, Host
 from tests.sim.ladder import Ladder
@@ -258,3 +263,66 @@ def test_who_is_named_is_not_let_in_as_somebody() -> None:
     )
     lab = Lab(terms=Terms(psk=b"everybody's"), server_terms=_listener(*entries))
     assert _down(lab).fault is Fault.AUTHENTICATION
+
+
+def test_several_identities_of_one_listener() -> None:
+    """Each with its own certificate; the client says whom it means to talk to (IDr)."""
+    client = person("P-256", CLIENT)
+    colours = {name: person("P-256", name) for name in ("red.example.org", "blue.example.org")}
+    entries = tuple(
+        PadEntry(proof=who.proof, demand=trust(), local_identity=Identity.parse(name))
+        for name, who in colours.items()
+    )
+    lab = Lab(terms=_listener(*entries))
+    for number, name in enumerate(colours):
+        host = lab.client(f"{name}-client", number=20 + number)
+        terms = Terms(proof=client.proof, demand=trust(), remote_identity=name)
+        host.connect(terms.connection("client"), lab.server.ip)
+        lab.world.run_until(lambda host=host: host.up, 30.0)  # type: ignore[misc]
+        assert str(host.told(ConnectionUp)[0].remote_identity) == name
+        assert str(lab.server.told(ConnectionUp)[-1].local_identity) == name
+
+
+def test_all_names_of_our_certificate_are_ours() -> None:
+    """RFC 7296 section 2.15: the client has dialled one of several names that one certificate has."""
+    issued = authority("CN=Authority").issue("CN=gw", f"dns:{SERVER}", "dns:alias.example.org")
+    proof = SignKey(private_key=PrivateKey(issued.key), certificates=(issued.der,))
+    entry = PadEntry(proof=proof, demand=trust(), local_identity=Identity.parse(SERVER))
+    for wanted in (SERVER, "alias.example.org", "ALIAS.example.org"):
+        terms = Terms(proof=person("P-256", CLIENT).proof, demand=trust(), remote_identity=wanted)
+        lab = Lab(terms=terms, server_terms=_listener(entry))
+        lab.connect(lab.client())
+        assert str(lab.server.told(ConnectionUp)[0].local_identity) == wanted
+    stranger = Terms(proof=person("P-256", CLIENT).proof, demand=trust(), remote_identity="x.example.org")
+    lab = Lab(terms=stranger, server_terms=_listener(entry))
+    host = lab.client()
+    host.connect(stranger.connection(host.name), lab.server.ip)
+    lab.world.run_until(lambda: bool(host.told(ConnectionDown)), 200.0)
+    assert host.told(ConnectionDown)[0].fault is Fault.AUTHENTICATION
+
+
+@pytest.mark.parametrize(("ip", "comes_in"), [("198.51.100.7", True), ("198.51.100.70", False)])
+def test_by_where_the_peer_is(ip: str, comes_in: bool) -> None:
+    office = PadEntry(
+        proof=Psk(b"secret"), demand=PskOf(b"secret"), networks=(ip_network("198.51.100.0/28"),)
+    )
+    lab = Lab(terms=Terms(psk=b"secret"), server_terms=_listener(office))
+    host = lab.client(ip=ip)
+    host.connect(lab.terms.connection(host.name), lab.server.ip)
+    lab.world.run_until(lambda: host.up or bool(host.told(ConnectionDown)), 200.0)
+    assert host.up == comes_in
+
+
+def test_each_entry_has_its_own_subnets() -> None:
+    inside = ChildConfig(local=(TrafficSelector.from_network("10.7.0.0/16"),), remote=(DYNAMIC,))
+    entries = (
+        PadEntry.of_psk(b"everybody's"),
+        replace(PadEntry.of_psk(b"its own", Identity.parse("boss@example.org")), child=inside),
+    )
+    lab = Lab(terms=_listener(*entries))
+    for name, psk, subnet in (("client", b"everybody's", "10.1.0.0/16"), ("boss", b"its own", "10.7.0.0/16")):
+        host = lab.client(name, number=30 + len(name))
+        terms = Terms(psk=psk, esp=("aes128gcm16",), remote=("10.0.0.0/8",))
+        host.connect(terms.connection(name), lab.server.ip)
+        lab.world.run_until(lambda host=host: host.up, 30.0)  # type: ignore[misc]
+        assert subnet in [str(s) for s in host.children()[0].remote]

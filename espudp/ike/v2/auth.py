@@ -85,6 +85,20 @@ def _certificates(proof: SignKey) -> list[Payload]:
     return [*chain, *(Certificate(CertEncoding.OCSP_CONTENT, der) for der in proof.ocsp)]
 
 
+def is_certified(identity: Identity, proof: Proof) -> bool:
+    """Whether our certificate is for this identity, so that it can be ours for a peer that wants it."""
+    if not isinstance(proof, SignKey) or not proof.certificates:
+        return False
+    # Loaded by those alone who have one: it takes some megabytes.
+    from espudp.crypto.x509 import names_of, same_name
+
+    try:
+        names = names_of(proof.certificates[0])
+    except AuthenticationFailed:
+        return False
+    return any(same_name(name, (identity.type, identity.data)) for name in names)
+
+
 def requests(demands: Iterable[Demand]) -> list[Payload]:
     """CERTREQ: what to prove oneself with here (RFC 7296 section 3.7, RFC 7670 section 3)."""
     kinds = list(demands)

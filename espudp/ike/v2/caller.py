@@ -9,6 +9,7 @@ What is answered comes back as payloads. `is_proved` says that the last of them 
 
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import replace
 
 from espudp.crypto.suites import Prf
 from espudp.errors import AuthenticationFailed, PeerError
@@ -131,6 +132,8 @@ class Caller:
         else:
             entry = self._entry_by_proof(entries, message)
         self.config = self.config.by(entry)
+        if ours is not None and auth.is_certified(ours, entry.proof):
+            self.config = replace(self.config, local_identity=ours)
         self._further.extend(entry.further)
         name = self.config.local_identity
         payloads = [
