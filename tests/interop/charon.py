@@ -17,7 +17,7 @@ from tests.interop.lab import Namespace, Process, wait_until
 PLUGINS = (
     "random nonce openssl aes sha1 sha2 md5 mgf1 hmac xcbc cmac ctr ccm gcm chapoly kdf curve25519 gmp "
     "pem pkcs1 pkcs8 x509 pubkey constraints revocation kernel-libipsec kernel-netlink socket-default vici "
-    "eap-identity eap-mschapv2 eap-md5 eap-gtc eap-tls xauth-generic"
+    "resolve eap-identity eap-mschapv2 eap-md5 eap-gtc eap-tls xauth-generic"
 )
 
 CONF = """

@@ -7,6 +7,7 @@ client 192.168.77.2 ---- 192.168.77.1 router 203.0.113.1 ---- 203.0.113.2 server
 import itertools
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -20,6 +21,8 @@ from typing import Self
 CLIENT_ADDRESS = "192.168.77.2"
 ROUTER_OUTSIDE = "203.0.113.1"
 SERVER_ADDRESS = "203.0.113.2"
+
+RESOLV_CONF = "nameserver 192.0.2.53\n"
 
 _numbers = itertools.count()
 
@@ -59,6 +62,11 @@ def wait_until(condition: Callable[[], bool], what: str, *, seconds: float = 15.
 @dataclass(frozen=True)
 class Namespace:
     name: str
+
+    @property
+    def resolv_conf(self) -> Path:
+        """What processes in there have as /etc/resolv.conf."""
+        return Path("/etc/netns", self.name, "resolv.conf")
 
     def command(self, *argv: str) -> list[str]:
         return ["ip", "netns", "exec", self.name, *argv]
@@ -175,13 +183,17 @@ class Lab:
 
 @contextmanager
 def _namespace(name: str) -> Iterator[Namespace]:
+    space = Namespace(name)
     run(["ip", "netns", "add", name])
     try:
-        space = Namespace(name)
+        # ip netns exec mounts it over /etc/resolv.conf: a DNS server that is used is used there alone.
+        space.resolv_conf.parent.mkdir(parents=True)
+        space.resolv_conf.write_text(RESOLV_CONF)
         space.run("ip", "link", "set", "lo", "up")
         yield space
     finally:
         run(["ip", "netns", "del", name])
+        shutil.rmtree(space.resolv_conf.parent)
 
 
 @contextmanager
