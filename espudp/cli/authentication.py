@@ -12,6 +12,7 @@ from espudp.cli import options, parsing
 from espudp.errors import ConfigError
 
 if TYPE_CHECKING:
+    from espudp.cli.eap import ConnectEap, ListenEap
     from espudp.crypto.signatures import PublicKey
     from espudp.ike.config import Identity
     from espudp.ike.credentials import CertificateOf, Demand, Proof, SignKey
@@ -173,12 +174,15 @@ class ConnectAuthentication(Authentication):
 
     psk: Psk = field(default=None, repr=False)
 
-    def pair(self) -> tuple[Proof, Demand]:
-        """What we prove ourselves with, and the peer itself. Raises ConfigError."""
+    def pair(self, eap: ConnectEap, gateway: str | None) -> tuple[Proof, Demand]:
+        """What we prove ourselves with to `gateway` (None: to anybody), and the peer itself.
+
+        Raises ConfigError.
+        """
         from espudp.ike.credentials import Psk, PskOf
 
         key = self._psk()
-        proof, demand = self._proof(), self._demand()
+        proof, demand = self._proof(eap, gateway), self._demand(eap)
         if key is not None and proof is not None and demand is not None:
             raise ConfigError(
                 "a pre-shared key has nothing to do beside all that proves both sides already",
@@ -217,10 +221,14 @@ class ConnectAuthentication(Authentication):
             return self.psk.encode()
         return None if self.psk_file is None else keyfiles.read_psk(self.psk_file)
 
-    def _proof(self) -> Proof | None:
-        from espudp.ike.credentials import NoProof
+    def _proof(self, eap: ConnectEap, gateway: str | None) -> Proof | None:
+        from espudp.ike.credentials import EapClient, NoProof
 
-        own = self.sign_key()
+        own, trusted = self.sign_key(), self.trusted()
+        login = eap.login(own, None if trusted is None else trusted.trust, gateway)
+        if login is not None:
+            parsing.refuse_together("--eap-user", {"--anonymous": self.anonymous or None}, "it is a name")
+            return EapClient(login)
         if self.anonymous:
             parsing.refuse_together(
                 "--anonymous", {"--cert": self.cert, "--key": self.key}, "it proves nothing"
@@ -228,10 +236,13 @@ class ConnectAuthentication(Authentication):
             return NoProof()
         return own
 
-    def _demand(self) -> Demand | None:
-        from espudp.ike.credentials import NoDemand, RawKeyOf
+    def _demand(self, eap: ConnectEap) -> Demand | None:
+        from espudp.ike.credentials import ByEap, NoDemand, RawKeyOf
 
         trusted, keys = self.trusted(), self.peer_keys()
+        if eap.eap_only:
+            parsing.refuse_together("--eap-only", {"--peer-key": self.peer_key}, "EAP-TLS goes by --ca")
+            return ByEap()
         if self.allow_anonymous:
             parsing.refuse_together(
                 "--allow-anonymous", {"--ca": self.ca, "--peer-key": self.peer_key}, "it asks for no proof"
@@ -266,17 +277,19 @@ class ListenAuthentication(Authentication):
 
         return None if self.psk_file is None else keyfiles.read_psk(self.psk_file)
 
-    def entries(self, psk: bytes | None, local: Identity | None) -> tuple[PadEntry, ...]:
+    def entries(self, psk: bytes | None, local: Identity | None, eap: ListenEap) -> tuple[PadEntry, ...]:
         """Who may come, and how. `local` is our identity where the user has given one. Raises ConfigError."""
-        from espudp.ike.credentials import NoDemand, NoProof, Psk, PskOf, RawKeyOf
+        from espudp.ike.credentials import EapOf, NoDemand, NoProof, Psk, PskOf, RawKeyOf
         from espudp.ike.pad import PadEntry
 
-        trusted, keys = self.trusted(), self.peer_keys()
-        own: Proof | None = NoProof() if self.anonymous else self.sign_key()
+        trusted, keys, key = self.trusted(), self.peer_keys(), self.sign_key()
+        own: Proof | None = NoProof() if self.anonymous else key
+        backend = eap.backend(key, None if trusted is None else trusted.trust, self.ca or ())
         if keys and own is None:
             own = self.raw_key()
         demands: list[Demand] = [RawKeyOf(key) for key in keys]
         demands += [trusted] if trusted is not None else []
+        demands += [EapOf(backend)] if backend is not None else []
         demands += [NoDemand()] if self.allow_anonymous else []
         if demands and own is None:
             raise ConfigError(

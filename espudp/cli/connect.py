@@ -10,6 +10,7 @@ import typer
 from espudp.cli import options, parsing
 from espudp.cli.authentication import ConnectAuthentication, certified, identity_of
 from espudp.cli.console import reporter
+from espudp.cli.eap import ConnectEap
 from espudp.cli.errors import reported
 from espudp.cli.grouped import grouped
 from espudp.cli.manual import run_file
@@ -44,6 +45,7 @@ def connect(
     context: typer.Context,
     host: Host = None,
     who: ConnectAuthentication = ConnectAuthentication(),  # noqa: B008
+    eap: ConnectEap = ConnectEap(),  # noqa: B008
     local_id: LocalId = None,
     remote_id: RemoteId = None,
     reach: Reach = Reach(),  # noqa: B008
@@ -82,6 +84,7 @@ def connect(
     asked = _Asked(
         host=host,
         who=who,
+        eap=eap,
         identities=(local_id, remote_id),
         reach=reach,
         ports=(port, ike_port),
@@ -102,6 +105,7 @@ class _Asked:
 
     host: str | None
     who: ConnectAuthentication
+    eap: ConnectEap
     identities: tuple[str | None, str | None]  # ours, the peer's
     reach: Reach
     ports: tuple[int | None, int | None]  # the peer's: of ESP and IKE, of plain IKE
@@ -140,7 +144,9 @@ class _Asked:
     def _config(self) -> ConnectionConfig:
         from espudp.ike.config import ConnectionConfig
 
-        proof, demand = self.who.pair()
+        _, remote_id = self.identities
+        meant = None if remote_id == ANYBODY else remote_id or self.host
+        proof, demand = self.who.pair(self.eap, meant)
         child = self.reach.child(self.algorithms, self.keeping)
         return ConnectionConfig(
             local_identity=self._local_identity(proof),
@@ -160,7 +166,7 @@ class _Asked:
         local_id, _ = self.identities
         if local_id is not None:
             return certified(Identity.parse(local_id), proof)
-        return identity_of(proof) or options.default_identity()
+        return self.eap.identity() or identity_of(proof) or options.default_identity()
 
     def _remote_identity(self, demand: Demand) -> Identity | None:
         """Who has any certificate of a CA is not yet the peer that is meant: that is HOST."""

@@ -14,9 +14,9 @@ from espudp.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from espudp.crypto.x509 import Trust
     from espudp.host.radius import RadiusServer
-    from espudp.ike.credentials import SignKey
+    from espudp.ike.config import Identity
+    from espudp.ike.credentials import SignKey, Trust
     from espudp.ike.eap.login import EapLogin, EapUsers
     from espudp.ike.eap.passthrough import EapRadius
     from espudp.wire.eap import EapType
@@ -37,7 +37,7 @@ Methods = Annotated[
 ]
 ServerName = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="DNS name of EAP-TLS's server.", rich_help_panel=EAP),
+    typer.Option(metavar="NAME", help="What EAP-TLS's server must be.", rich_help_panel=EAP),
 ]
 Only = Annotated[
     bool,
@@ -73,9 +73,20 @@ class ConnectEap:
     eap_server_name: ServerName = None
     eap_only: Only = False
 
-    def login(self, own: SignKey | None, trust: Trust | None) -> EapLogin | None:
-        """What we log in with, if we do: `own` with certificates, and `trust` for those of the other side,
-        make EAP-TLS possible. Raises ConfigError."""
+    def identity(self) -> Identity | None:
+        """What we call ourselves in IKE: gateways that do not ask for a name in EAP take this one."""
+        from espudp.ike.config import Identity
+
+        if self.eap_user is None:
+            return None
+        try:
+            return Identity.parse(self.eap_user)
+        except ConfigError:
+            return Identity.of_user(self.eap_user.encode())
+
+    def login(self, own: SignKey | None, trust: Trust | None, gateway: str | None) -> EapLogin | None:
+        """What we log in to `gateway` with, if we do: `own` with certificates, and `trust` for those of the
+        other side, make EAP-TLS possible. Raises ConfigError."""
         from espudp.host import eapfiles
         from espudp.ike.eap.login import EapLogin
 
@@ -90,8 +101,14 @@ class ConnectEap:
             return None
         tls = None
         if own is not None and own.certificates and trust is not None:
-            tls = eapfiles.tls_setup(
-                own.private_key, own.certificates, trust, server_name=self.eap_server_name
+            # Where nothing else proves the gateway, any certificate of its CA would not do
+            name = self.eap_server_name or (gateway if self.eap_only else None)
+            tls = eapfiles.tls_setup(own.private_key, own.certificates, trust, server_name=name)
+        elif self.eap_only:
+            raise ConfigError(
+                "only EAP-TLS proves the gateway as well as us",
+                field="eap-only",
+                remedy="add --cert FILE --key FILE --ca FILE, or leave --eap-only out",
             )
         path = self.eap_password_file
         return EapLogin(

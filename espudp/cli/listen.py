@@ -15,6 +15,7 @@ import typer
 from espudp.cli import options, parsing
 from espudp.cli.authentication import ListenAuthentication
 from espudp.cli.console import reporter
+from espudp.cli.eap import ListenEap
 from espudp.cli.errors import reported
 from espudp.cli.grouped import grouped
 from espudp.cli.manual import run_file
@@ -35,6 +36,7 @@ def listen(
     ike_port: Annotated[int, typer.Option(metavar="PORT", help="UDP port of plain IKE; 0: none.")] = IKE_PORT,
     reach: ServedReach = ServedReach(),  # noqa: B008
     who: ListenAuthentication = ListenAuthentication(),  # noqa: B008
+    eap: ListenEap = ListenEap(),  # noqa: B008
     local_id: Annotated[
         str | None, typer.Option(metavar="ID", help="Our identity.", show_default="our address")
     ] = None,
@@ -73,6 +75,7 @@ def listen(
         ports=(port, ike_port),
         reach=reach,
         who=who,
+        eap=eap,
         local_id=local_id,
         algorithms=Algorithms(ike_proposal, esp_proposal, replay_window),
         keeping=Keeping(ike_lifetime, child_lifetime, child_bytes, child_packets, dpd),
@@ -89,6 +92,7 @@ class _Asked:
     ports: tuple[int, int]  # of ESP and IKE, of plain IKE or 0
     reach: ServedReach
     who: ListenAuthentication
+    eap: ListenEap
     local_id: str | None
     algorithms: Algorithms
     keeping: Keeping
@@ -105,6 +109,7 @@ class _Asked:
             port=parsing.port(port, "--port"),
             ike_port=parsing.port(ike_port, "--ike-port") if ike_port else None,
             forward=self.forward,
+            radius=self.eap.radius_servers(),
             **self.here.host_options(),
         )
 
@@ -116,7 +121,7 @@ class _Asked:
         local, remote = reach.behind_us(), reach.behind_peers()
         return ListenerConfig(
             local_identity=named or Identity.parse(address),
-            pad=self.who.entries(psk, named),
+            pad=self.who.entries(psk, named, self.eap),
             child=self.algorithms.child(local, remote, self.keeping.lifetime()),
             ike_proposals=self.algorithms.ike_proposals(),
             pool=reach.pools(),
@@ -153,7 +158,7 @@ def _serve(asked: _Asked, report: Reporter) -> int:
 
     address = asked.here.bind_address() or outward_address()
     words = asked.invitation(address)
-    if not asked.who.is_silent:
+    if not (asked.who.is_silent and asked.eap.is_silent):
         options = asked.listen_options(address, asked.who.psk())
         return run_listen(options, _first_news(report, partial(_invite_by_key, words, options)))
     asked.listen_options(address, psk=b"any")  # mistakes come before a key is made

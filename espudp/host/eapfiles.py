@@ -8,10 +8,10 @@ from pathlib import Path
 
 from espudp.crypto.signatures import PrivateKey
 from espudp.crypto.tls import TlsIdentity
-from espudp.crypto.x509 import Trust
 from espudp.errors import ConfigError
 from espudp.host.keyfiles import read_secret
 from espudp.host.radius import PORT, RadiusServer
+from espudp.ike.credentials import Trust
 from espudp.ike.eap.tls import TlsSetup
 from espudp.ike.eap.users import MAX_PASSWORD_CHARACTERS, UserTable, parse_users
 

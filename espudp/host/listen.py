@@ -1,8 +1,10 @@
 """`espudp listen`: any number of peers."""
 
+import asyncio
 from collections.abc import Iterable
 from dataclasses import replace
 from ipaddress import ip_interface
+from typing import TYPE_CHECKING
 
 from espudp.errors import ConfigError, HostError
 from espudp.host import keyfiles
@@ -10,10 +12,20 @@ from espudp.host.options import ListenOptions, Reporter, Severity
 from espudp.host.session import Session
 from espudp.host.udp import SocketSet, UdpSocket, open_listening
 from espudp.ike.config import ListenerConfig
-from espudp.ike.events import ChildInstalled, ConnectionDown, ConnectionUp, PeerAddressAssigned, PeerRefused
+from espudp.ike.events import (
+    BackendAsked,
+    ChildInstalled,
+    ConnectionDown,
+    ConnectionUp,
+    PeerAddressAssigned,
+    PeerRefused,
+)
 from espudp.ike.pool import AddressPool
 from espudp.tunnel import Event, Tunnel
 from espudp.wire.selectors import TrafficSelector
+
+if TYPE_CHECKING:
+    from espudp.host.radius import Radius
 
 
 class ListenSession(Session):
@@ -26,6 +38,8 @@ class ListenSession(Session):
         self._options = options
         self._up: dict[int, ConnectionUp] = {}
         self._peer_addresses: dict[int, tuple[str, ...]] = {}
+        self._radius = _radius(options)
+        self._questions: set[asyncio.Task[None]] = set()
 
     @property
     def _plain_ports(self) -> frozenset[int]:
@@ -84,9 +98,18 @@ class ListenSession(Session):
                 if (up := self._up.pop(event.connection, None)) is not None:
                     text = f"{up.remote_identity} ({up.path.remote}) is gone: {event.reason}."
                     self.tell(text, remedy=event.remedy, event=event)
+            case BackendAsked() if self._radius is not None:
+                question = self._loop.create_task(self._ask(self._radius, event))
+                self._questions.add(question)
+                question.add_done_callback(self._questions.discard)
             case PeerRefused():
                 text = f"Refused {event.path.remote}: {event.reason}."
                 self.tell(text, Severity.WARNING, event.detail, event)
+
+    async def _ask(self, radius: "Radius", asked: BackendAsked) -> None:
+        """As many at a time as IKE lets peers be half open."""
+        answer = await radius.ask(asked.question, asked.path.remote.ip)
+        self.driver.command(lambda tunnel, now: tunnel.backend_answered(asked.handle, answer, now))
 
     def _arrival(self, child: ChildInstalled) -> str:
         up = self._up.get(child.connection)
@@ -111,3 +134,12 @@ class ListenSession(Session):
             self.tell(
                 f"Peers reach this host, and nothing behind it: {error}", Severity.WARNING, error.remedy
             )
+
+
+def _radius(options: ListenOptions) -> "Radius | None":
+    """Those who need none do without the memory that its library takes."""
+    if not options.radius:
+        return None
+    from espudp.host.radius import Radius
+
+    return Radius(options.radius)

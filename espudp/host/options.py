@@ -8,6 +8,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from espudp.host.radius import RadiusServer
     from espudp.ike.config import ConnectionConfig, ListenerConfig
     from espudp.manual import ManualConfig
 
@@ -107,6 +108,9 @@ class ListenOptions(HostOptions):
 
     forward: bool = True
     """Switch IP forwarding on (restored at exit), so that clients reach each other and the subnets."""
+
+    radius: tuple[RadiusServer, ...] = ()
+    """Who decides on logins by EAP that `config` leaves to RADIUS (EapRadius), in the order of asking."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

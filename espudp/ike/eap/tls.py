@@ -5,9 +5,10 @@ from typing import Final
 
 from espudp.crypto.logins import login_names
 from espudp.crypto.tls import Judge, TlsConversation, TlsIdentity, TlsRefused
-from espudp.crypto.x509 import ID_FQDN, Trust, names_of
+from espudp.crypto.x509 import names_of
 from espudp.errors import AuthenticationFailed, WireError
-from espudp.ike.credentials import WallClock
+from espudp.ike.credentials import Trust, WallClock
+from espudp.ike.identity import Identity
 from espudp.wire.buffer import Reader, Writer
 from espudp.wire.eap import EapType
 
@@ -35,7 +36,7 @@ _COMMITMENT: Final = b"\x00"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TlsSetup:
     """What one side shows in EAP-TLS, and whom it believes. Of the other's certificate, a client demands
-    `server_name` (its dNSName) if there is one, a server the user's name."""
+    `server_name` (a DNS name or another identity) if there is one, a server the user's name."""
 
     identity: TlsIdentity
     trust: Trust
@@ -45,9 +46,11 @@ class TlsSetup:
     """Certificates (DER) of the CAs that a server names to clients, so that these choose the right one."""
 
     def judge_of_server(self) -> Judge:
+        expected = Identity.parse(self.server_name) if self.server_name else None
+
         def judge(chain: tuple[bytes, ...]) -> None:
-            expected = (ID_FQDN, self.server_name.encode()) if self.server_name else _any_name(chain)
-            self.trust.verify(chain, *expected, self.clock())
+            name = (expected.type, expected.data) if expected else _any_name(chain)
+            self.trust.verify(chain, *name, self.clock())
 
         return judge
 
