@@ -273,10 +273,13 @@ class Tunnel:
         if self._packets:  # not drained yet, and in memory that is about to be written again
             self._packets = owned(self._packets)
         opened = self._esp.open_burst(datagrams, path, now, tos) if type(datagrams) is Burst else None
-        if opened is None:
-            self._receive_natt(datagrams, path, now, tos)
-        else:
+        if opened is not None:
             self._packets += opened
+        elif type(datagrams) is Burst and len(datagrams.pieces) > 1:  # what is odd may be so in one of them
+            for piece in datagrams.pieces:
+                self.receive_datagrams(Burst(piece, datagrams.size), path, now, tos)
+        else:
+            self._receive_natt(datagrams, path, now, tos)
         if self._esp_events.waiting:
             self._carry(now)
 

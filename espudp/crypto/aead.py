@@ -25,7 +25,7 @@ from espudp.crypto.combined import Gmac, ShortGcm
 from espudp.crypto.failures import FAILURES, failing_as
 from espudp.crypto.mac import Buffer, Mac, keyed
 from espudp.crypto.random import Rng, draw
-from espudp.crypto.rows import AeadGrid, CbcGrid, Grid, Plaintexts
+from espudp.crypto.rows import AeadGrid, CbcGrid, Grid, Plaintexts, first_octets
 from espudp.crypto.separate import SeparateOpener, SeparateSealer
 from espudp.crypto.suites import Encr, Integ, Mode
 from espudp.errors import CryptoError
@@ -237,18 +237,18 @@ def _icv(blank: Mac, octets: int, aad: Buffer, covered: Buffer, tail: bytes) -> 
     return mac.finalize()[:octets]
 
 
-def _icvs(blank: Mac, grid: CbcGrid, count: int, end: int) -> list[bytes]:
-    """The ICV of each packet in the grid, whose chain is `end` octets long."""
-    copy, octets = blank.copy, grid.layout.icv
+def _macs(blank: Mac, grid: CbcGrid, count: int, end: int) -> list[bytes]:
+    """The MAC of each packet in the grid, whose chain is `end` octets long. An ICV is how one begins."""
+    copy = blank.copy
     tails: Iterable[Buffer] = grid.tails or repeat(b"")
-    icvs: list[bytes] = []
+    macs: list[bytes] = []
     for covered, tail in zip(grid.covered_by(count, end), tails, strict=False):
         mac = copy()
         mac.update(covered)
         if tail:
             mac.update(tail)
-        icvs.append(mac.finalize()[:octets])
-    return icvs
+        macs.append(mac.finalize())
+    return macs
 
 
 class _CbcHmacSealer:
@@ -304,7 +304,7 @@ class _CbcHmacSealer:
         try:
             self._encryptor.update_into(grid.clear[:end], grid.chained)
             grid.spread(count, end)
-            grid.set_icvs(_icvs(self._mac, grid, count, end), count, end)
+            grid.set_icvs(_macs(self._mac, grid, count, end), count, end)
         except FAILURES as error:
             raise CryptoError("sealing failed") from error
 
@@ -350,7 +350,7 @@ class _CbcHmacOpener:
             return False
         end = count * grid.link + (_AES_BLOCK + tail if tail else 0)
         try:
-            expected = b"".join(_icvs(self._mac, grid, count, end))
+            expected = first_octets(_macs(self._mac, grid, count, end), self.icv_octets).tobytes()
             if not hmac.compare_digest(expected, grid.icvs(count, end)):
                 return False
             grid.gather(count, end)

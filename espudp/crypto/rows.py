@@ -1,13 +1,13 @@
 """Many ESP packets of one size at once, in memory that is allocated and sliced once.
 
 What a packet costs beside its cipher is mostly the making of small objects: nonces, slices, results. A
-grid has them all ready for up to 64 packets of one size, so that one call to the library per packet is
-left, or with CBC one for all packets together. Numbers and nonces are written by columns.
+grid has them all ready for packets of one size, so that one call to the library per packet is left, or
+with CBC one for all packets together. Numbers and nonces are written by columns.
 
 A grid belongs to no SA: whatever was written for one is overwritten for the next.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -34,7 +34,10 @@ _BLOCK = 16
 # update_into wants room for one block less one octet more than it writes.
 _SLACK = _BLOCK - 1
 
-_STEPS = np.arange(MAX_ROWS, dtype=np.uint64)
+# So many bursts go into the largest grid, as they come in and go out one behind the other.
+MAX_BURSTS = 4
+
+_STEPS = np.arange(MAX_BURSTS * MAX_ROWS, dtype=np.uint64)
 
 
 class Layout(NamedTuple):
@@ -99,10 +102,10 @@ class Grid:
 
     plain: Octets
 
-    def __init__(self, layout: Layout, plain: int) -> None:
+    def __init__(self, layout: Layout, plain: int, bursts: int) -> None:
         self.layout = layout
         self.plain_octets = plain
-        self.rows = layout.rows(plain)
+        self.rows = bursts * layout.rows(plain)
         self.width = layout.overhead + plain
         self.memory = np.zeros(self.rows * self.width, np.uint8)
         self.wire = self.memory.data
@@ -130,9 +133,13 @@ class Grid:
 
     # Opening
 
-    def load(self, data: memoryview) -> None:
-        """Take over packets that came in, at most `rows` of them."""
-        self.wire[: len(data)] = data
+    def load(self, pieces: Iterable[memoryview]) -> None:
+        """Take over packets that came in, at most `rows` of them; only the last piece may end within one."""
+        start = 0
+        for piece in pieces:
+            end = start + len(piece)
+            self.wire[start:end] = piece
+            start = end
 
     def same_spi(self, spi: bytes, count: int) -> bool:
         """Whether `count` loaded packets all have this SPI."""
@@ -156,8 +163,8 @@ class Grid:
 class AeadGrid(Grid):
     """For AES-GCM and ChaCha20-Poly1305: one call per packet, with everything for it sliced before."""
 
-    def __init__(self, layout: Layout, plain: int) -> None:
-        super().__init__(layout, plain)
+    def __init__(self, layout: Layout, plain: int, bursts: int) -> None:
+        super().__init__(layout, plain, bursts)
         body = _HEADER + layout.iv
         salt, nonce = layout.salt, layout.salt + layout.iv
         nonces = np.zeros(self.rows * nonce, np.uint8)
@@ -205,8 +212,8 @@ class CbcGrid(Grid):
     to them; both without gaps, a chain of blocks with links of `link` octets.
     """
 
-    def __init__(self, layout: Layout, plain: int) -> None:
-        super().__init__(layout, plain)
+    def __init__(self, layout: Layout, plain: int, bursts: int) -> None:
+        super().__init__(layout, plain, bursts)
         self.link = _BLOCK + plain
         clear, chained = (np.zeros(self.rows * self.link + _SLACK, np.uint8) for _ in range(2))
         self.clear, self.chained = clear.data, chained.data
@@ -254,12 +261,13 @@ class CbcGrid(Grid):
             covered.append(self.wire[at : at + _HEADER + left])
         return covered
 
-    def set_icvs(self, icvs: Sequence[bytes], count: int, end: int) -> None:
+    def set_icvs(self, macs: Sequence[bytes], count: int, end: int) -> None:
         octets = self.layout.icv
-        self._icvs[:count] = np.frombuffer(b"".join(icvs[:count]), np.uint8).reshape(count, octets)
-        if len(icvs) > count:
+        if count:
+            self._icvs[:count] = first_octets(macs[:count], octets)
+        if len(macs) > count:
             at = count * self.width + _HEADER + end - count * self.link
-            self.wire[at : at + octets] = icvs[count]
+            self.wire[at : at + octets] = macs[count][:octets]
 
     def icvs(self, count: int, end: int) -> bytes:
         """All of them, one behind the other."""
@@ -273,14 +281,20 @@ class CbcGrid(Grid):
 class PlainGrid(Grid):
     """For ciphers that go packet by packet."""
 
-    def __init__(self, layout: Layout, plain: int) -> None:
-        super().__init__(layout, plain)
+    def __init__(self, layout: Layout, plain: int, bursts: int) -> None:
+        super().__init__(layout, plain, bursts)
         self.plain = np.zeros((self.rows, plain), np.uint8)
 
 
-def make_grid(layout: Layout, plain: int) -> Grid:
-    """For plaintexts of `plain` octets, trailers included."""
+def first_octets(macs: Sequence[bytes], octets: int) -> Octets:
+    """Of each of them, at least one and all of one length."""
+    return np.frombuffer(b"".join(macs), np.uint8).reshape(len(macs), -1)[:, :octets]
+
+
+def make_grid(layout: Layout, plain: int, bursts: int = 1) -> Grid:
+    """For plaintexts of `plain` octets, trailers included, with room for what up to MAX_BURSTS bring."""
     if layout.aead:
-        return AeadGrid(layout, plain)
+        return AeadGrid(layout, plain, bursts)
     # Of the ciphers with a MAC beside them, AES-CBC alone has an IV of its block.
-    return CbcGrid(layout, plain) if layout.iv == _BLOCK else PlainGrid(layout, plain)
+    kind = CbcGrid if layout.iv == _BLOCK else PlainGrid
+    return kind(layout, plain, bursts)

@@ -3,15 +3,16 @@
 from collections import OrderedDict
 from typing import NamedTuple
 
-from espudp.crypto.rows import Grid, Layout, make_grid
+from espudp.crypto.rows import MAX_BURSTS, MAX_ROWS, Grid, Layout, make_grid
 from espudp.offload.rows import Rows
 
-# About twelve grids for packets of 1,400 octets. To make one costs no more than to seal ten packets.
-STOCK_OCTETS = 2 << 20
+# About twelve grids for a burst of packets of 1,400 octets, and three for several. To make one costs no more
+# than to seal ten packets, or forty.
+STOCK_OCTETS = 4 << 20
 # What a grid needs beside its packets: objects that stand for slices of them.
 _SLICES_OCTETS = 40 << 10
 
-_Key = tuple[Layout, int]
+_Key = tuple[Layout, int, int]
 
 
 class Sheet(NamedTuple):
@@ -30,22 +31,22 @@ class Grids:
         self._limit = octets
         self.octets = 0
         """About how much memory they take, those that are taken included."""
-        # By layout and octets of plaintext, least recently used first.
+        # By layout, octets of plaintext and number of bursts, least recently used first.
         self._free: OrderedDict[_Key, list[Sheet]] = OrderedDict()
         self.taken: list[tuple[_Key, Sheet]] = []
 
-    def has(self, layout: Layout, plain: int) -> bool:
+    def has(self, layout: Layout, plain: int, bursts: int = 1) -> bool:
         """Whether `take` has no need to make one."""
-        return bool(self._free.get((layout, plain)))
+        return bool(self._free.get((layout, plain, bursts if bursts == 1 else MAX_BURSTS)))
 
-    def take(self, layout: Layout, plain: int) -> Sheet:
-        """One for plaintexts of `plain` octets, trailers included."""
-        key = (layout, plain)
+    def take(self, layout: Layout, plain: int, bursts: int = 1) -> Sheet:
+        """One for plaintexts of `plain` octets, trailers included, as many as up to MAX_BURSTS bring."""
+        key = (layout, plain, bursts if bursts == 1 else MAX_BURSTS)
         free = self._free.get(key)
         if free:
             sheet = free.pop()
         else:
-            grid = make_grid(layout, plain)
+            grid = make_grid(*key)
             sheet = Sheet(grid, Rows(grid.plain, plain))
             self.octets += _octets(sheet)
         self.taken.append((key, sheet))
@@ -66,4 +67,5 @@ class Grids:
 
 
 def _octets(sheet: Sheet) -> int:
-    return sheet.grid.memory.size + sheet.plain.matrix.size + _SLICES_OCTETS
+    grid = sheet.grid
+    return grid.memory.size + sheet.plain.matrix.size + _SLICES_OCTETS * grid.rows // MAX_ROWS

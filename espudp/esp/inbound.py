@@ -7,6 +7,7 @@ of the ordinary about a burst, it goes packet by packet, and nothing has changed
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from espudp.crypto.rows import MAX_BURSTS
 from espudp.esp.children import Children
 from espudp.esp.drops import Drop
 from espudp.esp.elsewhere import Elsewhere
@@ -29,7 +30,7 @@ from espudp.wire import ecn, ip
 from espudp.wire.address import Path
 from espudp.wire.buffer import Buffer
 from espudp.wire.train import Burst
-from espudp.wire.vnet import Frame, Offload
+from espudp.wire.vnet import Frame, Offload, owned
 
 # Our choice: silence on the known path after which a peer without a replay window may turn up elsewhere.
 RESTART_SILENCE_SECONDS = 3.0
@@ -70,6 +71,8 @@ class Inbound:
             opened = self.open_burst(datagrams, path, now, tos)
             if opened is not None:
                 return opened
+            if len(datagrams.pieces) > 1:  # what is odd may be so in one of them
+                return self._open_pieces(datagrams, path, now, tos)
             datagrams = list(datagrams)
         packets: list[Buffer | Frame] = []
         start, count = 0, len(datagrams)
@@ -84,6 +87,12 @@ class Inbound:
             else:
                 self._open_run(sa, datagrams[start:end], path, now, tos, packets)
             start = end
+        return packets
+
+    def _open_pieces(self, burst: Burst, path: Path, now: float, tos: int) -> list[Buffer | Frame]:
+        packets: list[Buffer | Frame] = []
+        for piece in burst.pieces:
+            packets += owned(self.open(Burst(piece, burst.size), path, now, tos))
         return packets
 
     def _miss(
@@ -186,10 +195,10 @@ class Inbound:
 
     def open_burst(self, burst: Burst, path: Path, now: float, tos: int) -> list[Buffer | Frame] | None:
         """See `DataPath.open_burst`."""
-        data, width = burst.data, burst.size
-        octets = len(data)
+        pieces, width, octets = burst.pieces, burst.size, burst.octets
+        first, bursts = pieces[0], len(pieces)
         count = -(-octets // width)
-        sa = self._find(bytes(data[:4])) if count >= MIN_ROWS else None
+        sa = self._find(bytes(first[:4])) if count >= MIN_ROWS and bursts <= MAX_BURSTS else None
         if sa is None or _is_over(sa, now) or not sa.usage.has_room(count, octets):
             return None
         overhead = sa.layout.overhead
@@ -198,29 +207,29 @@ class Inbound:
             tail -= overhead
             if tail <= TRAILER_OCTETS:
                 return None
-        if plain <= TRAILER_OCTETS or width % _ALIGNMENT or count > sa.layout.rows(plain):
+        if plain <= TRAILER_OCTETS or width % _ALIGNMENT or count > bursts * sa.layout.rows(plain):
             return None
         if self._grids.taken:
             self._grids.reclaim()
-        if not self._grids.has(sa.layout, plain) and not sa.is_authentic(burst[0]):
+        if not self._grids.has(sa.layout, plain, bursts) and not sa.is_authentic(burst[0]):
             # Grids take time to make, and the place of others: that is for those who have the keys.
             return None
-        sheet = self._grids.take(sa.layout, plain)
+        sheet = self._grids.take(sa.layout, plain, bursts)
         highest = sa.window.highest
-        if not sa.open_rows(data, sheet.grid, count, tail):
+        if not sa.open_rows(pieces, sheet.grid, count, tail):
             return None
-        packets = self._unwrap_rows(sa, sheet.plain.head(count, plain, tail), tos)
+        packets = self._unwrap_rows(sa, sheet.plain.head(count, plain, tail), len(first) // width, tos)
         sa.usage.packets += count
         self._heard_from(sa.child, path, now, advanced=sa.window.highest > highest)
         self._wear(sa.child, now)
         return packets
 
-    def _unwrap_rows(self, sa: InboundSa, plaintexts: Rows, tos: int) -> list[Buffer | Frame]:
-        """As `_unwrap` for all of them."""
+    def _unwrap_rows(self, sa: InboundSa, plaintexts: Rows, each: int, tos: int) -> list[Buffer | Frame]:
+        """As `_unwrap` for all of them, of which `each` came in one piece."""
         packets: list[Buffer | Frame]
         inner = None if ecn.is_news(tos) else _stripped(plaintexts)
         if inner is not None:
-            packets = list(inner) if self.offloads is Offload.NONE else coalesce(inner, self.offloads)
+            packets = list(inner) if self.offloads is Offload.NONE else coalesce(inner, self.offloads, each)
             if _may_carry_rows(sa, inner, packets):
                 sa.usage.octets += inner.size * (len(inner) - 1) + inner.last
                 return packets
@@ -320,8 +329,9 @@ def _may_carry_rows(sa: InboundSa, inner: Rows, packets: Sequence[Buffer | Frame
 
     `packets` are what they were joined to: those that became one frame have the same header.
     """
-    if len(packets) == 1:
-        first = inner.matrix[0, : ip.IPV6_HEADER_OCTETS].tobytes()
-        return _may_carry_all(sa, ip.addresses_of(first))
+    if len(packets) <= MAX_BURSTS:
+        heads = [packet.parts[0] for packet in packets if isinstance(packet, Frame)]
+        if len(heads) == len(packets):
+            return all(_may_carry_all(sa, ip.addresses_of(head)) for head in heads)
     version = version_of(inner)
     return version != 0 and all(_may_carry_all(sa, pair) for pair in addresses_of(inner, version))

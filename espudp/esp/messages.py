@@ -125,7 +125,7 @@ class Outgoing:
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """Datagrams for an SA of the receiver's, or for IKE. Borrowed, as `Burst.data` is."""
+    """Datagrams for an SA of the receiver's, or for IKE. Borrowed, as the pieces of a burst are."""
 
     datagrams: Sequence[Buffer]
     path: Path

@@ -8,6 +8,7 @@ in one grid. Whatever is out of the ordinary about rows goes the way of single p
 from collections import Counter, deque
 from collections.abc import Sequence
 
+from espudp.crypto.rows import MAX_BURSTS, MAX_ROWS
 from espudp.errors import WireError
 from espudp.esp.children import Children
 from espudp.esp.drops import Drop
@@ -15,12 +16,12 @@ from espudp.esp.elsewhere import Elsewhere
 from espudp.esp.grids import Grids
 from espudp.esp.inner import addresses_of, clamped, version_of
 from espudp.esp.sa import OutboundSa
-from espudp.offload import Rows, finish, finished, rows_of, segment
+from espudp.offload import Rows, finish, finished, rows_of, segment, segment_all
 from espudp.timing import TokenBucket
 from espudp.wire import ecn, ip
 from espudp.wire.buffer import Buffer
 from espudp.wire.icmp import MIN_IPV6_MTU, too_big
-from espudp.wire.train import Train
+from espudp.wire.train import TOGETHER, Train
 from espudp.wire.vnet import GSO_NONE, Frame
 
 # RFC 1812 section 4.3.2.8, RFC 4443 section 2.4 (f): ICMP errors are bounded in rate.
@@ -30,9 +31,9 @@ REPLIES_PER_SECOND = 100.0
 # From so many single packets on rows pay.
 MIN_ALIKE = 8
 
-# A super-packet that would fill more bursts, each with memory of its own, is of segments of a few octets:
+# A super-packet that would fill more sends, each with memory of its own, is of segments of a few octets:
 # whoever made it up, it is not to cost more than they do one by one.
-MAX_BURSTS = 16
+MAX_SENDS = 16
 
 
 class Outbound:
@@ -62,7 +63,11 @@ class Outbound:
             if isinstance(packet, Frame) and packet.header.gso_type != GSO_NONE:
                 self._seal_singles(singles, now, trains)
                 singles = []
-                self._seal_super(packet, now, trains)
+                supers = [packet]
+                if packet.header.gso_size and count > end and type(packets[end]) is Frame:
+                    end = min(_end_of_alike(packets, at), at + TOGETHER)
+                    supers += [one for one in packets[at + 1 : end] if isinstance(one, Frame)]
+                self._seal_supers(supers, now, trains)
             elif count - at >= MIN_ALIKE and (end := _end_of_alike(packets, at)) - at >= MIN_ALIKE:
                 self._seal_singles(singles, now, trains)
                 singles = []
@@ -195,6 +200,35 @@ class Outbound:
 
     # Row by row
 
+    def _seal_supers(self, frames: Sequence[Frame], now: float, trains: list[Train]) -> None:
+        """Super-packets with the same work left; together, if they are as if they were one."""
+        found = self._route_supers(frames) if len(frames) > 1 else None
+        rows = None if found is None else segment_all(frames)
+        if found is None or rows is None or rows.size > found[0].child.inner_mtu:
+            for frame in frames:
+                self._seal_super(frame, now, trains)
+            return
+        sa, tos = found
+        self._seal_rows(sa, rows, tos, now, trains, len(rows) // len(frames))
+
+    def _route_supers(self, frames: Sequence[Frame]) -> tuple[OutboundSa, int] | None:
+        """The SA that all are for, and their traffic class outside; None: each must be looked at."""
+        found: tuple[OutboundSa, int] | None = None
+        for frame in frames:
+            packet = frame.parts[0]
+            octets = len(packet)
+            outline = ip.outline(packet, octets)
+            if len(frame.parts) > 1 or outline is None or outline[0] != octets or outline[3]:
+                return None
+            sa = self._settled(outline[1]) or self._find(outline[1], packet)
+            if sa is None:
+                return None
+            this = sa, self._outer[outline[2]]
+            if found is not None and this != found:
+                return None
+            found = this
+        return found
+
     def _seal_super(self, frame: Frame, now: float, trains: list[Train]) -> None:
         """A super-packet: its segments are of one flow, so its header speaks for all of them."""
         packet = frame.parts[0] if len(frame.parts) == 1 else frame.packet
@@ -250,21 +284,27 @@ class Outbound:
             found = sa
         return found
 
-    def _seal_rows(self, sa: OutboundSa, rows: Rows, tos: int, now: float, trains: list[Train]) -> None:
-        """Seal rows with one SA, as bursts; packet by packet where its life ends among them."""
+    def _seal_rows(
+        self, sa: OutboundSa, rows: Rows, tos: int, now: float, trains: list[Train], each: int = MAX_ROWS
+    ) -> None:
+        """Seal rows with one SA, as bursts; packet by packet where its life ends among them.
+
+        `each`: at most so many packets in one send.
+        """
         child = sa.child
         plain = rows.size + len(sa.trailer(ip.IPV4, rows.size))
         most = sa.layout.rows_to_send(plain)
         if (
             now >= child.ends_at
             or not sa.usage.has_room(len(rows), octets_of(rows))
-            or len(rows) > MAX_BURSTS * most
+            or len(rows) > MAX_SENDS * most
         ):
             self._seal_run(sa, list(rows), tos, now, trains)
             return
-        for piece in [rows] if len(rows) <= most else _pieces(rows, most):
-            burst = sa.seal_rows(piece, self._grids.take(sa.layout, plain).grid)
-            trains.append(Train(child.peer.path, burst, tos))
+        each = min(each, most)
+        for piece in _pieces(rows, MAX_BURSTS * each):
+            grid = self._grids.take(sa.layout, plain, -(-len(piece) // each)).grid
+            trains.append(Train(child.peer.path, sa.seal_rows(piece, grid, each), tos))
         if sa.usage.worn:
             self._children.wear(child, now)
 
@@ -308,6 +348,8 @@ def _rows(packets: Sequence[Buffer | Frame]) -> Rows:
 def _pieces(rows: Rows, most: int) -> list[Rows]:
     """The same packets, at most `most` together."""
     count = len(rows)
+    if count <= most:
+        return [rows]
     return [
         Rows(rows.matrix[at : at + most], rows.size, rows.last if at + most >= count else 0)
         for at in range(0, count, most)

@@ -6,7 +6,7 @@ plaintext that is authentic and no replay. Where packets come from and go to is 
 
 import struct
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from math import inf
@@ -185,8 +185,11 @@ class OutboundSa:
         """What goes behind an inner packet of so many octets."""
         return self._trailers[version][octets % self._block]
 
-    def seal_rows(self, rows: Rows, grid: Grid) -> Burst:
-        """As `seal` for packets of one size, at most as many as the grid has rows. Borrows its memory."""
+    def seal_rows(self, rows: Rows, grid: Grid, each: int) -> Burst:
+        """As `seal` for packets of one size, at most as many as the grid has rows. Borrows its memory.
+
+        The burst is of pieces of `each` datagrams.
+        """
         matrix, size, count = rows.matrix, rows.size, len(rows)
         version = matrix.item(0, 0) >> 4
         trailer = self.trailer(version, size)
@@ -204,7 +207,8 @@ class OutboundSa:
         plaintexts = Plaintexts(matrix, rows.slices(0, plain), count, tail)
         self._sealer.seal_rows(grid, self._iv_base + sequence + 1 & _COUNTER, plaintexts)
         end = count * grid.width + (len(tail) + self.layout.overhead if tail else 0)
-        return Burst(grid.wire[:end], grid.width)
+        step, wire = each * grid.width, grid.wire[:end]
+        return Burst(wire[:step], grid.width, *(wire[at : at + step] for at in range(step, end, step)))
 
 
 class InboundSa:
@@ -263,13 +267,13 @@ class InboundSa:
             self.window.commit(sequence)
         return plaintext
 
-    def open_rows(self, data: memoryview, grid: Grid, count: int, tail: int) -> bool:
-        """As `open` for `count` datagrams one behind the other, of which the first is for this SA.
+    def open_rows(self, pieces: Iterable[memoryview], grid: Grid, count: int, tail: int) -> bool:
+        """As `open` for `count` datagrams of a burst, of which the first is for this SA.
 
         The last one is shorter if `tail`, the octets of its plaintext, is not 0. False: not all are what they
         should be, and nothing has changed.
         """
-        grid.load(data)
+        grid.load(pieces)
         if not grid.same_spi(self.spi.to_bytes(4, "big"), count):
             return False
         lows = grid.lows(count)

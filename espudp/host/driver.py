@@ -17,7 +17,7 @@ from espudp.host.tun import TunQueue
 from espudp.host.udp import SocketSet, UdpSocket
 from espudp.wire.address import Path
 from espudp.wire.buffer import Buffer
-from espudp.wire.train import Train
+from espudp.wire.train import Burst, Train
 
 T = TypeVar("T")
 M = TypeVar("M", bound="Machine")
@@ -26,13 +26,13 @@ M = TypeVar("M", bound="Machine")
 BATCH = 64
 
 # Batches, super-packets or trains of one source that a wake-up takes, so that no source starves the others.
-TURN = 8
+TURN = 2
 
 # After so long without a wake-up the next one is served for the least delay, not for the largest batch.
 LULL_SECONDS = 0.001
 
 # Trains that wait for room in a socket's buffer: past it they are dropped, as in any queue.
-BACKLOG_TRAINS = 256
+BACKLOG_TRAINS = 64
 
 # The event loop counts in milliseconds; a deadline that rounds to now must not make it spin.
 MIN_SLEEP_SECONDS = 0.001
@@ -170,6 +170,8 @@ class Driver(Generic[M]):
         try:
             for path, datagrams, tos in trains:
                 self._tunnel.receive_datagrams(datagrams, path, now, tos)
+                if type(datagrams) is Burst and len(trains) > 1:
+                    self._transmit()  # what came of it lies where the next burst is going to
         finally:  # a mistake of ours over one train must not hold back what came of the others
             self._transmit()
         return True

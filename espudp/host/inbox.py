@@ -72,7 +72,9 @@ def _messages(astray: Astray) -> Iterator[Sequence[Buffer]]:
         return
     datagrams = astray.datagrams
     if isinstance(datagrams, Burst):
-        yield *_about(astray, datagrams.size), datagrams.data
+        about = _about(astray, datagrams.size)
+        for piece in datagrams.pieces:
+            yield *about, piece
     elif _are_alike(datagrams):
         yield *_about(astray, len(datagrams[0])), *datagrams
     else:

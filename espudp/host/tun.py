@@ -20,6 +20,7 @@ from espudp.errors import ConfigError, HostError, WireError
 from espudp.offload import finished, segment
 from espudp.wire import vnet
 from espudp.wire.buffer import Buffer
+from espudp.wire.train import TOGETHER
 from espudp.wire.vnet import GSO_ECN, GSO_NONE, NEEDS_CSUM, PLAIN, VNET_OCTETS, Frame, Offload, VnetHeader
 
 MAX_PACKET_OCTETS = 65535
@@ -55,9 +56,9 @@ _NO_HEADER = (
 )
 _NO_QUEUES = "The kernel gives a TUN device one queue only: the work stays with one process."
 
-# One super-packet is near this, and is dealt with while the processor's caches have it. A full batch of plain
-# packets is as much as one send takes.
-READ_OCTETS = 56 << 10
+# A super-packet is hardly longer; so many are worked on together, while the processor's caches have them.
+SUPER_OCTETS = 56 << 10
+READ_OCTETS = TOGETHER * SUPER_OCTETS
 _READ_SIZE = VNET_OCTETS + MAX_PACKET_OCTETS
 
 # So many segments of one TCP flow in a batch are a super-packet that was cut up. linux/netdevice.h
@@ -143,7 +144,7 @@ class TunQueue:
         self._out = self._fd if fd is None else fd
 
     def read_batch(self, limit: int) -> list[Buffer | Frame]:
-        """Up to `limit` packets that are waiting, or about 64 KB of them; empty when there is none.
+        """Up to `limit` packets that are waiting, or TOGETHER times 64 KB of them; empty when there is none.
 
         It is also when the link is down. Raises HostError when somebody has removed the device.
         """
@@ -165,7 +166,6 @@ class TunQueue:
                     packet = memoryview(data)[VNET_OCTETS:] if header.gso_size else data[VNET_OCTETS:]
                     packets.append(_new_tuple(Frame, (header, (packet,))))
                 if room <= 0:
-                    self._watch(packets)
                     break
         except OSError as error:  # EAGAIN: drained; EIO: the link is down
             if error.errno == errno.EBADFD:
@@ -173,6 +173,8 @@ class TunQueue:
                     f"The TUN device {self.name} was removed.",
                     remedy="Start espudp again; end it with Ctrl-C or SIGTERM.",
                 ) from None
+        if self.limited and len(packets) >= CUT_SEGMENTS and room <= READ_OCTETS - SUPER_OCTETS:
+            self._watch(packets)
         return packets
 
     def _learn(self, octets: bytes) -> VnetHeader:
@@ -191,8 +193,6 @@ class TunQueue:
         That happens to what is forwarded, made by hosts that know nothing of our limit, and is worse than two
         sends: it comes packet by packet. Our own host sends so many segments singly only to repair losses.
         """
-        if not self.limited or len(packets) < CUT_SEGMENTS:
-            return
         first, last = packets[0], packets[CUT_SEGMENTS - 1]
         if not (isinstance(first, Frame) and isinstance(last, Frame) and _same_tcp_flow(first, last)):
             return

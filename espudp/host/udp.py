@@ -14,14 +14,14 @@ import socket
 import struct
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from espudp.errors import HostError
 from espudp.wire.address import Path, UdpAddress
 from espudp.wire.buffer import Buffer
-from espudp.wire.train import Burst, Train
+from espudp.wire.train import TOGETHER, Burst, Train
 
 MAX_DATAGRAM_OCTETS = 65535
 
@@ -48,6 +48,9 @@ _INT = struct.Struct("=i")
 _SEGMENT_SIZE = struct.Struct("=H")
 # The packet's addresses, its traffic class and the size of a train's datagrams.
 _ANCILLARY_OCTETS = socket.CMSG_SPACE(_PKTINFO6.size) + 2 * socket.CMSG_SPACE(_INT.size)
+
+# Errors that are taken off a socket before others have their turn.
+ERRORS_AT_ONCE = 64
 
 # Remembered addresses, so that a path is one object however often it is met.
 PATHS_MAX = 1 << 14
@@ -105,8 +108,7 @@ class UdpSocket:
         self._socket = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK, fileno=inherited)
         self.errors: Counter[int] = Counter()
         """Datagrams that could not be sent, by errno."""
-        self._buffer = memoryview(bytearray(MAX_DATAGRAM_OCTETS))
-        self._into = (self._buffer,)
+        self._buffers = [memoryview(bytearray(MAX_DATAGRAM_OCTETS)) for _ in range(TOGETHER)]
         self._mark = mark
         self._on_limit = on_limit
         self._origins: dict[tuple[object, ...], _Origin] = {}
@@ -179,25 +181,20 @@ class UdpSocket:
     def receive(self, limit: int) -> list[Train]:
         """What waits, in order: up to `limit` single datagrams, and the first burst behind them.
 
-        Consecutive ones of one path and traffic class are together. The burst is borrowed: it holds until
+        Consecutive ones of one path and traffic class are together. If `limit` is more than 1, the burst is
+        of as many pieces as wait, and one further train may follow it. Bursts are borrowed: they hold until
         the next call.
         """
         trains: list[Train] = []
         run: list[bytes] = []
         last: _Origin | None = None
         for _ in range(limit):
-            try:
-                octets, ancillary, _, sender = self._socket.recvmsg_into(self._into, _ANCILLARY_OCTETS)
-            except BlockingIOError:
+            received = self._take(self._buffers[0])
+            if received is None:
                 break
-            except OSError:  # what became of an earlier datagram
-                continue
-            origin = self._origins.get((sender, *ancillary)) or self._origin(sender, ancillary)
-            if origin is None:
-                continue
-            data = self._buffer[:octets]
+            origin, data = received
             if origin.size:
-                trains.append(Train(origin.path, Burst(data, origin.size), origin.tos))
+                trains += self._burst(origin, data) if limit > 1 else [_train(origin, data)]
                 break
             if origin is last:
                 run.append(bytes(data))
@@ -205,6 +202,33 @@ class UdpSocket:
                 run, last = [bytes(data)], origin
                 trains.append(Train(origin.path, run, origin.tos))
         return trains
+
+    def _burst(self, origin: _Origin, first: memoryview) -> list[Train]:
+        """The burst that begins like this, and what came where its next piece was looked for."""
+        pieces, octets = [first], len(first)
+        while len(pieces) < TOGETHER and len(pieces[-1]) == octets and not octets % origin.size:
+            received = self._take(self._buffers[len(pieces)])
+            if received is None:
+                break
+            other, data = received
+            if other is not origin or len(data) > octets:
+                return [_train(origin, *pieces), _train(other, data)]
+            pieces.append(data)
+        return [_train(origin, *pieces)]
+
+    def _take(self, buffer: memoryview) -> tuple[_Origin, memoryview] | None:
+        """One datagram, or one piece of a burst, in `buffer`; None: there is none."""
+        for _ in range(ERRORS_AT_ONCE):
+            try:
+                octets, ancillary, _, sender = self._socket.recvmsg_into((buffer,), _ANCILLARY_OCTETS)
+            except BlockingIOError:
+                return None
+            except OSError:  # what became of an earlier datagram
+                continue
+            origin = self._origins.get((sender, *ancillary)) or self._origin(sender, ancillary)
+            if origin is not None:
+                return origin, buffer[:octets]
+        return None
 
     def _origin(self, sender: _SocketAddress, ancillary: _Ancillary) -> _Origin | None:
         """What the kernel says about a datagram, read once for all that come alike."""
@@ -266,23 +290,18 @@ class UdpSocket:
         """Datagrams of one size but for the last, as many at a time as one call takes."""
         ancillary, destination = route
         ancillary = [*ancillary, (socket.IPPROTO_UDP, UDP_SEGMENT, _SEGMENT_SIZE.pack(size))]
-        count = len(datagrams)
-        step = min(GSO_SEGMENTS, GSO_OCTETS // size)
-        for start in range(0, count, step):
-            end = min(start + step, count)
+        done = 0
+        for count, buffers in _sends(datagrams, size):
             try:
-                if isinstance(datagrams, Burst):
-                    piece: Sequence[Buffer] = (datagrams.data[start * size : end * size],)
-                else:
-                    piece = datagrams[start:end]
-                self._socket.sendmsg(piece, ancillary, 0, destination)
+                self._socket.sendmsg(buffers, ancillary, 0, destination)
             except BlockingIOError:
-                return start
+                return done
             except OSError as error:
-                done = start + self._send_refused(datagrams[start:end], error.errno or 0, route)
-                if done < end:
-                    return done
-        return count
+                went = self._send_refused(datagrams[done : done + count], error.errno or 0, route)
+                if went < count:
+                    return done + went
+            done += count
+        return done
 
     def _send_refused(self, datagrams: Sequence[bytes], code: int, route: _Route) -> int:
         """What the kernel did not take at once: by itself each may go, whole or in fragments.
@@ -449,6 +468,26 @@ def outlook(remote_ip: str, *, mark: int = 0, bind: str | None = None) -> Outloo
             f"There is no way to {remote_ip} from here: {error.strerror}.",
             remedy="Check the network connection, the routes, and that both ends speak the same IP version.",
         ) from None
+
+
+def _train(origin: _Origin, data: memoryview, *more: memoryview) -> Train:
+    """Of what came in pieces; a single datagram is copied."""
+    datagrams = Burst(data, origin.size, *more) if origin.size else [bytes(data)]
+    return Train(origin.path, datagrams, origin.tos)
+
+
+def _sends(datagrams: Sequence[bytes], size: int) -> Iterator[tuple[int, Sequence[Buffer]]]:
+    """As few calls as send datagrams of one size: how many of them there are in each, and their memory."""
+    step = min(GSO_SEGMENTS, GSO_OCTETS // size)
+    if not isinstance(datagrams, Burst):
+        for start in range(0, len(datagrams), step):
+            piece = datagrams[start : start + step]
+            yield len(piece), piece
+        return
+    for memory in datagrams.pieces:
+        for start in range(0, len(memory), step * size):
+            part = memory[start : start + step * size]
+            yield -(-len(part) // size), (part,)
 
 
 def _common_size(datagrams: Sequence[bytes]) -> int:

@@ -8,11 +8,13 @@ from numpy.typing import NDArray
 
 from espudp.errors import WireError
 from espudp.wire.buffer import Buffer
+from espudp.wire.train import TOGETHER
 
 TRAILER_ROOM = 64
 """Octets free behind each packet in rows made here: an ESP trailer and an ICV may be put there."""
 
-# A sheet has room for what one datagram burst or one super-packet holds, of as many rows as UDP GSO sends.
+# A sheet has room for what one datagram burst or one super-packet holds, of as many rows as UDP GSO sends; or
+# for several of them.
 _SHEET_ROWS = 64
 _SHEET_OCTETS = 0x10000
 _SHEETS = 16
@@ -108,17 +110,20 @@ class Rows:
 def blank(count: int, size: int) -> Rows:
     """Rows to be filled, with TRAILER_ROOM behind each packet. The next call may hand out the same memory."""
     width = (size + TRAILER_ROOM + _WIDTH_STEP - 1) // _WIDTH_STEP * _WIDTH_STEP
-    sheet = _sheet(width)
-    if count <= len(sheet):
-        return sheet.head(count, size)
+    for packets in (1, TOGETHER):
+        if count <= packets * _sheet_rows(width):
+            return _sheet(width, packets).head(count, size)
     return Rows(np.zeros((count, width), np.uint8), size)
 
 
-@lru_cache(_SHEETS)
-def _sheet(width: int) -> Rows:
+def _sheet_rows(width: int) -> int:
     shortest = width - TRAILER_ROOM - _WIDTH_STEP + 1
-    count = min(_SHEET_ROWS, _SHEET_OCTETS // max(shortest, 1) + 1)
-    return Rows(np.zeros((count, width), np.uint8), width)
+    return min(_SHEET_ROWS, _SHEET_OCTETS // max(shortest, 1) + 1)
+
+
+@lru_cache(_SHEETS)
+def _sheet(width: int, packets: int) -> Rows:
+    return Rows(np.zeros((packets * _sheet_rows(width), width), np.uint8), width)
 
 
 def rows_of(packets: Sequence[Buffer]) -> Rows:

@@ -74,7 +74,30 @@ def segment(frame: Frame) -> Rows:
     if count < 2:
         return _uncut(packet, shape, seed)
     geometry = _geometry if count <= _MAX_KEPT_SEGMENTS else _Geometry
-    return geometry(shape, header.gso_size, count).cut(packet, seed)
+    return geometry(shape, header.gso_size, count, 1).cut((packet,), (seed,))
+
+
+def segment_all(frames: Sequence[Frame]) -> Rows | None:
+    """As `segment` for super-packets of one length with one header, all of whose segments are full.
+
+    None: each has to be cut by itself.
+    """
+    header, parts = frames[0]
+    packets = [frame.parts[0] for frame in frames]
+    shape = shape_of(parts[0])
+    if shape is None or not header.gso_size or not header.flags & NEEDS_CSUM:
+        return None
+    count, rest = divmod(len(packets[0]) - shape.header, header.gso_size)
+    if rest or not 1 < count <= _MAX_KEPT_SEGMENTS:
+        return None
+    try:
+        if any(_checked_shape(header, packet) is not shape for packet in packets):
+            return None
+    except WireError:
+        return None
+    at, less = shape.checksum, len(packets[0]) - shape.l4
+    seeds = [(packet[at] << 8 | packet[at + 1]) - less for packet in packets]
+    return _geometry(shape, header.gso_size, count, len(packets)).cut(packets, seeds)
 
 
 def _checked_shape(header: VnetHeader, packet: Buffer) -> Shape:
@@ -102,56 +125,71 @@ def _uncut(packet: Buffer, shape: Shape, seed: int) -> Rows:
 
 
 class _Geometry:
-    """Segments of one shape, size and number: views of the memory that they are put into."""
+    """Segments of super-packets of one shape, size and number: views of the memory that they are put into."""
 
-    def __init__(self, shape: Shape, gso_size: int, count: int) -> None:
+    def __init__(self, shape: Shape, gso_size: int, count: int, packets: int) -> None:
+        """`count`: segments of each super-packet."""
         self.shape = shape
         self.gso_size = gso_size
+        self.count = count
         self.size = size = shape.header + gso_size
-        self.rows = rows = blank(count, size)
+        self.rows = rows = blank(count * packets, size)
         matrix = rows.matrix
-        self.heads: NDArray[np.uint32] = matrix[:, : shape.header].view(">u4")
-        self.bodies = matrix[:-1, shape.header : size]
+        heads: NDArray[np.uint32] = matrix[:, : shape.header].view(">u4")
+        self.heads = heads.reshape(packets, count, -1)
+        self.bodies = [
+            matrix[start : start + count - 1, shape.header : size] for start in range(0, len(matrix), count)
+        ]
         self.ends = rows.whole
         self.steps = steps(shape, gso_size, count)
         self.checksums = _Checksums(rows, shape.l4, shape.checksum, udp=shape.protocol == ip.UDP)
 
-    def cut(self, packet: Buffer, seed: int) -> Rows:
-        """`seed`: the pseudo-header's sum without the length."""
-        shape, bodies = self.shape, self.bodies
-        body = len(packet) - shape.header - bodies.size
-        last = shape.header + body
+    def cut(self, packets: Sequence[Buffer], seeds: Sequence[int]) -> Rows:
+        """All of one length. `seeds`: the sums of their pseudo-headers without the length."""
+        header, body = self.shape.header, self.bodies[0].size
+        last = len(packets[0]) - body
         rows = self.rows.head(len(self.rows), self.size, last)
-        self._fill_headers(packet, last, seed)
-        octets = np.frombuffer(packet, np.uint8, bodies.size, shape.header)
-        bodies[:] = octets.reshape(bodies.shape)
-        self.ends[len(rows) - 1][shape.header : last] = packet[-body:]
+        self._fill_headers(packets, last, seeds)
+        end = self.count - 1
+        for packet, bodies in zip(packets, self.bodies, strict=True):
+            bodies[:] = np.frombuffer(packet, np.uint8, body, header).reshape(bodies.shape)
+            self.ends[end][header:last] = packet[header + body :]
+            end += self.count
         self.checksums.complete(last)
         return rows
 
-    def _fill_headers(self, packet: Buffer, last: int, seed: int) -> None:
+    def _fill_headers(self, packets: Sequence[Buffer], last: int, seeds: Sequence[int]) -> None:
         """Writes all headers, with what a TCP or UDP checksum starts from in its place."""
-        shape, count = self.shape, len(self.rows)
-        head = bytearray(packet[: shape.header])
-        flags = head[shape.flags] if shape.flags else 0
-        if flags & (FIN | PSH | CWR):
-            head[shape.flags] = flags & ~(FIN | PSH | CWR)
-        set_lengths(head, shape, self.size)
-        struct.pack_into("!H", head, shape.checksum, (seed + self.size - shape.l4) % 0xFFFF)
-        if shape.version == ip.IPV6 or counts_straight(head, count):
-            self.heads[:] = np.frombuffer(head, ">u4").astype(_U32) + self.steps
-        else:
-            self.heads[:] = _around_the_corner(head, self.steps, shape)
-        final = self.ends[count - 1]
+        shape, count = self.shape, self.count
+        heads = [self._head(packet, seed) for packet, seed in zip(packets, seeds, strict=True)]
+        table = np.frombuffer(b"".join(heads), ">u4").astype(_U32).reshape(len(heads), 1, -1) + self.steps
+        if shape.version == ip.IPV4:
+            for index, head in enumerate(heads):
+                if not counts_straight(head, count):
+                    table[index] = _around_the_corner(head, self.steps, shape)
+        self.heads[:] = table
+        final = self.ends[len(self.rows) - 1]
         if last < self.size:
             header = bytearray(final[: shape.header])
             set_lengths(header, shape, last)
-            struct.pack_into("!H", header, shape.checksum, (seed + last - shape.l4) % 0xFFFF)
+            struct.pack_into("!H", header, shape.checksum, (seeds[-1] + last - shape.l4) % 0xFFFF)
             final[: shape.header] = header
-        if flags & (FIN | PSH):
-            final[shape.flags] |= flags & (FIN | PSH)
-        if flags & CWR:
-            self.ends[0][shape.flags] |= CWR
+        for index, packet in enumerate(packets):
+            flags = packet[shape.flags] if shape.flags else 0
+            if flags & (FIN | PSH):
+                self.ends[index * count + count - 1][shape.flags] |= flags & (FIN | PSH)
+            if flags & CWR:
+                self.ends[index * count][shape.flags] |= CWR
+
+    def _head(self, packet: Buffer, seed: int) -> bytearray:
+        """The first segment's header, without flags that not all segments have."""
+        shape = self.shape
+        head = bytearray(packet[: shape.header])
+        if shape.flags:
+            head[shape.flags] &= 0xFF ^ (FIN | PSH | CWR)
+        set_lengths(head, shape, self.size)
+        struct.pack_into("!H", head, shape.checksum, (seed + self.size - shape.l4) % 0xFFFF)
+        return head
 
 
 _geometry = lru_cache(_GEOMETRIES)(_Geometry)

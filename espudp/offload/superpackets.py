@@ -66,13 +66,17 @@ _MODULUS = np.uint64(0xFFFF)
 _U64 = np.dtype(np.uint64)
 _U32 = np.dtype(np.uint32)
 _KEPT = 128
-_MAX_KEPT_ROWS = 64
+_MAX_KEPT_ROWS = 256
+
+_Run = tuple[int, int]
+"""From one row up to another."""
 
 
-def coalesce(rows: Rows, takes: Offload) -> list[Buffer | Frame]:
+def coalesce(rows: Rows, takes: Offload, each: int = 0) -> list[Buffer | Frame]:
     """The packets in order, those that a super-packet stands for as one frame.
 
-    All of it borrows the memory of `rows`. `takes`: the kinds of super-packet that are wanted.
+    All of it borrows the memory of `rows`. `takes`: the kinds of super-packet that are wanted. `each`: so
+    many came together, and are probably what a super-packet was once cut into; 0: all.
     """
     packets = rows.packets()
     count = len(packets)
@@ -80,13 +84,11 @@ def coalesce(rows: Rows, takes: Offload) -> list[Buffer | Frame]:
         return [*packets]
     kinds = _kinds(takes)
     shape = _joinable(packets[0], kinds)
-    if (
-        shape is not None
-        and _goes_on(packets[0], packets[1], shape)
-        and _limit(rows, 0, shape) == count
-        and _is_one(rows, packets, shape)
-    ):
-        return [_super_packet(rows, 0, count, shape)]
+    if shape is not None and _goes_on(packets[0], packets[1], shape):
+        runs = [(start, min(start + (each or count), count)) for start in range(0, count, each or count)]
+        if _fit(rows, runs, shape) and _are_whole(rows, packets, runs, shape, kinds):
+            payloads = rows.packets(shape.header)
+            return [_super_packet(rows, payloads[start:end], start, end, shape) for start, end in runs]
     return [*packets] if _none_can_join(rows, packets[0], kinds) else _in_runs(rows, packets, kinds)
 
 
@@ -110,7 +112,8 @@ def _in_runs(
         end = continuing.find(0, at + 1, limit)
         end = limit if end < 0 else end
         if end > at + 1:
-            found.append(_super_packet(rows, at, end, shape))
+            payloads = rows.packets(shape.header)[at:end]
+            found.append(_super_packet(rows, payloads, at, end, shape))
         else:
             if alike:
                 # `end` itself may go on and only have no room: then the next run starts with it.
@@ -209,8 +212,9 @@ def _limit(rows: Rows, start: int, shape: Shape) -> int:
 class _Pattern:
     """What packets that continue one another have in common; places are in 32-bit words."""
 
-    def __init__(self, shape: Shape, size: int, count: int) -> None:
-        self.steps = steps(shape, size - shape.header, count)
+    def __init__(self, shape: Shape, size: int, count: int, each: int) -> None:
+        """`each`: after so many it starts anew."""
+        self.steps = np.tile(steps(shape, size - shape.header, each), (-(-count // each), 1))[:count]
         self.words = shape.header // 4
         self.field = shape.checksum // 4
         # Takes out the checksum.
@@ -228,9 +232,9 @@ class _Pattern:
 _kept_pattern = lru_cache(_KEPT)(_Pattern)
 
 
-def _pattern(rows: Rows, shape: Shape) -> _Pattern:
+def _pattern(rows: Rows, shape: Shape, each: int = 0) -> _Pattern:
     make = _kept_pattern if len(rows) <= _MAX_KEPT_ROWS else _Pattern
-    return make(shape, rows.size, len(rows))
+    return make(shape, rows.size, len(rows), each or len(rows))
 
 
 def _heads(rows: Rows, shape: Shape, pattern: _Pattern, less: int) -> NDArray[np.uint32]:
@@ -270,34 +274,49 @@ def _residue(packet: memoryview, shape: Shape) -> int:
     return (total + pseudo_sum(packet, shape, octets)) % 0xFFFF
 
 
-def _is_one(rows: Rows, packets: list[memoryview], shape: Shape) -> bool:
-    """Whether all rows are one super-packet; it may be no although they are, but not yes if they are not."""
-    size, count = rows.size, len(packets)
-    first, last = packets[0], packets[-1]
-    less = size - rows.last
-    pattern = _pattern(rows, shape)
+def _fit(rows: Rows, runs: list[_Run], shape: Shape) -> bool:
+    """Whether a super-packet has room for each run."""
+    longest, last = runs[0], runs[-1]
+    return _limit(rows, last[0], shape) >= last[1] and (
+        last is longest or _limit(rows, 0, shape) >= longest[1]
+    )
+
+
+def _are_whole(
+    rows: Rows, packets: list[memoryview], runs: list[_Run], shape: Shape, kinds: frozenset[tuple[int, int]]
+) -> bool:
+    """Whether each run is one super-packet; it may be no although they are, but not yes if they are not."""
+    less = rows.size - rows.last
     if rows.last <= shape.header:
         return False
+    pattern = _pattern(rows, shape, runs[0][1])
     heads = _heads(rows, shape, pattern, less)
-    if shape.flags:
-        if first[shape.flags] & CWR:
-            heads[0, pattern.flags] ^= CWR << 16
-        if ends := last[shape.flags] & (PSH | FIN):
-            heads[-1, pattern.flags] ^= ends << 16
-    if shape.version == ip.IPV4:
-        if int.from_bytes(first[: shape.l4], "big") % 0xFFFF or not counts_straight(first, count):
+    for start, end in runs:
+        first, last = packets[start], packets[end - 1]
+        if end - start < 2 or (start and _joinable(first, kinds) is not shape):
             return False
-        if less:
-            if last[IPV4_CHECKSUM] & last[IPV4_CHECKSUM + 1] == 0xFF:
-                return False
-            heads[-1:, IPV4_CHECKSUM // 4] -= np.uint32(less)
-    octets = (heads - pattern.steps).tobytes()
-    if octets != octets[: shape.header] * count:
-        return False
+        if shape.flags:
+            if first[shape.flags] & CWR:
+                heads[start, pattern.flags] ^= CWR << 16
+            if ends := last[shape.flags] & (PSH | FIN):
+                heads[end - 1, pattern.flags] ^= ends << 16
+        if shape.version == ip.IPV4 and (
+            int.from_bytes(first[: shape.l4], "big") % 0xFFFF or not counts_straight(first, end - start)
+        ):
+            return False
+    if less and shape.version == ip.IPV4:
+        last = packets[-1]
+        if last[IPV4_CHECKSUM] & last[IPV4_CHECKSUM + 1] == 0xFF:
+            return False
+        heads[-1:, IPV4_CHECKSUM // 4] -= np.uint32(less)
+    octets, width = (heads - pattern.steps).tobytes(), shape.header
+    for start, end in runs:
+        if octets[start * width : end * width] != octets[start * width : (start + 1) * width] * (end - start):
+            return False
     fields = rows.matrix[:, shape.checksum : shape.checksum + 2].tobytes()
     if pattern.never in fields:
         return False
-    return bytes(8 * count) == _residues(rows, packets, shape, pattern).tobytes()
+    return bytes(8 * len(packets)) == _residues(rows, packets, shape, pattern).tobytes()
 
 
 def _continuing(rows: Rows, packets: list[memoryview], shape: Shape) -> bytes:
@@ -339,11 +358,10 @@ def _valid(rows: Rows, packets: list[memoryview], shape: Shape, pattern: _Patter
     return valid
 
 
-def _super_packet(rows: Rows, start: int, end: int, shape: Shape) -> Frame:
-    """Of the rows from `start` up to `end`."""
+def _super_packet(rows: Rows, payloads: list[memoryview], start: int, end: int, shape: Shape) -> Frame:
+    """Of the rows from `start` up to `end`, which have these payloads."""
     version, protocol, l4, head, checksum, flags = shape
     gso_size = rows.size - head
-    payloads: list[Buffer] = [*rows.packets(head)[start:end]]
     size = head + gso_size * (end - start - 1) + len(payloads[-1])
     packets = rows.slices(0, rows.size)
     header = bytearray(packets[start][:head])
@@ -355,5 +373,5 @@ def _super_packet(rows: Rows, start: int, end: int, shape: Shape) -> Frame:
             gso_type |= GSO_ECN
     # Not 0, which in UDP means that there is no checksum (RFC 768).
     struct.pack_into("!H", header, checksum, pseudo_sum(header, shape, size - l4) or 0xFFFF)
-    payloads.insert(0, header)
-    return Frame(VnetHeader(NEEDS_CSUM, gso_type, head, gso_size, l4, checksum - l4), payloads)
+    header_of_all = VnetHeader(NEEDS_CSUM, gso_type, head, gso_size, l4, checksum - l4)
+    return Frame(header_of_all, [header, *payloads])

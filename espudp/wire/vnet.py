@@ -57,7 +57,7 @@ PLAIN = VnetHeader()
 class Frame(NamedTuple):
     """An IP packet with work left to do: a checksum to complete, or a super-packet to cut into segments.
 
-    `parts` one behind the other are the packet. They are borrowed, as `Burst.data` is.
+    `parts` one behind the other are the packet. They are borrowed, as the pieces of a burst are.
     """
 
     header: VnetHeader

@@ -5,7 +5,7 @@ import select
 import socket
 import struct
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -28,7 +28,7 @@ from espudp.host.udp import (
     outlook,
 )
 from espudp.wire.address import Path, UdpAddress
-from espudp.wire.train import Burst, Train
+from espudp.wire.train import TOGETHER, Burst, Train
 
 SO_NO_CHECK = 11
 UDP_NO_CHECK6_TX = 101
@@ -164,7 +164,7 @@ def test_more_than_one_call_takes_leaves_in_several() -> None:
         ):
             trains = ends.carry(burst)
             assert _all(trains) == list(burst)
-            assert [len(train.datagrams) for train in trains] == counts
+            assert [len(piece) for train in trains for piece in _pieces(train)] == counts
 
 
 def test_datagrams_of_one_size_leave_together_whatever_holds_them() -> None:
@@ -179,14 +179,71 @@ def test_datagrams_of_one_size_leave_together_whatever_holds_them() -> None:
         ends.carry(Burst(b"lonely", 6))
 
 
+def _pieces(train: Train) -> list[Sequence[bytes]]:
+    """What came with one call each."""
+    burst = train.datagrams
+    return [Burst(piece, burst.size) for piece in burst.pieces] if isinstance(burst, Burst) else [burst]
+
+
+def test_bursts_of_one_flow_are_pieces_of_one() -> None:
+    with Ends() as ends:
+        full, short = _burst(4, 100, 100), _burst(4, 100, 30)
+        for datagrams in (full, full, short, full):
+            ends.here.send(Train(ends.path, datagrams))
+        first, last = _receive(ends.there), _receive(ends.there)
+        assert [[list(piece) for piece in _pieces(train)] for train in first] == [
+            [list(full)] * 2 + [list(short)]
+        ]
+        assert [[list(piece) for piece in _pieces(train)] for train in last] == [[list(full)]]
+
+
+def test_not_more_pieces_than_are_worked_on_together() -> None:
+    with Ends() as ends:
+        full = _burst(4, 100, 100)
+        for _ in range(TOGETHER + 1):
+            ends.here.send(Train(ends.path, full))
+        assert [len(_pieces(train)) for train in _receive(ends.there)] == [TOGETHER]
+        assert [len(_pieces(train)) for train in _receive(ends.there)] == [1]
+
+
+def test_a_burst_ends_before_a_longer_one_another_size_and_another_class() -> None:
+    with Ends() as ends:
+        burst = _burst(4, 100, 100)
+        for other in (_burst(5, 100, 100), _burst(8, 50, 50)):
+            ends.here.send(Train(ends.path, burst))
+            ends.here.send(Train(ends.path, other))
+            assert [list(train.datagrams) for train in _receive(ends.there)] == [list(burst), list(other)]
+        for tos in (0, 2):
+            ends.here.send(Train(ends.path, burst, tos))
+        assert [(train.tos, len(train.datagrams)) for train in _receive(ends.there)] == [(0, 4), (2, 4)]
+
+
+def test_who_waits_for_one_thing_gets_no_more() -> None:
+    with Ends() as ends:
+        burst = _burst(4, 100, 100)
+        for _ in range(2):
+            ends.here.send(Train(ends.path, burst))
+        for _ in range(2):
+            (train,) = ends.there.receive(1)
+            assert list(train.datagrams) == list(burst)
+
+
+def test_a_burst_of_several_pieces_is_several_sends() -> None:
+    with Ends() as ends:
+        piece = bytes(_burst(4, 100, 100).data)
+        burst = Burst(piece, 100, piece, piece[:330])
+        (train,) = ends.carry(burst)
+        assert [len(got) for got in _pieces(train)] == [4, 4, 4]
+        assert list(train.datagrams) == list(burst)
+
+
 def test_singles_in_front_of_a_burst_come_first() -> None:
     with Ends() as ends:
         burst = _burst(3, 10, 10)
         for datagrams in ([b"1"], [b"2"], burst, [b"3"]):
             ends.here.send(Train(ends.path, datagrams))
         got = _receive(ends.there)
-        assert [list(train.datagrams) for train in got] == [[b"1", b"2"], list(burst)]
-        assert _all(_receive(ends.there)) == [b"3"]
+        assert [list(train.datagrams) for train in got] == [[b"1", b"2"], list(burst), [b"3"]]
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])

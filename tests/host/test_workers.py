@@ -160,6 +160,10 @@ def boxes() -> Iterator[tuple[Inbox, Outboxes]]:
         (Incoming([b"four", b"4"], PATH, 0), [Incoming([b"four", b"4"], PATH, 0)]),
         (Incoming(Burst(b"aaabbbc", 3), PATH, 1), [Incoming([b"aaa", b"bbb", b"c"], PATH, 1)]),
         (Incoming(Burst(bytes(65450), 1400), PATH, 1), [Incoming([*LONG, bytes(1050)], PATH, 1)]),
+        (
+            Incoming(Burst(b"aaabbb", 3, b"ccc"), PATH, 1),
+            [Incoming([b"aaa", b"bbb"], PATH, 1), Incoming([b"ccc"], PATH, 1)],
+        ),
     ],
 )  # fmt: skip
 def test_what_is_handed_over_arrives(

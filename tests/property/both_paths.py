@@ -239,8 +239,9 @@ def sent(trains: Sequence[Train]) -> Sent:
         assert len(train.datagrams)
         if isinstance(train.datagrams, Burst):
             burst = train.datagrams
-            assert len(burst) <= MOST_SEGMENTS
-            assert len(burst.data) <= MOST_OCTETS
+            pieces = [Burst(piece, burst.size) for piece in burst.pieces]
+            assert all(len(piece) <= MOST_SEGMENTS and piece.octets <= MOST_OCTETS for piece in pieces)
+            assert all(piece.octets == pieces[0].octets for piece in pieces[:-1])
     return [(train.path, train.tos, bytes(datagram)) for train in trains for datagram in train.datagrams]
 
 
@@ -384,11 +385,15 @@ def trains_of(arriving: list[Arrival], chance: Random) -> list[tuple[Arrival, li
     return trains
 
 
-def arrive(datagrams: list[bytes], *, together: bool) -> tuple[Burst | list[Buffer], list[Buffer]]:
-    """As a burst or as a list; and the memory that it is lent in."""
+def arrive(
+    datagrams: list[bytes], *, together: bool, each: int = 0
+) -> tuple[Burst | list[Buffer], list[Buffer]]:
+    """As a burst, in pieces of `each` if that is not 0, or as a list; and the memory that it is lent in."""
     if together:
-        memory: Buffer = memoryview(bytearray(b"".join(datagrams)))
-        return Burst(memory, len(datagrams[0])), [memory]
+        each = each or len(datagrams)
+        joined = [b"".join(datagrams[at : at + each]) for at in range(0, len(datagrams), each)]
+        memory: list[Buffer] = [memoryview(bytearray(piece)) for piece in joined]
+        return Burst(memory[0], len(datagrams[0]), *memory[1:]), memory
     views: list[Buffer] = [memoryview(bytearray(datagram)) for datagram in datagrams]
     return list(views), views
 
@@ -442,7 +447,8 @@ class Sender:
 
 def receive(both: Both, arriving: list[Arrival], offload: Offload, chance: Random) -> None:
     for first, datagrams in trains_of(arriving, chance):
-        train, memory = arrive(datagrams, together=chance.random() < 0.85)
+        each = -(-len(datagrams) // chance.randint(1, 6))
+        train, memory = arrive(datagrams, together=chance.random() < 0.85, each=each)
         found = delivered(both.fast.open(train, first.path, both.now, first.tos), offload)
         take_back(memory)
         opened = [both.plain.open(datagram, first.path, both.now, first.tos) for datagram in datagrams]

@@ -66,6 +66,18 @@ def test_ike_and_keepalives_in_a_burst_are_found() -> None:
     assert sum(server.snapshot(0.0).drops.values()) == 2, "the keepalive, and IKE that is none"
 
 
+def test_ike_in_one_piece_of_a_burst_is_found() -> None:
+    server, client = pair()
+    server.set_offloads(Offload.CHECKSUM | Offload.USO4)
+    pieces = [bytes(sent(client, 10, first).data) for first in (0, 10, 20)]
+    size = len(pieces[0]) // 10
+    ike = (natt.NON_ESP_MARKER + bytes(size))[:size]
+    pieces[1] = ike + pieces[1][size:]
+    server.receive_datagrams(Burst(pieces[0], size, *pieces[1:]), TO_CLIENT, 0.0)
+    assert flattened(list(server.packets_to_deliver())) == packets(10) + packets(19, 11)
+    assert sum(server.snapshot(0.0).drops.values()) == 1, "IKE that is none"
+
+
 def test_a_burst_on_the_port_of_ike_is_no_esp() -> None:
     server, client = pair()
     burst = sent(client, 20)

@@ -107,7 +107,7 @@ def test_opened_together(suite: EspSuite, tail: int) -> None:
 
 def loaded(suite: EspSuite, packets: list[bytes], plain: int) -> Grid:
     grid = make_grid(layout_of(suite), plain)
-    grid.load(memoryview(b"".join(packets)))
+    grid.load([memoryview(b"".join(packets))])
     assert grid.same_spi(SPI.to_bytes(4, "big"), len(packets))
     assert grid.lows(len(packets)) == [(FIRST + n) % 2**32 for n in range(len(packets))]
     # The low halves wrap within the run, which a receiver sees to before; here each is set.

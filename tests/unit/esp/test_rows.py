@@ -116,8 +116,8 @@ class TestSuperPackets:
         left, right = both(suite)
         for frame in (tcp_frame(150, 100), tcp_frame(60, 1060, 30), tcp_frame(66, 64, 1)):
             trains = [train.copy() for train in left.seal([frame], 0.0)]
-            assert all(len(burst) <= MAX_ROWS for burst in bursts(trains))
-            assert all(len(burst.data) <= MAX_SENT_OCTETS for burst in bursts(trains))
+            pieces = [Burst(piece, burst.size) for burst in bursts(trains) for piece in burst.pieces]
+            assert all(len(piece) <= MAX_ROWS and piece.octets <= MAX_SENT_OCTETS for piece in pieces)
             packets = [packet for burst in bursts(trains) for packet in right.open(burst, TO_LEFT, 0.0)]
             assert flattened(packets) == segments_of(frame)
 

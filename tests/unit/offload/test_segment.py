@@ -8,7 +8,8 @@ from scapy.layers.inet6 import IPv6, IPv6ExtHdrHopByHop, IPv6ExtHdrRouting, PadN
 from scapy.packet import Packet, Raw
 
 from espudp.errors import WireError
-from espudp.offload import segment
+from espudp.offload import segment, segment_all
+from espudp.wire.train import TOGETHER
 from espudp.wire.vnet import (
     DATA_VALID,
     GSO_ECN,
@@ -218,3 +219,65 @@ def test_a_super_packet_that_is_too_long() -> None:
 def test_parts_are_taken_together() -> None:
     packet = GOOD.packet
     assert list(segment(Frame(GOOD.header, [packet[:52], packet[52:70], packet[70:]]))) == list(segment(GOOD))
+
+
+# Several super-packets at once
+
+
+def alike(name: str, count: int, flags: str = "A", octets: int = 3 * 500, first: int = 0) -> list[Frame]:
+    """Super-packets of one flow that follow one another, of segments of 500 octets."""
+    return [
+        super_packet(name, tcp(first + n, octets, flags), DATA[n : n + octets], 500) for n in range(count)
+    ]
+
+
+@pytest.mark.parametrize("name", HEADERS)
+@pytest.mark.parametrize("flags", ["A", "PA", "FPA", "CA", "CEPA"])
+@pytest.mark.parametrize("count", [1, 2, TOGETHER])
+def test_together_they_are_cut_as_by_themselves(name: str, flags: str, count: int) -> None:
+    frames = alike(name, count, flags)
+    expected = [packet for frame in frames for packet in segment(frame)]
+    rows = segment_all(frames)
+    assert rows is not None
+    assert (list(rows), rows.size, rows.last) == (expected, len(expected[0]), len(expected[0]))
+
+
+@pytest.mark.parametrize("name", HEADERS)
+def test_datagrams_are_cut_together(name: str) -> None:
+    frames = [super_packet(name, UDP(sport=1, dport=2), DATA[n : n + 1000], 250) for n in range(3)]
+    rows = segment_all(frames)
+    assert rows is not None
+    assert list(rows) == [packet for frame in frames for packet in segment(frame)]
+
+
+def test_identifications_that_pass_through_zero_together() -> None:
+    """Of one super-packet among those that are cut together, or of each of them."""
+    frames = alike("plain", 3)
+    for wrapping in ([1], [0, 1, 2]):
+        turned = list(frames)
+        for place in wrapping:
+            packet = bytearray(frames[place].parts[0])
+            packet[4:6] = b"\xff\xfe"
+            packet[10:12] = bytes(2)
+            packet[10:12] = (-int.from_bytes(packet[:20]) % 0xFFFF).to_bytes(2)
+            turned[place] = Frame(frames[place].header, [bytes(packet)])
+        rows = segment_all(turned)
+        assert rows is not None
+        assert list(rows) == [packet for frame in turned for packet in segment(frame)]
+
+
+def test_those_that_are_cut_one_by_one() -> None:
+    frame = alike("plain", 1)[0]
+    (packet,) = frame.parts
+    for header, octets in (
+        (frame.header, bytes(packet)[:-1]),  # the last segment is short
+        (frame.header._replace(gso_size=1500), packet),  # one segment
+        (frame.header._replace(gso_size=0), packet),
+        (frame.header._replace(gso_size=10), packet),  # more segments than are kept
+        (frame.header._replace(flags=0), packet),
+        (frame.header._replace(gso_type=GSO_UDP_L4), packet),
+        (frame.header, b""),
+    ):
+        assert segment_all([Frame(header, [octets])] * 2) is None
+    other = super_packet("plain", tcp(0, 1500, "A", options=False), DATA[: 1500 + 12], 500)
+    assert segment_all([frame, Frame(frame.header, other.parts)]) is None
