@@ -76,13 +76,15 @@ def authority(
     kind: str = "p256",
     *,
     between: int = 0,
+    units: int = 0,
     expired: bool = False,
     espudp: Sequence[str] = (f"dns:{ESPUDP_ID}",),
     swan: Sequence[str] = (f"dns:{SWAN_ID}",),
 ) -> Authority:
     """All of it with keys of one kind; the names are subjectAltNames, see `certs.general_name`.
 
-    Told so, strongSwan's certificate has expired.
+    The authorities between the root and the end entities have as many organizational units in their names
+    as they are told, each of 64 octets. Told so, strongSwan's certificate has expired.
     """
     now = datetime.now(UTC)
     valid = {"begin": now - DAY, "end": now + 30 * DAY}
@@ -90,7 +92,8 @@ def authority(
     below: list[Issuer] = []
     for number in range(between):
         issuer = (top, *below)[-1]
-        below.append(issuer.ca(f"CN=Authority {number}", key=new_key(kind), **valid))
+        unit = "".join(f", OU={unit:064}" for unit in range(units))
+        below.append(issuer.ca(f"CN=Authority {number}{unit}", key=new_key(kind), **valid))
     last = (top, *below)[-1]
     ours = last.issue(f"C=CH, O=Interop, CN={ESPUDP_ID}", *espudp, key=new_key(kind), **valid)
     if expired:
