@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from espudp.cli import options, parsing
+from espudp.cli import options, parsing, presets
 from espudp.cli.authentication import ConnectAuthentication, certified, identity_of
 from espudp.cli.console import reporter
 from espudp.cli.eap import ConnectEap
@@ -87,16 +87,18 @@ def connect(
         eap=eap,
         identities=(local_id, remote_id),
         reach=reach,
-        ports=(port, ike_port),
-        algorithms=Algorithms(ike_proposal, esp_proposal, replay_window),
+        ports=presets.ports(reach.product, port, ike_port),
+        algorithms=presets.algorithms(reach.product, ike_proposal, esp_proposal, replay_window),
         keeping=Keeping(ike_lifetime, child_lifetime, child_bytes, child_packets, dpd),
-        force_encap=force_encap,
+        force_encap=force_encap or reach.product.force_encap,
         retry=retry,
         here=here,
     )
     from espudp.host.run import run_connect
 
-    raise typer.Exit(run_connect(asked.connect_options(), report))
+    wanted = asked.connect_options()
+    presets.advise(reach.product, report)
+    raise typer.Exit(run_connect(wanted, report))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,6 +131,7 @@ class _Asked:
             config=self._config(),
             port=port,
             ike_port=ike_port,
+            routes=self.reach.routes(),
             dns=self.reach.dns,
             retry=self.retry,
             **self.here.host_options(),

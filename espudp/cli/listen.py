@@ -5,14 +5,14 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from espudp.cli import options, parsing
+from espudp.cli import options, parsing, presets
 from espudp.cli.authentication import ListenAuthentication
 from espudp.cli.console import reporter
 from espudp.cli.eap import ListenEap
@@ -77,11 +77,12 @@ def listen(
         who=who,
         eap=eap,
         local_id=local_id,
-        algorithms=Algorithms(ike_proposal, esp_proposal, replay_window),
+        algorithms=presets.algorithms(reach.product, ike_proposal, esp_proposal, replay_window),
         keeping=Keeping(ike_lifetime, child_lifetime, child_bytes, child_packets, dpd),
         forward=forward,
         here=here,
     )
+    presets.advise(reach.product, report)
     raise typer.Exit(_serve(asked, report))
 
 
@@ -110,6 +111,7 @@ class _Asked:
             ike_port=parsing.port(ike_port, "--ike-port") if ike_port else None,
             forward=self.forward,
             radius=self.eap.radius_servers(),
+            routes=self.reach.routes(),
             **self.here.host_options(),
         )
 
@@ -119,10 +121,11 @@ class _Asked:
         named = None if self.local_id is None else Identity.parse(self.local_id)
         reach = self.reach
         local, remote = reach.behind_us(), reach.behind_peers()
+        child = self.algorithms.child(local, remote, self.keeping.lifetime())
         return ListenerConfig(
             local_identity=named or Identity.parse(address),
             pad=self.who.entries(psk, named, self.eap),
-            child=self.algorithms.child(local, remote, self.keeping.lifetime()),
+            child=replace(child, single_pair=reach.product.single_pair),
             ike_proposals=self.algorithms.ike_proposals(),
             pool=reach.pools(),
             dns=reach.servers(),

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from espudp.cli import parsing
+from espudp.cli import parsing, presets
+from espudp.cli.presets import PresetName, PresetNames
 from espudp.cli.selectors import selectors, selectors_or_dynamic
 from espudp.errors import ConfigError
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from espudp.cli.options import Algorithms, Keeping
     from espudp.ike.config import ChildConfig
     from espudp.ike.narrowing import Selector
+    from espudp.presets import Preset
 
 EVERYTHING = "0.0.0.0/0"
 POOL = "10.99.0.0/24"
@@ -59,6 +61,12 @@ class Reach:
     vip: Vips = None
     single_pair: SinglePair = False
     dns: UseDns = True
+    preset: PresetName = None
+
+    @property
+    def product(self) -> Preset:
+        """What the peer is. Raises ConfigError."""
+        return presets.named(self.preset)
 
     def virtual_addresses(self) -> tuple[str, ...]:
         """What to ask the peer for. Raises ConfigError."""
@@ -75,10 +83,16 @@ class Reach:
                 asked.append(parsing.address(text, "--vip"))
         return tuple(asked)
 
+    def routes(self) -> tuple[parsing.Network, ...] | None:
+        """What goes into the tunnel, where that is not all that it could carry. Raises ConfigError."""
+        return presets.routes(self.product, self.subnet, "--subnet")
+
     def child(self, algorithms: Algorithms, keeping: Keeping) -> ChildConfig:
         """Raises ConfigError."""
         from espudp.ike.narrowing import DYNAMIC, Dynamic
 
+        if self.product.any_to_any:
+            return algorithms.child(_everything(), _everything(), keeping.lifetime())
         behind_us = selectors_or_dynamic(self.local_subnet or (), "--local-subnet")
         if self._wants_none() and not behind_us:
             raise ConfigError(
@@ -90,14 +104,15 @@ class Reach:
         local: tuple[Selector, ...] = behind_us if named else (DYNAMIC, *behind_us)
         remote = selectors(self.subnet or (EVERYTHING,), "--subnet")
         child = algorithms.child(local, remote, keeping.lifetime())
-        return replace(child, single_pair=self.single_pair)
+        return replace(child, single_pair=self.single_pair or self.product.single_pair)
 
     def _wants_none(self) -> bool:
         if self.vip is not None and parsing.NONE in self.vip and len(self.vip) > 1:
             raise ConfigError(
                 "--vip none contradicts the other addresses", field="vip", remedy="leave one of them out"
             )
-        return self.vip == [parsing.NONE]
+        joins = self.product.any_to_any or (self.product.site and self.local_subnet is not None)
+        return self.vip == [parsing.NONE] or (self.vip is None and joins)
 
 
 @dataclass(frozen=True)
@@ -110,6 +125,12 @@ class ServedReach:
     dns: DnsServers = None
     dns_domain: DnsDomains = None
     split: Split = None
+    preset: PresetNames = None
+
+    @property
+    def product(self) -> Preset:
+        """What the peers are. Raises ConfigError."""
+        return presets.together(self.preset)
 
     def pools(self) -> tuple[parsing.Network, ...]:
         """Raises ConfigError."""
@@ -126,13 +147,21 @@ class ServedReach:
         parsing.check_pools(pools, "--pool")
         return pools
 
+    def routes(self) -> tuple[parsing.Network, ...] | None:
+        """As `Reach.routes`. Raises ConfigError."""
+        return presets.routes(self.product, self.peer_subnet, "--peer-subnet")
+
     def behind_us(self) -> tuple[Selector, ...]:
         """The pools are, since the other peers are reached through us. Raises ConfigError."""
+        if self.product.any_to_any:
+            return _everything()
         pools = selectors(map(str, self.pools()), "--pool")
         return (*pools, *selectors(self.subnet or (), "--subnet"))
 
     def behind_peers(self) -> tuple[Selector, ...]:
         """Raises ConfigError."""
+        if self.product.any_to_any:
+            return _everything()
         from espudp.ike.narrowing import DYNAMIC, Dynamic
 
         behind = selectors_or_dynamic(self.peer_subnet or (), "--peer-subnet")
@@ -159,6 +188,10 @@ class ServedReach:
             return parsing.networks(self.split, "--split")
         named = [n for selector in selectors(self.subnet or (), "--subnet") for n in selector.networks()]
         return (*self.pools(), *named) if all(network.prefixlen for network in named) else ()
+
+
+def _everything() -> tuple[Selector, ...]:
+    return selectors((EVERYTHING,), "--subnet")
 
 
 def _domain(text: str) -> str:

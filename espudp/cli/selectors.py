@@ -37,11 +37,6 @@ def selectors_or_dynamic(texts: Iterable[str], option: str) -> tuple[Selector, .
     return tuple(found)
 
 
-def networks(texts: Iterable[str]) -> list[str]:
-    """What is in front of protocols and ports."""
-    return [text.partition("[")[0].strip() for text in texts]
-
-
 def selector(text: str, option: str) -> TrafficSelector:
     """One selector. Raises ConfigError."""
     where, protocol, ports = _split(text, option)

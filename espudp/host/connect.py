@@ -119,6 +119,8 @@ class ConnectSession(Session):
     def _warn_of_gap(self, child: ChildInstalled) -> None:
         """All of IPv4 in the tunnel, and none of IPv6, is seldom what was meant."""
         whole = {selector.version for selector in child.remote if selector in EVERYTHING.values()}
+        if self._options.routes is not None:
+            return
         self._reaches_everything = bool(whole)
         others = (ip_address(ip) for ip in self.netconf.own_addresses())
         if whole == {4} and any(ip.version == 6 for ip in others):

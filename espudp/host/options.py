@@ -8,6 +8,8 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ipaddress import IPv4Network, IPv6Network
+
     from espudp.host.radius import RadiusServer
     from espudp.ike.config import ConnectionConfig, ListenerConfig
     from espudp.manual import ManualConfig
@@ -70,6 +72,9 @@ class HostOptions:
 
     workers: int = 1
     """Processes that share the SAs, up to `WORKERS_MAX`; 0: one for each core that this one may use."""
+
+    routes: tuple[IPv4Network | IPv6Network, ...] | None = None
+    """What of the negotiated subnets goes into the tunnel; None: all of them."""
 
     rehearsal: bool = True
     """Keep the way of single packets warm with packets of our own, for a moment after each."""

@@ -1,6 +1,6 @@
 """Which networks go into the tunnel: those that the child SAs reach."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from ipaddress import ip_address
 
 from espudp.host.netconf import NetConf, Network
@@ -15,10 +15,14 @@ class Routing:
     The last routes stay when the last child SA goes: while a peer is away nothing goes around the tunnel.
     """
 
-    def __init__(self, netconf: NetConf, device: str, mark: int) -> None:
+    def __init__(
+        self, netconf: NetConf, device: str, mark: int, only: tuple[Network, ...] | None = None
+    ) -> None:
+        """`only`: nothing but these goes into the tunnel, whatever else the child SAs would carry."""
         self._netconf = netconf
         self._device = device
         self._mark = mark
+        self._only = only
         self._reached: dict[_Child, tuple[Network, ...]] = {}
         self._sources: tuple[str, ...] = ()
         self.addresses: tuple[str, ...] = ()
@@ -43,7 +47,8 @@ class Routing:
         remote: tuple[TrafficSelector, ...],
     ) -> None:
         """A child SA carries traffic from `local` to `remote` now. Raises HostError."""
-        networks = (network for selector in remote for network in selector.networks())
+        carried = (network for selector in remote for network in selector.networks())
+        networks = carried if self._only is None else _common(carried, self._only)
         reached = tuple(n for n in networks if not any(_contains(other, n) for other in self.direct))
         if not reached:
             return
@@ -78,6 +83,16 @@ class Routing:
 
 def _with_prefix(address: str) -> str:
     return address if "/" in address else f"{address}/{ip_address(address).max_prefixlen}"
+
+
+def _common(networks: Iterable[Network], only: tuple[Network, ...]) -> Iterator[Network]:
+    """What lies in both."""
+    for network in networks:
+        for wanted in only:
+            if _contains(network, wanted):
+                yield wanted
+            elif _contains(wanted, network):
+                yield network
 
 
 def _contains(outer: Network, inner: Network) -> bool:

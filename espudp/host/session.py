@@ -161,7 +161,7 @@ class Session(ABC):
             what = ", ".join(self.netconf.recovered)
             self.tell(f"Undone what a killed espudp had left: {what}.", Severity.DETAIL)
         self.tun.up()
-        self.routing = Routing(self.netconf, self.tun.name, self.mark)
+        self.routing = Routing(self.netconf, self.tun.name, self.mark, options.routes)
         self.tun.on_limit = self._tun_limited
         self.tunnel.set_offloads(self.tun.offloads)
         self.paths = PathMtus(self._path_mtu_changed, mark=self.mark, bind=options.bind)

@@ -21,7 +21,8 @@ BELOW: dict[str, set[str]] = {
     "manual": {"ike", "esp", "crypto", "wire", "errors"},
     "tunnel": {"manual", "ike", "esp", "crypto", "wire", "errors"},
     "host": {"tunnel", "manual", "ike", "esp", "offload", "crypto", "wire", "errors"},
-    "cli": {"host", "tunnel", "manual", "ike", "esp", "crypto", "wire", "errors"},
+    "presets": set(),
+    "cli": {"presets", "host", "tunnel", "manual", "ike", "esp", "crypto", "wire", "errors"},
     "__main__": {"cli"},
     # the public API: everything that needs no operating system
     "api": {"tunnel", "manual", "ike", "esp", "crypto", "wire", "errors"},
