@@ -191,6 +191,11 @@ class Tunnel:
         self._ike.delete_child(connection, spi_in, now)
         self._carry(now)
 
+    def redirect(self, connection: int, gateway: str, now: float) -> None:
+        """Send a client to another gateway, by address or name (RFC 5685). Raises ConfigError for neither."""
+        self._ike.redirect(connection, gateway, now)
+        self._carry(now)
+
     def check_alive(self, connection: int, now: float) -> None:
         """Ask the peer at once whether it is there (dead peer detection)."""
         self._ike.check_alive(connection, now)

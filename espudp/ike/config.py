@@ -11,6 +11,7 @@ from espudp.ike.lifetimes import LifetimeConfig
 from espudp.ike.narrowing import DYNAMIC, Selector
 from espudp.ike.pad import PadEntry
 from espudp.ike.proposals import DEFAULT_ESP_PROPOSALS, DEFAULT_IKE_PROPOSALS, EspProposal, IkeProposal
+from espudp.wire.ikev2.redirect import is_gateway
 
 __all__ = [
     "DYNAMIC",
@@ -136,6 +137,12 @@ class ConnectionConfig:
     mobike: bool = True
     """Move with our addresses, if the peer can follow (RFC 4555)."""
 
+    follow_redirects: bool = True
+    """Go where the peer sends us, if who is there proves to be the same peer (RFC 5685)."""
+
+    redirected_from: str = ""
+    """The IP address of the gateway that has sent us here."""
+
     timers: Timers = Timers()
 
     def __post_init__(self) -> None:
@@ -179,11 +186,24 @@ class ListenerConfig:
     secret: bytes = field(default=b"", repr=False)
     """What only this listener knows, and knows again after a restart; empty: nothing."""
 
+    redirect_to: tuple[str, ...] = ()
+    """Other gateways, by address or name, to which new clients are sent that would go there (RFC 5685)."""
+
+    redirect_above: int = 0
+    """So many connections are served here before anybody is sent elsewhere."""
+
     limits: Limits = Limits()
     timers: Timers = Timers()
 
     def __post_init__(self) -> None:
         """Raises ConfigError."""
+        for gateway in self.redirect_to:
+            if not is_gateway(gateway):
+                raise ConfigError(
+                    f"{gateway} is neither an address nor a host name",
+                    field="redirect-to",
+                    remedy="Name the gateway that clients are to go to.",
+                )
         if self.secret and len(self.secret) < SECRET_OCTETS:
             raise ConfigError(
                 f"a secret of {len(self.secret)} octets can be guessed",

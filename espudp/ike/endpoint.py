@@ -36,6 +36,7 @@ from espudp.ike.v2.informational import CheckAlive
 from espudp.ike.v2.init_responder import Doorkeeper
 from espudp.ike.v2.initiator import InitSent
 from espudp.ike.v2.mobike import local_addresses_changed
+from espudp.ike.v2.redirect import SendElsewhere, may_be_sent
 from espudp.timing import TokenBucket
 from espudp.wire.address import Path, UdpAddress
 from espudp.wire.buffer import Buffer
@@ -43,6 +44,7 @@ from espudp.wire.ikev2.constants import MAJOR_VERSION, ExchangeType, NotifyType
 from espudp.wire.ikev2.header import SPI_OCTETS, Header
 from espudp.wire.ikev2.message import emit_message
 from espudp.wire.ikev2.payloads import Notify
+from espudp.wire.ikev2.redirect import is_gateway
 
 _CLOSED_BY_US = Farewell(Fault.LOCAL_REQUEST, "closed")
 
@@ -138,6 +140,21 @@ class Endpoint:
         state = self._hub.states.get(handle.to_bytes(SPI_OCTETS))
         if isinstance(state, AwaitAuth):
             self._step(state, partial(state.provide, answer, now))
+
+    def redirect(self, connection: int, gateway: str, now: float) -> None:
+        """Sends a client to another gateway, by address or name, if it would go there (RFC 5685 section 5).
+
+        Raises ConfigError for what is neither.
+        """
+        if not is_gateway(gateway):
+            raise ConfigError(
+                f"{gateway} is neither an address nor a host name",
+                field="redirect",
+                remedy="Name the gateway that the client is to go to.",
+            )
+        known = self._hub.connections.get(connection)
+        if known is not None and may_be_sent(known):
+            self._command(connection, lambda ike: ike.run(SendElsewhere(gateway), now))
 
     def _command(self, connection: int, act: Callable[[Established], State | None]) -> None:
         known = self._hub.connections.get(connection)

@@ -141,6 +141,8 @@ class ConnectionDown:
     """The end of a connection, its child SAs included.
 
     `reason` says what happened, `remedy` what to do about it; `retry`: the same again may well work.
+    `redirect`: the address or name of the gateway to connect to instead, with the same configuration but for
+    `redirected_from` (RFC 5685).
     """
 
     connection: int
@@ -148,6 +150,7 @@ class ConnectionDown:
     remedy: str
     fault: Fault
     retry: bool
+    redirect: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,6 +73,8 @@ class PadEntry:
 
     local_identity: Identity | None = None
     child: "ChildConfig | None" = None
+    redirect_to: str = ""
+    """The gateway, by address or name, to which who comes this way is sent if it would go (RFC 5685)."""
 
     @classmethod
     def of_psk(cls, key: bytes, peer: Identity | None = None) -> Self:

@@ -52,7 +52,8 @@ class Shape(Enum):
 class Rule:
     """`required`: exactly one of each. `optional`: at most so many of each. Anything else is out of place.
 
-    `fallible`: with an error notify, or asking for a cookie, a message need not carry what success would.
+    `fallible`: with an error notify, asking for a cookie or sending us elsewhere, a message need not carry
+    what success would.
     """
 
     required: tuple[type[Payload], ...] = ()
@@ -114,6 +115,9 @@ RESPONSES: Mapping[Shape, Rule] = {
     Shape.INFORMATIONAL: Rule((), {Delete: _MANY, Configuration: 1}),
 }
 
+# Instead of what was asked for (RFC 7296 section 2.6, RFC 5685 section 3)
+_EXCUSES = (NotifyType.COOKIE, NotifyType.REDIRECT)
+
 _SHAPES: Mapping[int, Shape] = {
     ExchangeType.IKE_SA_INIT: Shape.IKE_SA_INIT,
     ExchangeType.IKE_AUTH: Shape.IKE_AUTH,
@@ -145,8 +149,8 @@ def error_of(message: Message) -> Notify | None:
 
 def breach(message: Message, rule: Rule) -> str | None:
     """What is wrong with the payloads of a message; None: nothing."""
-    failed = error_of(message) is not None or message.notify(NotifyType.COOKIE) is not None
-    excused = rule.fallible and failed
+    excuses = (message.notify(type_) is not None for type_ in _EXCUSES)
+    excused = rule.fallible and (error_of(message) is not None or any(excuses))
     counts: dict[type[Payload], int] = {}
     for payload in message.payloads:
         counts[type(payload)] = counts.get(type(payload), 0) + 1

@@ -13,7 +13,7 @@ from espudp.ike.narrowing import narrow, pairs, resolve
 from espudp.ike.offers import describe_offer
 from espudp.ike.proposals import offer_esp
 from espudp.ike.rules import RESPONSES, Shape, breach, critical, error_of
-from espudp.ike.v2 import auth, configuration, mobike
+from espudp.ike.v2 import auth, configuration, mobike, redirect
 from espudp.ike.v2.child import ChildOffer, NewChild, Nonces
 from espudp.ike.v2.child_exchange import fault_of
 from espudp.ike.v2.connection import Connection, Farewell, Peer
@@ -241,6 +241,10 @@ class AuthSent:
         self._hub.dialling.pop(self.number, None)
         connection.current = established = Established(connection, self._sa, now)
         take_token(self._sa, message)
+        there = redirect.redirection(message)
+        if there is not None and self._config.follow_redirects:
+            self._offer.withdraw()
+            return established.close(redirect.departure(self._hub, self._config, there, now), now)
         try:
             new = self._first_child(message, given.addresses)
         except PeerError as refusal:

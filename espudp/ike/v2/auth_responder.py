@@ -16,7 +16,7 @@ from espudp.ike.eap.passthrough import BackendAnswer
 from espudp.ike.events import BackendAsked, ConnectionUp, Fault, PeerAddressAssigned, PeerRefused
 from espudp.ike.identity import Identity
 from espudp.ike.narrowing import Dynamic
-from espudp.ike.v2 import configuration, mobike
+from espudp.ike.v2 import configuration, mobike, redirect
 from espudp.ike.v2.caller import Caller
 from espudp.ike.v2.child import NewChild, Nonces, answer_child
 from espudp.ike.v2.connection import Connection, Farewell, Peer
@@ -120,9 +120,13 @@ class AwaitAuth:
         number = hub.next_number()
         if message.notify(NotifyType.INITIAL_CONTACT) is not None and not identity.is_nobody:
             self._forget_former(identity)
-        connection = Connection(
-            hub, number, self._config, Peer(identity, self.initial.nat, self._outer), received.path, now
+        peer = Peer(
+            identity,
+            self.initial.nat,
+            self._outer,
+            can_be_redirected=redirect.was_able(self.initial.request),
         )
+        connection = Connection(hub, number, self._config, peer, received.path, now)
         connection.current = established = Established(connection, self._sa, now)
         hub.emit(
             ConnectionUp(
@@ -137,7 +141,10 @@ class AwaitAuth:
         )
         moves = mobike.agree(connection, message)
         token = token_of(hub, self._sa.spi_i, self._sa.spi_r)
-        child = self._child(connection, message, now)
+        away = redirect.by_entry(self._config) if peer.can_be_redirected else []
+        if away:
+            established.expire_by(now + redirect.LEAVE_SECONDS)
+        child = away or self._child(connection, message, now)
         self._sa.respond(received, [*proof, *token, *child, *moves])
         return established.advance(now)
 

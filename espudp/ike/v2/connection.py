@@ -52,6 +52,11 @@ class Farewell:
     reason: str
     remedy: str = ""
     retry: bool = False
+    redirect: str = ""
+
+    def event(self, number: int) -> ConnectionDown:
+        """ConnectionDown of the connection with this number."""
+        return ConnectionDown(number, self.reason, self.remedy, self.fault, self.retry, self.redirect)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +69,8 @@ class Peer:
     """The IP address that it has shown to be its own: it has authenticated with what we sent there."""
     addresses: tuple[str, ...] = ()
     """Its virtual addresses, given by us."""
+    can_be_redirected: bool = False
+    """It would go to another gateway if we asked it to (RFC 5685)."""
 
 
 class Connection:
@@ -288,6 +295,4 @@ class Connection:
             self.hub.discard(spi)
         self.sas.clear()
         self.hub.strike(self)
-        self.hub.emit(
-            ConnectionDown(self.number, farewell.reason, farewell.remedy, farewell.fault, farewell.retry)
-        )
+        self.hub.emit(farewell.event(self.number))

@@ -16,7 +16,7 @@ from espudp.ike.events import Fault
 from espudp.ike.exchange import MAX_MESSAGE_ID, patience
 from espudp.ike.lifetimes import jittered
 from espudp.ike.rules import REQUESTS, RESPONSES, Shape, breach, critical, shape_of
-from espudp.ike.v2 import mobike
+from espudp.ike.v2 import mobike, redirect
 from espudp.ike.v2.addresses import copied_cookie
 from espudp.ike.v2.child import Child, Nonces
 from espudp.ike.v2.child_exchange import (
@@ -157,6 +157,7 @@ class Established:
         farewell = fatal_error(message)
         if farewell is not None:
             return Answer((), self._lost(farewell))
+        redirect.follow(self, message, now)
         told = [*self.connection.configured(message.get(Configuration)), *mobike.answer(self, received, now)]
         return Answer([*told, *delete_children(self.connection, message, now)], self)
 
@@ -336,12 +337,20 @@ class Established:
 
     def close(self, farewell: Farewell, now: float) -> State | None:
         """Deletes the IKE SA at both ends, once the request under way is answered."""
+        self.close_soon(farewell, now)
+        return self.advance(now)
+
+    def close_soon(self, farewell: Farewell, now: float) -> None:
+        """As `close`; the caller lets `advance` follow."""
         if self.farewell is None:
             self.farewell = farewell
             self._close_by = now + CLOSE_SECONDS
             self.tasks.clear()
             self.later.clear()
-        return self.advance(now)
+
+    def expire_by(self, when: float) -> None:
+        """The IKE SA is closed at this time at the latest."""
+        self.expires_at = min(self.expires_at, when)
 
     # Time
 

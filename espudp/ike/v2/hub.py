@@ -14,12 +14,13 @@ from espudp.errors import CryptoError
 from espudp.ike.config import Limits, ListenerConfig
 from espudp.ike.credentials import WallClock, no_clock
 from espudp.ike.drop import Drop
-from espudp.ike.events import ConnectionDown, Event, PeerRefused
+from espudp.ike.events import Event, PeerRefused
 from espudp.ike.identity import Identity
 from espudp.ike.keylog import KeyLog, KeyLogEntry
 from espudp.ike.pool import AddressPool
 from espudp.ike.v2.admission import REFUSALS_AT_ONCE, REFUSALS_PER_SECOND, Admission
 from espudp.ike.v2.child_spis import ChildSpis
+from espudp.ike.v2.detours import Detours
 from espudp.timing import Timers, TokenBucket
 from espudp.wire.address import Path, UdpAddress
 from espudp.wire.ikev2.header import SPI_OCTETS, Header
@@ -98,6 +99,7 @@ class Hub:
         self.path_mtus = path_mtus
         self.admission = Admission(rng, listener.limits if listener is not None else Limits())
         self._key_log = key_log
+        self.detours = Detours()
         self.rumours = TokenBucket(REFUSALS_AT_ONCE, REFUSALS_PER_SECOND)
         """How many unprotected messages to an IKE SA may be looked at."""
         self._refusals = TokenBucket(REFUSALS_AT_ONCE, REFUSALS_PER_SECOND)
@@ -173,9 +175,7 @@ class Hub:
     def hang_up(self, number: int, farewell: "Farewell") -> None:
         """A connection that never came about."""
         if self.dialling.pop(number, None) is not None:
-            self.emit(
-                ConnectionDown(number, farewell.reason, farewell.remedy, farewell.fault, farewell.retry)
-            )
+            self.emit(farewell.event(number))
 
     def put(self, state: State) -> None:
         """Makes `state` the one that its SPI leads to."""

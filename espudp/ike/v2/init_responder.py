@@ -18,7 +18,7 @@ from espudp.ike.natd import detect, natd_data
 from espudp.ike.offers import describe_mismatch
 from espudp.ike.proposals import IkeChoice, offer_ike, select_ike
 from espudp.ike.rules import REQUESTS, Shape, breach, critical
-from espudp.ike.v2 import auth, signing
+from espudp.ike.v2 import auth, redirect, signing
 from espudp.ike.v2.admission import REFUSALS_AT_ONCE, REFUSALS_PER_SECOND, Verdict
 from espudp.ike.v2.auth_responder import AwaitAuth
 from espudp.ike.v2.child import NONCE_OCTETS
@@ -107,6 +107,10 @@ class Doorkeeper:
         return False
 
     def _choose(self, message: Message, asked: _Asked, datagram: Datagram, now: float) -> None:
+        away = redirect.elsewhere(self._hub, self._config, message, asked.nonce.data)
+        if away:
+            self._reply(datagram, NO_SPI, away)
+            return
         proposals = self._config.ike_proposals
         choice = select_ike(asked.sa.proposals, proposals, ke_group=asked.ke.group)
         if choice is None:

@@ -18,7 +18,7 @@ from espudp.ike.natd import detect, natd_data, only_claimed
 from espudp.ike.offers import describe_offer
 from espudp.ike.proposals import IkeChoice, offer_ike, verify_ike
 from espudp.ike.rules import RESPONSES, Shape, breach, critical, error_of
-from espudp.ike.v2 import signing
+from espudp.ike.v2 import redirect, signing
 from espudp.ike.v2.auth_initiator import AuthSent
 from espudp.ike.v2.child import NONCE_OCTETS
 from espudp.ike.v2.connection import Farewell
@@ -123,6 +123,8 @@ class InitSent:
         cookie = message.notify(NotifyType.COOKIE)
         if cookie is not None and message.get(SecurityAssociation) is None:
             return self._retry_with_cookie(cookie.data, now)
+        if message.get(SecurityAssociation) is None and message.notify(NotifyType.REDIRECT) is not None:
+            return self._redirected(message, now)
         error = error_of(message)
         if error is None:
             return self._chosen(message, datagram, now)
@@ -136,6 +138,14 @@ class InitSent:
             self._refusal = refusal
             self._tries_left = _TRIES_AFTER_REFUSAL
         return self
+
+    def _redirected(self, message: Message, now: float) -> State | None:
+        """RFC 5685 section 3: whoever knows our nonce can say so; the rest is ignored."""
+        there = redirect.redirection(message, self._nonce)
+        if there is None or not self._config.follow_redirects:
+            self._hub.drop(Drop.UNSOLICITED)
+            return self
+        return self._end(redirect.departure(self._hub, self._config, there, now))
 
     # RFC 7296 section 2.6.1: a cookie stays in all later tries, whatever the reason for them.
 
@@ -179,6 +189,7 @@ class InitSent:
             Notify.of(NotifyType.NAT_DETECTION_SOURCE_IP, source),
             Notify.of(NotifyType.NAT_DETECTION_DESTINATION_IP, destination),
             signing.hashes_notify(),
+            *redirect.ability(self._config),
             # RFC 7383 section 2.3
             Notify.of(NotifyType.IKEV2_FRAGMENTATION_SUPPORTED),
         ]
