@@ -34,6 +34,16 @@ class PeerError(EspudpError):
         self.data = data
 
 
+class BadPublicValue(PeerError):
+    """A Diffie-Hellman value that no honest peer sends (RFC 6989)."""
+
+    # RFC 7296 section 3.10.1: INVALID_SYNTAX
+    NOTIFY = 7
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, notify=self.NOTIFY)
+
+
 class AuthenticationFailed(PeerError):
     """The peer did not prove the identity it claims, or we are told that we did not."""
 

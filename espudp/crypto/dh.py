@@ -20,10 +20,7 @@ from espudp.crypto.failures import FAILURES, failing_as
 from espudp.crypto.modp import MODP, Modp
 from espudp.crypto.random import Rng, draw
 from espudp.crypto.suites import Dh
-from espudp.errors import CryptoError, PeerError
-
-# RFC 7296 section 3.10.1
-_INVALID_SYNTAX = 7
+from espudp.errors import BadPublicValue, CryptoError
 
 # FIPS 186-4 sections B.1.1 and B.4.1: this many more random octets than the order has make the bias of
 # the reduction negligible
@@ -41,7 +38,7 @@ class KeyPair(Protocol):
         """The KE payload's data, `group.public_octets` long."""
 
     def shared_secret(self, peer_public: bytes) -> bytes:
-        """g^ir, `group.secret_octets` long. Raises PeerError when the peer's value is not one that an
+        """g^ir, `group.secret_octets` long. Raises BadPublicValue when the peer's is not one that an
         honest peer sends, CryptoError when the calculation fails."""
 
 
@@ -57,8 +54,8 @@ def generate(group: Dh, rng: Rng) -> KeyPair:
     raise CryptoError(f"{group.keyword} is not a group that we speak")
 
 
-def _refused(group: Dh, why: str) -> PeerError:
-    return PeerError(f"the peer's {group.keyword} public value {why}", notify=_INVALID_SYNTAX)
+def _refused(group: Dh, why: str) -> BadPublicValue:
+    return BadPublicValue(f"the peer's {group.keyword} public value {why}")
 
 
 def _check_length(group: Dh, peer_public: bytes) -> None:

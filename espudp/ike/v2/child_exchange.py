@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from espudp.crypto.suites import Dh
-from espudp.errors import PeerError
+from espudp.errors import BadPublicValue, PeerError
 from espudp.ike.config import ChildConfig
 from espudp.ike.events import Fault
 from espudp.ike.exchange import patience
@@ -101,6 +101,11 @@ class _Negotiation:
             self._offer = None
 
 
+def _leave(ike: "Established", lie: BadPublicValue, now: float) -> State | None:
+    """RFC 6989 section 2.5: the IKE SA is deleted at once."""
+    return ike.close(Farewell(Fault.PROTOCOL, f"the peer broke the protocol: {lie}", retry=True), now)
+
+
 class CreateChild(_Negotiation):
     """One more child SA."""
 
@@ -116,6 +121,8 @@ class CreateChild(_Negotiation):
             return self._failed(ike, error, now)
         try:
             new, _ = self._accept(ike, answer)
+        except BadPublicValue as lie:
+            return _leave(ike, lie, now)
         except PeerError as refusal:
             self._useless(ike, refusal)
             return ike
@@ -238,6 +245,8 @@ class RekeyChild(_Negotiation):
             return self._failed(ike, error, now)
         try:
             new, nonces = self._accept(ike, answer)
+        except BadPublicValue as lie:
+            return _leave(ike, lie, now)
         except PeerError as refusal:
             ike.connection.note(f"the child SA was not rekeyed: {refusal}")
             return ike.refused(self, now)

@@ -4,6 +4,7 @@ import struct
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -31,6 +32,7 @@ from tests.unit.ike.pair import (
     Pair,
     client_child,
     client_config,
+    mirrored,
     notified,
     path_to_server,
     rewritten,
@@ -341,6 +343,24 @@ def test_bad_public_values_of_strangers(group: Dh, value: bytes) -> None:
     assert pair.server.endpoint.drops[Drop.BAD_KEY_EXCHANGE] == 1
 
 
+@pytest.mark.parametrize(("group", "value"), BAD_VALUES)
+def test_bad_public_values_in_a_first_answer(group: Dh, value: bytes) -> None:
+    """RFC 6989 section 2.5: anybody may have sent it, so what is waited for is still an honest answer."""
+    ike = (IkeProposal.parse(f"aes128gcm16-prfsha256-{group.keyword}"),)
+    pair = Pair(client_config(ike=ike), server_config(ike=ike))
+    pair.dial()
+    pair.move(pair.client)
+    (answer,) = pair.take(pair.server)
+    bad = KeyExchange(group.transform_id, value)
+    payloads = [bad if isinstance(p, KeyExchange) else p for p in parse_message(answer[0]).payloads]
+    pair.give(pair.client, rewritten(answer, *payloads))
+    assert pair.take(pair.client) == []
+    assert pair.client.endpoint.drops[Drop.BAD_KEY_EXCHANGE] == 1
+    pair.give(pair.client, answer)
+    pair.flush()
+    pair.agree()
+
+
 SOME_BAD_VALUES = [
     pytest.param(group, value, id=f"{group.keyword}, {name}")
     for group in DH
@@ -380,4 +400,40 @@ def test_bad_public_values_of_a_peer(group: Dh, value: bytes, what: str) -> None
     assert [n.type for n in opened.message.notifies()] == [NotifyType.INVALID_SYNTAX]
     (down,) = pair.server.told(ConnectionDown)
     assert down.fault is Fault.PROTOCOL
+    assert not pair.server.endpoint._hub.connections
+
+
+@pytest.mark.parametrize("what", ["child", "ike"])
+@pytest.mark.parametrize(("group", "value"), SOME_BAD_VALUES)
+def test_bad_public_values_in_the_answer_of_a_peer(group: Dh, value: bytes, what: str) -> None:
+    """RFC 6989 section 2.5: the IKE SA is deleted at once."""
+    ike = (IkeProposal.parse(f"aes128gcm16-prfsha256-{group.keyword}"),)
+    esp = EspProposal.parse(f"aes128gcm16-{group.keyword}")
+    config = client_config(ike=ike, child=client_child(esp))
+    pair = Pair(config, server_config(ike=ike, esp=(esp,))).connect()
+    client, peer = pair.client, pair.server.ike.sa
+    if what == "child":
+        client.endpoint.rekey_child(1, client.children[0].spi_in, pair.now)
+    else:
+        client.endpoint.rekey_ike(1, pair.now)
+    ((data, path),) = pair.take(client)
+    exchange = frozenset({ExchangeType.CREATE_CHILD_SA})
+    request = peer.accept(Datagram(data, Header.parse(data), mirrored(path), pair.now), exchange)
+    assert request is not None
+    asked = request.message.get(SecurityAssociation)
+    assert asked is not None
+    spi = b"\1\2\3\4" if what == "child" else b"\1" * 8
+    chosen = replace(asked.proposals[0], spi=spi)
+    answer: list[Payload] = [SecurityAssociation((chosen,)), Nonce(bytes(32))]
+    answer.append(KeyExchange(group.transform_id, value))
+    answer += [p for p in request.message.payloads if isinstance(p, TsInitiator | TsResponder)]
+    peer.respond(request, answer)
+    pair.move(pair.server)
+    (farewell,) = pair.take(client)
+    assert Header.parse(farewell[0]).exchange == ExchangeType.INFORMATIONAL
+    pair.give(pair.server, farewell)
+    pair.flush()
+    (down,) = client.told(ConnectionDown)
+    assert down.fault is Fault.PROTOCOL
+    assert not client.children
     assert not pair.server.endpoint._hub.connections
