@@ -74,6 +74,19 @@ AllowAnonymous = Annotated[
     typer.Option("--allow-anonymous", help="Ask the peer for no proof (RFC 7619).", rich_help_panel=WHO),
 ]
 
+BothProofs = Annotated[
+    bool,
+    typer.Option(
+        "--both-proofs",
+        help="Clients prove themselves, and then log in with EAP (RFC 4739).",
+        rich_help_panel=WHO,
+    ),
+]
+Connections = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE.toml", help="Several ways in, each with its own names.", rich_help_panel=WHO),
+]
+
 
 def identity_of(own: Proof) -> Identity | None:
     """What we are called where nobody says: the first name in our certificate, else the key itself."""
@@ -123,6 +136,7 @@ class Authentication:
     allow_sha1: AllowSha1 = False
     anonymous: Anonymous = False
     allow_anonymous: AllowAnonymous = False
+    both_proofs: BothProofs = False
 
     def sign_key(self) -> SignKey | None:
         """Our certificate or raw key, if one is named or a raw key is what is missing. Raises ConfigError."""
@@ -173,6 +187,21 @@ class ConnectAuthentication(Authentication):
     """Of connect."""
 
     psk: Psk = field(default=None, repr=False)
+
+    def proofs(self, eap: ConnectEap, gateway: str | None) -> tuple[Proof, Demand, tuple[Proof, ...]]:
+        """As `pair`, and what we prove besides. Raises ConfigError."""
+        from espudp.ike.credentials import EapClient
+
+        if not self.both_proofs:
+            return *self.pair(eap, gateway), ()
+        login = eap.login(None, None, gateway)
+        if login is None:
+            raise ConfigError(
+                "--both-proofs: there is no second one",
+                field="both-proofs",
+                remedy="add --eap-user NAME --eap-password-file FILE",
+            )
+        return *self.pair(type(eap)(), gateway), (EapClient(login),)
 
     def pair(self, eap: ConnectEap, gateway: str | None) -> tuple[Proof, Demand]:
         """What we prove ourselves with to `gateway` (None: to anybody), and the peer itself.
@@ -264,9 +293,11 @@ class ConnectAuthentication(Authentication):
 class ListenAuthentication(Authentication):
     """Of listen."""
 
+    connections: Connections = None
+
     @property
     def is_silent(self) -> bool:
-        """Whether nothing is said, so that a PSK is made."""
+        """Whether nothing is said of one way in, so that a PSK is made if there is no other."""
         return not any(
             (self.psk_file, self.cert, self.key, self.ca, self.peer_key, self.anonymous, self.allow_anonymous)
         )
@@ -287,9 +318,17 @@ class ListenAuthentication(Authentication):
         backend = eap.backend(key, None if trusted is None else trusted.trust, self.ca or ())
         if keys and own is None:
             own = self.raw_key()
+        login: list[Demand] = [EapOf(backend)] if backend is not None else []
+        if self.both_proofs and not login:
+            raise ConfigError(
+                "--both-proofs: there is no second one",
+                field="both-proofs",
+                remedy="add --eap-users FILE or --radius HOST",
+            )
+        further = tuple(login) if self.both_proofs else ()
         demands: list[Demand] = [RawKeyOf(key) for key in keys]
         demands += [trusted] if trusted is not None else []
-        demands += [EapOf(backend)] if backend is not None else []
+        demands += [] if self.both_proofs else login
         demands += [NoDemand()] if self.allow_anonymous else []
         if demands and own is None:
             raise ConfigError(
@@ -306,9 +345,13 @@ class ListenAuthentication(Authentication):
         name = identity_of(own) if own is not None else None
         if local is not None and own is not None:
             name = certified(local, own)
-        entries = [PadEntry(proof=own, demand=d, local_identity=name) for d in demands if own is not None]
+        entries = [
+            PadEntry(proof=own, demand=demand, further=further, local_identity=name)
+            for demand in demands
+            if own is not None
+        ]
         if psk is not None:
             # Beside other ways in a PSK is for both sides; alone with a certificate it is for the peers.
             proof = own if own is not None and not demands else Psk(psk)
-            entries.append(PadEntry(proof=proof, demand=PskOf(psk), local_identity=local))
+            entries.append(PadEntry(proof=proof, demand=PskOf(psk), further=further, local_identity=local))
         return tuple(entries)

@@ -149,13 +149,15 @@ class _Asked:
 
         _, remote_id = self.identities
         meant = None if remote_id == ANYBODY else remote_id or self.host
-        proof, demand = self.who.pair(self.eap, meant)
+        proof, demand, further = self.who.proofs(self.eap, meant)
+        user = self.eap.identity()
         child = self.reach.child(self.algorithms, self.keeping)
         return ConnectionConfig(
             local_identity=self._local_identity(proof),
             remote_identity=self._remote_identity(demand),
             proof=proof,
             demand=demand,
+            further=tuple((user, second) for second in further if user is not None),
             child=child,
             ike_proposals=self.algorithms.ike_proposals(),
             request_addresses=self.reach.virtual_addresses(),
@@ -165,11 +167,13 @@ class _Asked:
 
     def _local_identity(self, proof: Proof) -> Identity:
         from espudp.ike.config import Identity
+        from espudp.ike.credentials import EapClient
 
         local_id, _ = self.identities
         if local_id is not None:
             return certified(Identity.parse(local_id), proof)
-        return self.eap.identity() or identity_of(proof) or options.default_identity()
+        user = self.eap.identity() if isinstance(proof, EapClient) else None
+        return user or identity_of(proof) or options.default_identity()
 
     def _remote_identity(self, demand: Demand) -> Identity | None:
         """Who has any certificate of a CA is not yet the peer that is meant: that is HOST."""

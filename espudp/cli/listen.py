@@ -5,14 +5,14 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from espudp.cli import options, parsing, presets
+from espudp.cli import options, parsing
 from espudp.cli.authentication import ListenAuthentication
 from espudp.cli.console import reporter
 from espudp.cli.eap import ListenEap
@@ -25,7 +25,8 @@ from espudp.host.options import IKE_PORT, NATT_PORT, Report, Reporter, Severity
 
 if TYPE_CHECKING:
     from espudp.host.options import ListenOptions
-    from espudp.ike.config import ListenerConfig
+    from espudp.ike.config import ChildConfig, Identity, ListenerConfig
+    from espudp.ike.pad import PadEntry
 
 
 @reported
@@ -77,12 +78,11 @@ def listen(
         who=who,
         eap=eap,
         local_id=local_id,
-        algorithms=presets.algorithms(reach.product, ike_proposal, esp_proposal, replay_window),
+        algorithms=Algorithms(ike_proposal, esp_proposal, replay_window),
         keeping=Keeping(ike_lifetime, child_lifetime, child_bytes, child_packets, dpd),
         forward=forward,
         here=here,
     )
-    presets.advise(reach.product, report)
     raise typer.Exit(_serve(asked, report))
 
 
@@ -111,7 +111,6 @@ class _Asked:
             ike_port=parsing.port(ike_port, "--ike-port") if ike_port else None,
             forward=self.forward,
             radius=self.eap.radius_servers(),
-            routes=self.reach.routes(),
             **self.here.host_options(),
         )
 
@@ -120,12 +119,11 @@ class _Asked:
 
         named = None if self.local_id is None else Identity.parse(self.local_id)
         reach = self.reach
-        local, remote = reach.behind_us(), reach.behind_peers()
-        child = self.algorithms.child(local, remote, self.keeping.lifetime())
+        child = self.algorithms.child(reach.behind_us(), reach.behind_peers(), self.keeping.lifetime())
         return ListenerConfig(
             local_identity=named or Identity.parse(address),
-            pad=self.who.entries(psk, named, self.eap),
-            child=replace(child, single_pair=reach.product.single_pair),
+            pad=self._ways_in(psk, named, child),
+            child=child,
             ike_proposals=self.algorithms.ike_proposals(),
             pool=reach.pools(),
             dns=reach.servers(),
@@ -133,6 +131,15 @@ class _Asked:
             split=reach.told(),
             timers=self.keeping.timers(),
         )
+
+    def _ways_in(self, psk: bytes | None, named: Identity | None, child: ChildConfig) -> tuple[PadEntry, ...]:
+        from espudp.cli.connections import read_connections
+
+        path = self.who.connections
+        others = () if path is None else read_connections(path, child)
+        if others and psk is None and self.who.is_silent and self.eap.is_silent:
+            return others
+        return (*self.who.entries(psk, named, self.eap), *others)
 
     def invitation(self, address: str) -> list[str]:
         """The words after `espudp connect` on the other host, but for the key."""
@@ -161,7 +168,7 @@ def _serve(asked: _Asked, report: Reporter) -> int:
 
     address = asked.here.bind_address() or outward_address()
     words = asked.invitation(address)
-    if not (asked.who.is_silent and asked.eap.is_silent):
+    if not (asked.who.is_silent and asked.eap.is_silent) or asked.who.connections is not None:
         options = asked.listen_options(address, asked.who.psk())
         return run_listen(options, _first_news(report, partial(_invite_by_key, words, options)))
     asked.listen_options(address, psk=b"any")  # mistakes come before a key is made
