@@ -4,6 +4,8 @@ Every error carries two sentences for a person: what happened (`str(error)`) and
 (`error.remedy`, empty where nothing can be done). No error ever contains a key, a PSK or a password.
 """
 
+from enum import Enum
+
 
 class EspudpError(Exception):
     """Whatever espudp raises on purpose."""
@@ -50,8 +52,10 @@ class AuthenticationFailed(PeerError):
     # RFC 7296 section 3.10.1: AUTHENTICATION_FAILED
     NOTIFY = 24
 
-    def __init__(self, message: str, *, remedy: str = "") -> None:
+    def __init__(self, message: str, *, remedy: str = "", reason: Enum | None = None) -> None:
         super().__init__(message, notify=self.NOTIFY, remedy=remedy)
+        # What is wrong with the proof, to be counted; None: nothing more is known.
+        self.reason = reason
 
 
 class ConfigError(EspudpError):

@@ -65,9 +65,10 @@ class Refusal(Enum):
 class CertificateError(AuthenticationFailed):
     """A certificate that is refused: which one and why, and what its owner or the user can do."""
 
+    reason: Refusal
+
     def __init__(self, reason: Refusal, message: str, *, remedy: str) -> None:
-        super().__init__(message, remedy=remedy)
-        self.reason = reason
+        super().__init__(message, remedy=remedy, reason=reason)
 
 
 Extension = TypeVar("Extension", bound=x509.ExtensionType)

@@ -27,4 +27,5 @@ class Drop(Enum):
     FRAGMENT_REPEATED = "a fragment that is there already"
     FRAGMENTS_TOO_MANY = "more in fragments than any message needs"
     FRAGMENTS_MISSING = "a message of which fragments never came"
+    UNPROVED = "a peer that did not prove who it is"
     CLOSED = "for an IKE SA that is being closed"

@@ -13,6 +13,7 @@ it is counted in `drops`.
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from enum import Enum
 from functools import partial
 
 from espudp.crypto.random import Rng
@@ -304,7 +305,7 @@ class Endpoint:
         return self._hub.events.popleft() if self._hub.events else None
 
     @property
-    def drops(self) -> Counter[Drop]:
+    def drops(self) -> Counter[Enum]:
         """How many messages came to nothing, by reason."""
         return self._hub.drops
 

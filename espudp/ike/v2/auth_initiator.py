@@ -133,6 +133,8 @@ class AuthSent:
         try:
             return self._answered(received, now)
         except AuthenticationFailed as error:
+            if error.reason is not None:
+                self._hub.count_refusal(error)
             # RFC 7296 section 2.21.2
             notify = Notify.of(NotifyType.AUTHENTICATION_FAILED)
             self._sa.notify_once(ExchangeType.INFORMATIONAL, [notify], self._path)

@@ -107,6 +107,7 @@ class AwaitAuth:
         self, received: Received, payloads: list[Payload], error: PeerError, now: float
     ) -> State | None:
         self._sa.respond(received, payloads)
+        self._hub.count_refusal(error)
         self._hub.tell_refusal(PeerRefused(received.path, str(error), error.remedy), now)
         return Answered(self._sa, self.deadline)
 

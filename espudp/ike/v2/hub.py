@@ -6,11 +6,12 @@ Nothing in here knows the protocol.
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum
 from itertools import count
 from typing import TYPE_CHECKING, Protocol
 
 from espudp.crypto.random import Rng, draw
-from espudp.errors import CryptoError
+from espudp.errors import AuthenticationFailed, CryptoError, PeerError
 from espudp.ike.config import Limits, ListenerConfig
 from espudp.ike.credentials import WallClock, no_clock
 from espudp.ike.drop import Drop
@@ -86,7 +87,7 @@ class Hub:
         self.pool = AddressPool(listener.pool) if listener is not None and listener.pool else None
         self.events: deque[Event] = deque()
         self.outbox: list[tuple[bytes, Path]] = []
-        self.drops: Counter[Drop] = Counter()
+        self.drops: Counter[Enum] = Counter()
         self.states: dict[bytes, State] = {}
         self.connections: dict[int, Connection] = {}
         self.numbers: dict[Identity, set[int]] = {}
@@ -120,6 +121,11 @@ class Hub:
 
     def drop(self, reason: Drop) -> None:
         self.drops[reason] += 1
+
+    def count_refusal(self, error: PeerError) -> None:
+        """Those of proofs are counted, by what is wrong with a certificate where that is known."""
+        if isinstance(error, AuthenticationFailed):
+            self.drops[error.reason or Drop.UNPROVED] += 1
 
     def log_keys(self, entry: KeyLogEntry) -> None:
         """Only for who asked for it; see keylog."""
