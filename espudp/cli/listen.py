@@ -5,14 +5,14 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from espudp.cli import options, parsing
+from espudp.cli import options, parsing, presets
 from espudp.cli.authentication import ListenAuthentication
 from espudp.cli.console import reporter
 from espudp.cli.eap import ListenEap
@@ -78,11 +78,12 @@ def listen(
         who=who,
         eap=eap,
         local_id=local_id,
-        algorithms=Algorithms(ike_proposal, esp_proposal, replay_window),
+        algorithms=presets.algorithms(reach.product, ike_proposal, esp_proposal, replay_window),
         keeping=Keeping(ike_lifetime, child_lifetime, child_bytes, child_packets, dpd),
         forward=forward,
         here=here,
     )
+    presets.advise(reach.product, report)
     raise typer.Exit(_serve(asked, report))
 
 
@@ -111,6 +112,7 @@ class _Asked:
             ike_port=parsing.port(ike_port, "--ike-port") if ike_port else None,
             forward=self.forward,
             radius=self.eap.radius_servers(),
+            routes=self.reach.routes(),
             **self.here.host_options(),
         )
 
@@ -120,6 +122,7 @@ class _Asked:
         named = None if self.local_id is None else Identity.parse(self.local_id)
         reach = self.reach
         child = self.algorithms.child(reach.behind_us(), reach.behind_peers(), self.keeping.lifetime())
+        child = replace(child, single_pair=reach.product.single_pair)
         return ListenerConfig(
             local_identity=named or Identity.parse(address),
             pad=self._ways_in(psk, named, child),
