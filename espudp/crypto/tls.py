@@ -149,7 +149,10 @@ def _context(identity: TlsIdentity, client_cas: tuple[bytes, ...]) -> SSL.Contex
     context.set_verify_depth(_MAX_CHAIN)
     # Each conversation proves both sides anew: there is nothing to resume
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
-    context.set_options(SSL.OP_NO_TICKET)
+    context.set_options(SSL.OP_NO_TICKET | SSL.OP_NO_RENEGOTIATION)
+    # strongSwan's server does not have RFC 5746. What that keeps from being put before a client's data has
+    # no place here: there is no data, and one handshake for each conversation
+    context.set_options(SSL.OP_LEGACY_SERVER_CONNECT)
     try:
         own, *between = (x509.load_der_x509_certificate(der) for der in identity.certificates)
         context.use_certificate(own)

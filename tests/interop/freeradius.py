@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives import serialization
 
-from tests.interop.lab import wait_until
+from tests.interop.lab import Namespace, wait_until
 from tests.unit.crypto.certs import Issuer
 
 SECRET = b"between us"
@@ -113,7 +113,13 @@ def free_port() -> int:
 
 @contextmanager
 def freeradius(
-    directory: Path, method: str, own: Issuer, ca: Issuer, *between: Issuer, tls: str = "1.2"
+    directory: Path,
+    method: str,
+    own: Issuer,
+    ca: Issuer,
+    *between: Issuer,
+    tls: str = "1.2",
+    space: Namespace | None = None,
 ) -> Iterator[FreeRadius]:
     """A server that asks for `method` first, with a certificate of its own that `ca` vouches for."""
     port = free_port()
@@ -130,9 +136,9 @@ def freeradius(
     directory.chmod(0o700)
     log = directory / "output"
     with log.open("wb") as output:
-        process = subprocess.Popen(
-            ["freeradius", "-X", "-d", str(directory)], stdout=output, stderr=subprocess.STDOUT
-        )
+        argv = ["freeradius", "-X", "-d", str(directory)]
+        argv = argv if space is None else list(space.command(*argv))
+        process = subprocess.Popen(argv, stdout=output, stderr=subprocess.STDOUT)
         try:
             wait_until(lambda: _ready(process, log), "FreeRADIUS to be ready")
             yield FreeRadius(port, log)

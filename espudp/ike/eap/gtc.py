@@ -43,6 +43,7 @@ class GtcServer:
 
     type: Final = EapType.GTC
     msk: Final = None
+    error: Final = None
 
     def __init__(self, users: UserTable, name: bytes) -> None:
         self._user, self._known = users.find(name)

@@ -48,6 +48,7 @@ class Md5Server:
 
     type: Final = EapType.MD5_CHALLENGE
     msk: Final = None
+    error: Final = None
 
     def __init__(self, users: UserTable, name: bytes, rng: Rng) -> None:
         self._user, self._known = users.find(name)

@@ -54,6 +54,10 @@ class ServerMethod(Protocol):
     def msk(self) -> bytes | None:
         """64 octets from a method that makes keys, None from others."""
 
+    @property
+    def error(self) -> AuthenticationFailed | None:
+        """What was wrong so far, while the client may still mend it."""
+
     def request(self, identifier: int) -> bytes:
         """The data of the first request."""
 

@@ -155,6 +155,7 @@ class MsChapV2Server:
         self._awaited = OpCode.RESPONSE
         self._msk: bytes | None = None
         self.msk: bytes | None = None
+        self.error: AuthenticationFailed | None = None
 
     def request(self, identifier: int) -> bytes:
         value = bytes([len(self._challenge)]) + self._challenge
@@ -199,8 +200,9 @@ class MsChapV2Server:
         """Section 2.4 and RFC 2759 section 6: E the error, R whether to try again, C the challenge for that,
         V the version, M a text."""
         self._tries -= 1
+        self.error = AuthenticationFailed("wrong user name or password (EAP-MSCHAPv2)")
         if self._tries <= 0:
-            raise AuthenticationFailed("wrong user name or password (EAP-MSCHAPv2)")
+            raise self.error
         self._challenge = draw(self._rng, ms.CHALLENGE_OCTETS)
         message = (
             f"E={_WRONG_PASSWORD} R=1 C={self._challenge.hex().upper()} V=3 M=Wrong user name or password"

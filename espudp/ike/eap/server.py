@@ -14,7 +14,8 @@ MakeMethod = Callable[[bytes], ServerMethod]
 class EapServer:
     """One conversation. `methods` makes the method of a type for an identity; the first is asked for first.
 
-    `outcome` tells how it stands, and after FAILURE `error` why. `identity` is what the client said (empty
+    `outcome` tells how it stands, and `error` what was wrong: after FAILURE for good, while RUNNING so far,
+    for clients that go away instead of mending it. `identity` is what the client said (empty
     before it did), proven with SUCCESS. `msk` is there after SUCCESS with a method that makes keys.
     """
 
@@ -80,6 +81,7 @@ class EapServer:
             raise WireError(f"EAP type {packet.type} in answer to {self._method.type}")
         self._agreed = True
         data = self._method.receive(self._identifier, packet.data)
+        self.error = self._method.error
         if data is not None:
             return self._request(self._method, data)
         self.outcome = Outcome.SUCCESS

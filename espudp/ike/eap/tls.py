@@ -204,6 +204,10 @@ class TlsServer:
         self._error: AuthenticationFailed | None = None
 
     @property
+    def error(self) -> AuthenticationFailed | None:
+        return self._error
+
+    @property
     def msk(self) -> bytes | None:
         return _msk(self._tls) if self._proven else None
 
