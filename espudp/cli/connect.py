@@ -16,6 +16,7 @@ from espudp.cli.grouped import grouped
 from espudp.cli.manual import run_file
 from espudp.cli.options import KEEPING, Algorithms, Keeping, OnThisHost
 from espudp.cli.reach import Reach
+from espudp.cli.sessions import Calling
 from espudp.errors import ConfigError
 from espudp.host.options import IKE_PORT, NATT_PORT
 
@@ -55,6 +56,7 @@ def connect(
     ike_proposal: options.IkeProposals = None,
     esp_proposal: options.EspProposals = None,
     force_encap: options.ForceEncap = False,
+    sessions: Calling = Calling(),  # noqa: B008
     retry: Retry = True,
     ike_lifetime: options.IkeLifetime = options.IKE_LIFETIME,
     child_lifetime: options.ChildLifetime = options.CHILD_LIFETIME,
@@ -91,6 +93,7 @@ def connect(
         algorithms=presets.algorithms(reach.product, ike_proposal, esp_proposal, replay_window),
         keeping=Keeping(ike_lifetime, child_lifetime, child_bytes, child_packets, dpd),
         force_encap=force_encap or reach.product.force_encap,
+        sessions=sessions,
         retry=retry,
         here=here,
     )
@@ -114,6 +117,7 @@ class _Asked:
     algorithms: Algorithms
     keeping: Keeping
     force_encap: bool
+    sessions: Calling
     retry: bool
     here: OnThisHost
 
@@ -163,6 +167,7 @@ class _Asked:
             request_addresses=self.reach.virtual_addresses(),
             force_encap=self.force_encap,
             timers=self.keeping.timers(),
+            **self.sessions.settings(),
         )
 
     def _local_identity(self, proof: Proof) -> Identity:

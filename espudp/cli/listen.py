@@ -21,6 +21,7 @@ from espudp.cli.grouped import grouped
 from espudp.cli.manual import run_file
 from espudp.cli.options import Algorithms, Keeping, OnThisHost
 from espudp.cli.reach import ServedReach
+from espudp.cli.sessions import Serving
 from espudp.host.options import IKE_PORT, NATT_PORT, Report, Reporter, Severity
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def listen(
     manual: options.Manual = None,
     ike_proposal: options.IkeProposals = None,
     esp_proposal: options.EspProposals = None,
+    sessions: Serving = Serving(),  # noqa: B008
     forward: Annotated[bool, typer.Option(help="Switch IP forwarding on.")] = True,
     ike_lifetime: options.IkeLifetime = options.IKE_LIFETIME,
     child_lifetime: options.ChildLifetime = options.CHILD_LIFETIME,
@@ -80,6 +82,7 @@ def listen(
         local_id=local_id,
         algorithms=presets.algorithms(reach.product, ike_proposal, esp_proposal, replay_window),
         keeping=Keeping(ike_lifetime, child_lifetime, child_bytes, child_packets, dpd),
+        sessions=sessions,
         forward=forward,
         here=here,
     )
@@ -98,6 +101,7 @@ class _Asked:
     local_id: str | None
     algorithms: Algorithms
     keeping: Keeping
+    sessions: Serving
     forward: bool
     here: OnThisHost
 
@@ -133,6 +137,7 @@ class _Asked:
             dns_domains=reach.domains(),
             split=reach.told(),
             timers=self.keeping.timers(),
+            **self.sessions.settings(),
         )
 
     def _ways_in(self, psk: bytes | None, named: Identity | None, child: ChildConfig) -> tuple[PadEntry, ...]:

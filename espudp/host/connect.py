@@ -5,6 +5,7 @@ import random
 import socket
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import replace
 from ipaddress import ip_address
 
 from espudp.errors import ConfigError, HostError
@@ -36,6 +37,8 @@ class ConnectSession(Session):
         self._options = options
         self._calling = CallingSockets({}, {})
         self._known: list[str] = []  # the peer's addresses, as last looked up
+        self._detour = ""  # the gateway that the peer has sent us to
+        self._dialled = ""  # the address that was dialled last
         self._failures = 0  # since the last success
         self._up: ConnectionUp | None = None
         self._resolver: Dns | None = None
@@ -158,6 +161,11 @@ class ConnectSession(Session):
     def _on_down(self, event: ConnectionDown) -> None:
         self._restore_dns(event.connection)
         was_up, self._up = self._up is not None, None
+        self._detour = event.redirect
+        if event.redirect:
+            self.tell(f"{self._dialled} sends us to {event.redirect}.", event=event)
+            self._dial_after(0.0)
+            return
         lost = "The connection is lost" if was_up else "The connection did not come up"
         if not (event.retry and self._options.retry):
             self.tell(f"{lost}: {event.reason}.", Severity.ERROR, event.remedy, event)
@@ -188,21 +196,26 @@ class ConnectSession(Session):
         try:
             remote_ip, way = await self._find_peer()
         except HostError as error:
-            if not self._known:  # not once found: more likely a mistake than a bad moment
+            if not (self._known or self._detour):  # not once found: more likely a mistake than a bad moment
                 self.fail(error)
             elif not self.closing:
+                self._detour = ""
                 self._retry(str(error).rstrip("."), error.remedy)
             return
         if self.closing:
             return
         path, float_path = self._paths_to(remote_ip, way)
-        self.tell(f"Connecting to {self._options.host} ({path.remote}).", Severity.DETAIL)
+        self.tell(f"Connecting to {self._detour or self._options.host} ({path.remote}).", Severity.DETAIL)
         self.paths.ask(remote_ip)
-        self.driver.command(lambda tunnel, now: tunnel.connect(self._options.config, path, float_path, now))
+        config = self._options.config
+        if self._detour:
+            config = replace(config, redirected_from=self._dialled)
+        self._dialled = remote_ip
+        self.driver.command(lambda tunnel, now: tunnel.connect(config, path, float_path, now))
 
     async def _find_peer(self) -> tuple[str, Outlook]:
         """The peer's address to try this time, and the way there. Raises HostError."""
-        addresses = await self._look_up()
+        addresses = await (self._look_up_detour() if self._detour else self._look_up())
         turn = self._failures % len(addresses)
         trouble: HostError | None = None
         for remote_ip in addresses[turn:] + addresses[:turn]:
@@ -239,6 +252,20 @@ class ConnectSession(Session):
                     remedy="Check the spelling and the network, or give the address instead of the name.",
                 ) from None
         return self._known
+
+    async def _look_up_detour(self) -> list[str]:
+        """As `_look_up`, for the gateway that the peer has sent us to. Raises HostError."""
+        loop = asyncio.get_running_loop()
+        try:
+            found = await asyncio.wait_for(
+                loop.getaddrinfo(self._detour, None, type=socket.SOCK_DGRAM), LOOKUP_SECONDS
+            )
+        except (OSError, TimeoutError, UnicodeError):
+            raise HostError(
+                f"{self._detour}, where the peer sends us, was not found.",
+                remedy="Ask whoever runs the gateway; --no-redirect stays with it.",
+            ) from None
+        return list(dict.fromkeys(str(info[4][0]) for info in found))
 
     def _paths_to(self, remote_ip: str, way: Outlook) -> tuple[Path, Path | None]:
         """Where IKE_SA_INIT goes, and what follows it, if elsewhere (RFC 7296 section 2.23)."""

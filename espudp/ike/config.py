@@ -200,7 +200,7 @@ class ListenerConfig:
         for gateway in self.redirect_to:
             if not is_gateway(gateway):
                 raise ConfigError(
-                    f"{gateway} is neither an address nor a host name",
+                    f'"{gateway}" is neither an address nor a host name',
                     field="redirect-to",
                     remedy="Name the gateway that clients are to go to.",
                 )

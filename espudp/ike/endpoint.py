@@ -149,7 +149,7 @@ class Endpoint:
         """
         if not is_gateway(gateway):
             raise ConfigError(
-                f"{gateway} is neither an address nor a host name",
+                f'"{gateway}" is neither an address nor a host name',
                 field="redirect",
                 remedy="Name the gateway that the client is to go to.",
             )

@@ -163,3 +163,40 @@ def test_paths_are_told_apart_by_the_local_port() -> None:
     path = Path(UdpAddress("127.0.0.1", natt.port), UdpAddress("127.0.0.2", 4500))
     assert sockets.for_path(path) is natt
     sockets.close()
+
+
+# Sent elsewhere
+
+
+def _sent_to(gateway: str) -> ConnectionDown:
+    return ConnectionDown(1, "the peer sends us away", "", Fault.PEER_REQUEST, retry=True, redirect=gateway)
+
+
+def test_a_gateway_that_we_are_sent_to_is_dialled_at_once(answers: list[Any]) -> None:
+    session = Session("peer.example")
+    session._dialled = "192.0.2.1"
+    session._on_down(_sent_to("gw2.example"))
+    assert session.delays == [0.0]
+    assert session.said[-1].text == "192.0.2.1 sends us to gw2.example."
+    answers.append(["192.0.2.2"])
+    assert asyncio.run(session._look_up_detour()) == ["192.0.2.2"]
+    assert session._known == []
+
+
+def test_a_gateway_that_is_not_found_is_forgotten(answers: list[Any]) -> None:
+    session = Session("peer.example")
+    session._end = asyncio.Future(loop=asyncio.new_event_loop())
+    session._on_down(_sent_to("gw2.example"))
+    answers.append(NOT_FOUND)
+    asyncio.run(session._dial(0.0))
+    assert session.said[-1].text.startswith("gw2.example, where the peer sends us, was not found; trying")
+    assert session._detour == ""
+    assert not session.codes
+
+
+def test_whoever_fails_there_comes_back_to_the_peer() -> None:
+    session = Session("peer.example")
+    session._on_down(_sent_to("192.0.2.2"))
+    session._on_down(ConnectionDown(2, "no answer", "", Fault.TIMEOUT, retry=True))
+    assert session._detour == ""
+    assert len(session.delays) == 2

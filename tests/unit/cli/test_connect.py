@@ -245,3 +245,11 @@ def test_a_key_file_for_others_to_read_or_of_nonsense(program: Program, tmp_path
     assert "suite: must be text" in program("connect", "--manual", "k.toml").err
     file.write_bytes(b"\xff\xfe\x00")
     assert "is not text" in program("connect", "--manual", "k.toml").err
+
+
+@pytest.mark.parametrize(("option", "follows"), [((), True), (("--no-redirect",), False)])
+def test_where_the_peer_sends_us(
+    program: Program, psk_file: str, option: tuple[str, ...], follows: bool
+) -> None:
+    assert program("connect", "vpn.example.org", "--psk-file", psk_file, *option).code == 0
+    assert program.connected.config.follow_redirects is follows

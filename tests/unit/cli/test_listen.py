@@ -194,3 +194,13 @@ def test_manual_keys(program: Program) -> None:
     assert program("listen", "--manual", "server.toml").code == 0
     options = program.carried
     assert (options.config.port, options.config.learn_peer, options.forward) == (4600, True, True)
+
+
+def test_clients_are_sent_elsewhere(program: Program, psk_file: str) -> None:
+    there = ("--redirect-to", "gw2.example.org", "--redirect-to", "192.0.2.7", "--redirect-above", "100")
+    assert program("listen", "--psk-file", psk_file, *there).code == 0
+    config = program.listened.config
+    assert (config.redirect_to, config.redirect_above) == (("gw2.example.org", "192.0.2.7"), 100)
+    outcome = program("listen", "--psk-file", psk_file, "--redirect-to", "not a host")
+    assert outcome.code == 2
+    assert "neither an address nor a host name" in outcome.err
