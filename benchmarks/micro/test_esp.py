@@ -20,7 +20,7 @@ from benchmarks.micro.peers import BACK, pair
 from espudp import EspSuite
 from espudp.crypto.suites import parse_esp_suite
 from espudp.wire.buffer import Buffer
-from espudp.wire.train import Burst
+from espudp.wire.train import TOGETHER, Burst
 from espudp.wire.vnet import Frame
 
 Packets = Sequence[Buffer | Frame]
@@ -37,6 +37,7 @@ _NAMES = [
 SUITES = pytest.mark.parametrize("suite", [parse_esp_suite(name) for name in _NAMES], ids=_NAMES)
 BATCHES: dict[str, tuple[Packets, int]] = {
     "a super-packet of 45 x 1,400 octets": ([super_packet()], SEGMENTS),
+    "several such super-packets together": ([super_packet() for _ in range(TOGETHER)], TOGETHER * SEGMENTS),
     "45 packets of 1,400 octets": (plain_packets(protocol=UDP), SEGMENTS),
     "one packet of 1,400 octets": ([single_packet()], 1),
     "one acknowledgement of 52 octets": ([acknowledgement()], 1),
@@ -55,6 +56,12 @@ def test_seal(measure: Measure, suite: EspSuite, name: str) -> None:
         raise RuntimeError(f"not {count} datagrams: {sender.drops}")
 
 
+def _received(datagrams: Sequence[bytes]) -> Burst:
+    pieces = datagrams.pieces if isinstance(datagrams, Burst) else [b"".join(datagrams)]
+    first, *more = map(bytearray, pieces)
+    return Burst(first, len(datagrams[0]), *more)
+
+
 @SUITES
 @pytest.mark.parametrize("name", BATCHES)
 def test_open(measure: Measure, suite: EspSuite, name: str) -> None:
@@ -62,9 +69,9 @@ def test_open(measure: Measure, suite: EspSuite, name: str) -> None:
     sender, receiver = pair(suite)
 
     def sealed() -> list[Burst]:
-        """As the socket hands it over: one buffer for each train."""
+        """As the socket hands it over: one buffer for each piece."""
         trains = sender.seal(packets, 0.0)
-        return [Burst(bytearray(b"".join(t.datagrams)), len(t.datagrams[0])) for t in trains]
+        return [_received(train.datagrams) for train in trains]
 
     def opened(bursts: list[Burst]) -> None:
         for burst in bursts:

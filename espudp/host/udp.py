@@ -10,6 +10,7 @@ Where the host lacks either, datagrams go one by one.
 import contextlib
 import errno
 import ipaddress
+import mmap
 import socket
 import struct
 import sys
@@ -24,6 +25,7 @@ from espudp.wire.buffer import Buffer
 from espudp.wire.train import TOGETHER, Burst, Train
 
 MAX_DATAGRAM_OCTETS = 65535
+BUFFER_STRIDE = 1 << 16
 
 # linux/in.h, in6.h, udp.h, asm-generic/socket.h; names that Python's socket module lacks before 3.14.
 IP_TOS, IP_PKTINFO, IP_MTU_DISCOVER, IP_RECVTOS, IP_MTU = 1, 8, 10, 13, 14
@@ -108,7 +110,9 @@ class UdpSocket:
         self._socket = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK, fileno=inherited)
         self.errors: Counter[int] = Counter()
         """Datagrams that could not be sent, by errno."""
-        self._buffers = [memoryview(bytearray(MAX_DATAGRAM_OCTETS)) for _ in range(TOGETHER)]
+        # Mapped, so that what no burst ever reached costs no memory.
+        memory = memoryview(mmap.mmap(-1, TOGETHER * BUFFER_STRIDE))
+        self._buffers = [memory[n * BUFFER_STRIDE :][:MAX_DATAGRAM_OCTETS] for n in range(TOGETHER)]
         self._mark = mark
         self._on_limit = on_limit
         self._origins: dict[tuple[object, ...], _Origin] = {}
