@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,8 +11,11 @@ import typer
 
 from espudp.cli import options, parsing
 from espudp.errors import ConfigError
+from espudp.host.options import Report, Reporter, Severity
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from espudp.cli.eap import ConnectEap, ListenEap
     from espudp.crypto.signatures import PublicKey
     from espudp.ike.config import Identity
@@ -118,6 +122,34 @@ def certified(identity: Identity, own: Proof) -> Identity:
         field="id",
         remedy=f"use one of its names: {', '.join(str(Identity(*name)) for name in names)}",
     )
+
+
+def tell_cautions(report: Reporter, proofs: Iterable[Proof], demands: Iterable[Demand]) -> None:
+    """What holds no longer by the clock here, and what is weaker than it might be: said at the start."""
+    from espudp.ike.credentials import CertificateOf, NoDemand, SignKey
+
+    said: dict[str, None] = {}
+    for proof in proofs:
+        if isinstance(proof, SignKey) and proof.certificates:
+            said |= dict.fromkeys(_out_of_time(proof, None))
+    for demand in demands:
+        if isinstance(demand, CertificateOf):
+            said |= dict.fromkeys(_out_of_time(None, demand))
+            if demand.sha1:
+                said["Signatures with SHA-1 are taken: who finds a collision can pose as a peer."] = None
+        if isinstance(demand, NoDemand):
+            said["No proof is asked for: anybody may be at the other end."] = None
+    for text in said:
+        report(Report(text, Severity.WARNING))
+
+
+def _out_of_time(own: SignKey | None, demand: CertificateOf | None) -> tuple[str, ...]:
+    from espudp.crypto.x509 import Trust
+    from espudp.host import certfiles
+
+    certificate = None if own is None else certfiles.OwnCertificate(own.private_key, own.certificates)
+    trust = demand.trust if demand is not None and isinstance(demand.trust, Trust) else None
+    return certfiles.warnings(certificate, trust, datetime.now(UTC))
 
 
 @dataclass(frozen=True)

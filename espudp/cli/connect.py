@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from espudp.cli import options, parsing, presets
-from espudp.cli.authentication import ConnectAuthentication, certified, identity_of
+from espudp.cli.authentication import ConnectAuthentication, certified, identity_of, tell_cautions
 from espudp.cli.console import reporter
 from espudp.cli.eap import ConnectEap
 from espudp.cli.errors import reported
@@ -101,6 +101,7 @@ def connect(
 
     wanted = asked.connect_options()
     presets.advise(reach.product, report)
+    tell_cautions(report, [wanted.config.proof], [wanted.config.demand])
     raise typer.Exit(run_connect(wanted, report))
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from espudp.cli import options, parsing, presets
-from espudp.cli.authentication import ListenAuthentication
+from espudp.cli.authentication import ListenAuthentication, tell_cautions
 from espudp.cli.console import reporter
 from espudp.cli.eap import ListenEap
 from espudp.cli.errors import reported
@@ -178,6 +178,8 @@ def _serve(asked: _Asked, report: Reporter) -> int:
     words = asked.invitation(address)
     if not (asked.who.is_silent and asked.eap.is_silent) or asked.who.connections is not None:
         options = asked.listen_options(address, asked.who.psk())
+        entries = options.config.pad
+        tell_cautions(report, [e.proof for e in entries], [e.demand for e in entries])
         return run_listen(options, _first_news(report, partial(_invite_by_key, words, options)))
     asked.listen_options(address, psk=b"any")  # mistakes come before a key is made
     path = keyfiles.default_psk_file()

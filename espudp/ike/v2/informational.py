@@ -32,7 +32,7 @@ def fatal_error(message: Message) -> Farewell | None:
     return Farewell(
         Fault.AUTHENTICATION if denied else Fault.PROTOCOL,
         f"the peer ended the connection: {name_of_notify(notify.type)}",
-        "Compare the identities and the PSK of both sides." if denied else "",
+        "Compare what both sides are known by: identities, PSK, keys, CAs." if denied else "",
         retry=not denied,
     )
 

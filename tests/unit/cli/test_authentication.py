@@ -1,6 +1,7 @@
 """How both sides prove themselves: options of connect and listen, and what becomes of them."""
 
 import shlex
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -216,3 +217,29 @@ def test_a_raw_key_that_was_never_made(program: Program) -> None:
 def test_no_secret_is_shown(program: Program, psk_file: str) -> None:
     program("connect", "h", "--psk-file", psk_file)
     assert "horse" not in repr(program.connected)
+
+
+# What is said at the start
+
+
+@pytest.mark.usefixtures("pki")
+def test_what_is_weak_is_said(program: Program) -> None:
+    outcome = program("connect", "gw.example.org", *ME, *CA, "--allow-sha1")
+    assert "SHA-1" in outcome.err
+    outcome = program("listen", *HERE, *GW, "--allow-anonymous")
+    assert "anybody may be at the other end" in outcome.err
+
+
+def test_what_has_expired_is_said(program: Program, tmp_path: Path) -> None:
+    ca = root("CN=CA")
+    past = datetime(2020, 1, 1, tzinfo=UTC)
+    _pem(tmp_path, "ca", ca)
+    _pem(tmp_path, "me", ca.issue("CN=me", "email:me@example.org", begin=past, end=past + timedelta(days=1)))
+    outcome = program("connect", "gw.example.org", *ME, *CA)
+    assert outcome.code == 0
+    assert "CN=me" in outcome.err
+
+
+@pytest.mark.usefixtures("pki")
+def test_nothing_is_said_where_all_is_well(program: Program) -> None:
+    assert program("connect", "gw.example.org", *ME, *CA).err == ""
