@@ -253,6 +253,25 @@ def test_a_client_that_asks_for_the_same_for_ever(monkeypatch: pytest.MonkeyPatc
     assert lab.server.tunnel._ike._hub.admission.half_open == 0
 
 
+def test_a_client_that_goes_away_after_a_wrong_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many do; who runs the gateway hears of it all the same."""
+    honest, rounds = EapPeer.receive, []
+
+    def receive(self: EapPeer, packet: bytes) -> bytes | None:
+        rounds.append(packet)
+        if len(rounds) == 3:
+            client.die()
+        return honest(self, packet)
+
+    monkeypatch.setattr(EapPeer, "receive", receive)
+    lab = lab_of(login(MSCHAPV2, password="guess"), users(MSCHAPV2))
+    client = lab.client()
+    client.connect(lab.terms.connection(client.name), lab.server.ip)
+    lab.world.run(100.0)
+    (refused,) = lab.server.told(PeerRefused)
+    assert "wrong user name or password" in refused.reason
+
+
 # --- RADIUS -----------------------------------------------------------------------------------------------
 
 

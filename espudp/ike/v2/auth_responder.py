@@ -26,6 +26,7 @@ from espudp.ike.v2.established import Established
 from espudp.ike.v2.hub import Datagram, Hub, State
 from espudp.ike.v2.initial import Initial
 from espudp.ike.v2.sa import IkeSa, Received
+from espudp.wire.address import Path
 from espudp.wire.ikev2.constants import ExchangeType, NotifyType
 from espudp.wire.ikev2.message import Message
 from espudp.wire.ikev2.payloads import (
@@ -57,18 +58,26 @@ class AwaitAuth:
         self._caller = Caller(hub, config, initial, sa.suite.prf)
         self._held: Received | None = None
         """The request that is answered when somebody else has."""
+        self._came_by: Path | None = None
 
     @property
     def local_spi(self) -> bytes:
         return self._sa.local_spi
 
     def handle_timer(self, now: float) -> State | None:
-        return self if now < self.deadline else None
+        if now < self.deadline:
+            return self
+        doubt = self._caller.doubt
+        if doubt is not None and self._came_by is not None:
+            # There are clients that say nothing to a wrong password, and are never heard of again
+            self._hub.tell_refusal(PeerRefused(self._came_by, str(doubt), doubt.remedy), now)
+        return None
 
     def receive(self, datagram: Datagram, now: float) -> State | None:
         received = self._sa.accept(datagram, _EXCHANGES)
         if received is None or received.is_response or self._caller.asks_elsewhere:
             return self
+        self._came_by = received.path
         return self._act(received, partial(self._caller.receive, received), now)
 
     def provide(self, answer: BackendAnswer, now: float) -> State | None:

@@ -75,6 +75,11 @@ class Caller:
         return None if self._eap is None else self._eap.question
 
     @property
+    def doubt(self) -> AuthenticationFailed | None:
+        """What is wrong with its login so far, while it may still mend that."""
+        return None if self._eap is None else self._eap.error
+
+    @property
     def asks_elsewhere(self) -> bool:
         """Whether a request of the peer is waiting for that."""
         return self.question is not None
