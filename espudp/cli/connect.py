@@ -83,7 +83,9 @@ def connect(
     report = reporter(verbose=verbose, quiet=quiet)
     if manual is not None:
         raise typer.Exit(run_file(context, manual, here, report))
-    asked = _Asked(
+    from espudp.host.run import run_connect
+
+    wanted = _Asked(
         host=host,
         who=who,
         eap=eap,
@@ -96,10 +98,7 @@ def connect(
         sessions=sessions,
         retry=retry,
         here=here,
-    )
-    from espudp.host.run import run_connect
-
-    wanted = asked.connect_options()
+    ).connect_options()
     presets.advise(reach.product, report)
     tell_cautions(report, [wanted.config.proof], [wanted.config.demand])
     raise typer.Exit(run_connect(wanted, report))
