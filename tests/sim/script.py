@@ -5,13 +5,14 @@ It negotiates, and carries no ESP. A test gives it a script for what it answers 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from espudp.crypto.aead import make_opener, make_sealer
 from espudp.crypto.auth import psk_auth
 from espudp.crypto.dh import KeyPair, generate
 from espudp.crypto.ikekeys import IkeKeys, IkeSuite, derive_ike_keys
 from espudp.crypto.prf import prf
-from espudp.crypto.suites import dh_by_keyword, encr_by_keyword, prf_by_keyword
+from espudp.crypto.suites import DH, dh_by_keyword, encr_by_keyword, prf_by_keyword
 from espudp.ike.natd import natd_hash
 from espudp.wire import natt
 from espudp.wire.address import UdpAddress
@@ -26,12 +27,20 @@ from espudp.wire.ikev2.constants import (
     TransformType,
 )
 from espudp.wire.ikev2.header import Header
-from espudp.wire.ikev2.message import Message, emit_message, emit_payloads, parse_message, parse_payloads
-from espudp.wire.ikev2.message import protected_aad as aad_of
+from espudp.wire.ikev2.message import (
+    Message,
+    emit_message,
+    emit_payloads,
+    fragment_aad,
+    parse_message,
+    parse_payloads,
+    protected_aad,
+)
 from espudp.wire.ikev2.payloads import (
     Authentication,
     Configuration,
     Encrypted,
+    EncryptedFragment,
     IdInitiator,
     IdResponder,
     KeyExchange,
@@ -74,9 +83,9 @@ def ike_proposal(of: IkeSuite, number: int = 1) -> Proposal:
     return Proposal(number, ProtocolId.IKE, b"", kinds)
 
 
-def esp_proposal(spi: int, *, group: int | None = None, number: int = 1) -> Proposal:
-    """ESP: AES-GCM with 128 bits and an ICV of 16 octets, no ESN, and perhaps PFS."""
-    kinds = [Transform(TransformType.ENCR, 20, 128), Transform(TransformType.ESN, 0)]
+def esp_proposal(spi: int, *, group: int | None = None, number: int = 1, bits: int = 128) -> Proposal:
+    """ESP: AES-GCM with an ICV of 16 octets, no ESN, and perhaps PFS."""
+    kinds = [Transform(TransformType.ENCR, 20, bits), Transform(TransformType.ESN, 0)]
     kinds += [] if group is None else [Transform(TransformType.DH, group)]
     return Proposal(number, ProtocolId.ESP, spi.to_bytes(4), tuple(kinds))
 
@@ -107,8 +116,10 @@ class Script:
         identity: tuple[int, bytes] = (IdType.FQDN, b"gateway.example.org"),
         uses: IkeSuite | None = None,
         plain_port: int | None = 500,
+        esp_bits: int = 128,
     ) -> None:
         """`plain_port`: where it answers plain IKE; None: on port 4500 only."""
+        self.esp_bits = esp_bits
         self.heard: list[Message] = []
         self.answers: Answer = lambda _: ()
         self.identity = identity
@@ -126,6 +137,7 @@ class Script:
         self._init = b""  # our own IKE_SA_INIT message, which we sign
         self._counter = 0
         self._sent: dict[int, bytes] = {}
+        self._parts: dict[int, tuple[int, bytes]] = {}  # of one message in fragments, by number
         self._next_id = 0
         self._next_child = 0xC0FFEE00
 
@@ -162,13 +174,20 @@ class Script:
     ) -> list[Payload]:
         """A child SA as an answer: SA, perhaps Nr and KEr, TSi, TSr."""
         payloads: list[Payload] = [
-            SecurityAssociation((esp_proposal(self.new_spi(), group=group, number=number),))
+            SecurityAssociation(
+                (esp_proposal(self.new_spi(), group=group, number=number, bits=self.esp_bits),)
+            )
         ]
         if nonce:
             payloads.append(Nonce(NONCE))
         if group is not None:
-            payloads.append(KeyExchange(group, self._pair.public))
+            payloads.append(self.key_exchange(group))
         return [*payloads, TsInitiator(tuple(theirs)), TsResponder(tuple(ours))]
+
+    def key_exchange(self, group: int) -> KeyExchange:
+        """A fresh public value of a group."""
+        row = next(row for row in DH if row.transform_id == group)
+        return KeyExchange(group, generate(row, self._rng).public)
 
     # What it asks
 
@@ -192,10 +211,21 @@ class Script:
         self._next_id = 1
         self._send(self._init)
 
-    def ask(self, exchange: int, payloads: Sequence[Payload]) -> None:
-        """A request; its answer is the next that is `heard`."""
-        self._send(self._sealed(exchange, self._next_id, payloads, response=False))
+    def ask(self, exchange: int, payloads: Sequence[Payload], *, fragments: int = 0) -> None:
+        """A request, perhaps with so many octets of payloads in a fragment (RFC 7383); its answer is the next
+        that is `heard`.
+        """
+        number = self._next_id
         self._next_id += 1
+        if not fragments:
+            self._send(self._sealed(exchange, number, payloads, response=False))
+            return
+        header = self._header(exchange, number, response=False)
+        first, inside = emit_payloads(payloads)
+        parts = [inside[at : at + fragments] for at in range(0, len(inside), fragments)]
+        for index, part in enumerate(parts, 1):
+            aad = partial(fragment_aad, header, first, index, len(parts))
+            self._send(self._seal(aad, part))
 
     def ask_for(
         self,
@@ -204,13 +234,22 @@ class Script:
         *,
         exchange: int = ExchangeType.IKE_AUTH,
         before: Sequence[Payload] = (),
+        groups: Sequence[int | None] = (None,),
+        fragments: int = 0,
     ) -> None:
-        """IKE_AUTH, or one more child SA."""
+        """IKE_AUTH, or one more child SA: a proposal for each of the groups, and KE of the first."""
         first = self.proof() if exchange == ExchangeType.IKE_AUTH else []
         nonce: list[Payload] = [] if exchange == ExchangeType.IKE_AUTH else [Nonce(NONCE)]
         sides: list[Payload] = [TsInitiator(networks(local)), TsResponder(networks(remote))]
-        offer = SecurityAssociation((esp_proposal(self.new_spi()),))
-        self.ask(exchange, [*first, *before, offer, *nonce, *sides])
+        spi = self.new_spi()
+        offer = SecurityAssociation(
+            tuple(
+                esp_proposal(spi, group=group, number=number, bits=self.esp_bits)
+                for number, group in enumerate(groups, 1)
+            )
+        )
+        ke: list[Payload] = [] if groups[0] is None else [self.key_exchange(groups[0])]
+        self.ask(exchange, [*first, *before, offer, *nonce, *ke, *sides], fragments=fragments)
 
     # The wire
 
@@ -226,10 +265,12 @@ class Script:
         message = parse_message(data)
         if message.header.exchange == ExchangeType.IKE_SA_INIT:
             self._initial(message, data)
+        elif (opened := self._opened(message, data)) is None:
+            return
         elif message.header.is_response:
-            self.heard.append(self._opened(message, data))
+            self.heard.append(opened)
         else:
-            self._requested(self._opened(message, data))
+            self._requested(opened)
 
     def _initial(self, message: Message, data: bytes) -> None:
         self.heard.append(message)
@@ -285,26 +326,40 @@ class Script:
         self._send(self._sent[number])
 
     def _sealed(self, exchange: int, number: int, payloads: Sequence[Payload], *, response: bool) -> bytes:
-        sa = self._sa
-        assert sa is not None
-        header = Header(sa.spi_i, sa.spi_r, 0, exchange, self._is_initiator, response, number)
         first, inside = emit_payloads(payloads)
-        keys = sa.keys.initiator if self._is_initiator else sa.keys.responder
+        return self._seal(
+            partial(protected_aad, self._header(exchange, number, response=response), first), inside
+        )
+
+    def _header(self, exchange: int, number: int, *, response: bool) -> Header:
+        assert self._sa is not None
+        return Header(self._sa.spi_i, self._sa.spi_r, 0, exchange, self._is_initiator, response, number)
+
+    def _seal(self, aad_of: Callable[[int], bytes], inside: bytes) -> bytes:
+        assert self._sa is not None
+        keys = self._sa.keys.initiator if self._is_initiator else self._sa.keys.responder
         sealer = make_sealer(self.suite.encr, None, keys, self._rng)
         self._counter += 1
-        octets = sealer.iv_octets + len(inside) + 1 + sealer.icv_octets
-        front = aad_of(header, first, octets)
+        front = aad_of(sealer.iv_octets + len(inside) + 1 + sealer.icv_octets)
         return front + sealer.seal(self._counter, front, inside + b"\0")
 
-    def _opened(self, message: Message, data: bytes) -> Message:
+    def _opened(self, message: Message, data: bytes) -> Message | None:
+        """None for a fragment that is not the last to come."""
         sa, (outer,) = self._sa, message.payloads
         assert sa is not None
-        assert isinstance(outer, Encrypted)
+        assert isinstance(outer, Encrypted | EncryptedFragment)
         keys = sa.keys.responder if self._is_initiator else sa.keys.initiator
         opener = make_opener(self.suite.encr, None, keys)
         inside = opener.open(data[: len(data) - len(outer.body)], outer.body)
         assert inside is not None
-        return Message(message.header, parse_payloads(outer.first_payload, inside[: -1 - inside[-1]]))
+        whole, first = inside[: -1 - inside[-1]], outer.first_payload
+        if isinstance(outer, EncryptedFragment):
+            self._parts[outer.number] = first, whole
+            if len(self._parts) < outer.total:
+                return None
+            parts, self._parts = sorted(self._parts.items()), {}
+            whole, first = b"".join(part for _, (_, part) in parts), parts[0][1][0]
+        return Message(message.header, parse_payloads(first, whole))
 
     def _send(self, message: bytes) -> None:
         marked = natt.NON_ESP_MARKER + message if self._here.port == 4500 else message
