@@ -1,5 +1,9 @@
 """EAP between our client and our server: each method, each way to fail, and those who break the rules."""
 
+from collections.abc import Callable
+from importlib import import_module
+from operator import attrgetter
+
 import pytest
 
 from espudp.errors import ConfigError
@@ -132,6 +136,38 @@ def test_a_wrong_name_or_password(method: EapType, user: str, password: str) -> 
     assert "wrong user name or password" in _failed(server)
     assert "refused the login" in _failed(peer)
     assert PASSWORD not in f"{server.error}{peer.error}"
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_strangers_cost_what_users_cost(method: EapType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same calculations for both, so that the time that an answer takes says nothing either."""
+    work: list[str] = []
+
+    def counted(name: str, honest: Callable[..., object]) -> Callable[..., object]:
+        def count(*given: object, **named: object) -> object:
+            work.append(name)
+            return honest(*given, **named)
+
+        return count
+
+    for module, name in (
+        ("crypto.mschapv2", "nt_hash"),
+        ("crypto.mschapv2", "nt_response"),
+        ("ike.eap.users", "nt_hash"),
+        ("ike.eap.users", "equal"),
+        ("ike.eap.mschapv2", "equal"),
+        ("ike.eap.md5", "chap_md5"),
+        ("ike.eap.md5", "equal"),
+    ):
+        path = f"espudp.{module}.{name}"
+        monkeypatch.setattr(path, counted(name, attrgetter(name)(import_module(f"espudp.{module}"))))
+    costs = []
+    for user in ("alice", "mable"):
+        peer, server = login(user, "guess"), service(method)
+        work.clear()
+        talk(peer, server)
+        costs.append(list(work))
+    assert costs[0] == costs[1] != []
 
 
 @pytest.mark.parametrize("method", METHODS)
