@@ -59,6 +59,10 @@ Revocation = Annotated[
         metavar="if-given|required|off", help="Whether certificates may be revoked.", rich_help_panel=WHO
     ),
 ]
+Ocsps = Annotated[
+    list[Path] | None,
+    typer.Option(metavar="FILE", help="OCSP response about --cert; repeatable.", rich_help_panel=WHO),
+]
 PeerKeys = Annotated[
     list[str] | None,
     typer.Option(
@@ -160,6 +164,7 @@ class Authentication:
     cert: Cert = None
     key: Key = None
     key_password: KeyPassword = None
+    ocsp: Ocsps = None
     ca: Cas = None
     crl: Crls = None
     revocation: Revocation = "if-given"
@@ -180,6 +185,7 @@ class Authentication:
             return SignKey(
                 private_key=own.private_key,
                 certificates=own.certificates,
+                ocsp=certfiles.load_ocsp_responses(self.ocsp or ()),
                 pss=self.rsa_pss,
                 sha1=self.allow_sha1,
             )

@@ -33,7 +33,7 @@ KeyType = Annotated[
 
 # As in espudp.crypto.pki and espudp.host.pki, which are not loaded for `--help`; a test compares them.
 KEY_TYPE = "p256"
-CA_DAYS, ISSUE_DAYS = 3650, 825
+CA_DAYS, ISSUE_DAYS, OCSP_DAYS = 3650, 825, 7
 LONGEST = 36500
 
 
@@ -158,6 +158,19 @@ def revoke(
     typer.echo(f"The CRL holds until {authority.crl_end():%Y-%m-%d}: {authority.crl_file}")
     typer.echo("Copy it to where its users connect to, which is started with it:")
     typer.echo(f"  espudp listen ... --crl {authority.crl_file.name}")
+
+
+@app.command()
+@reported
+def ocsp(
+    name: Annotated[str, typer.Argument(metavar="NAME|SERIAL", help="Whose.")],
+    directory: Directory = None,
+    days: Annotated[int, typer.Option(min=1, max=LONGEST, help="How long it holds.")] = OCSP_DAYS,
+) -> None:
+    """Say, signed by the CA, that a certificate is not revoked: for its owner to show to peers."""
+    for file in _authority(directory).answer(name, days, _now()):
+        typer.echo(f"Wrote {file}, which holds for {days} days. Its owner shows it:")
+        typer.echo(f"  espudp listen ... --ocsp {file.name}")
 
 
 def _show_all(authority: Authority, records: list[Record], *, as_json: bool) -> None:

@@ -16,10 +16,14 @@ from espudp.crypto.certificate import (
     check_validity,
     quietly,
 )
+from espudp.crypto.revocation import MAX_RESPONSE_OCTETS, read_response
 from espudp.crypto.signatures import PrivateKey
+from espudp.crypto.x509 import names_of
 from espudp.errors import ConfigError
 
 _PEM = b"-----BEGIN"
+# What a message has room for that is put together from fragments, here and elsewhere.
+MAX_CHAIN_OCTETS = 30_000
 _PKCS12_ROUNDS = 20_000
 
 
@@ -78,6 +82,17 @@ def parse_crls(octets: bytes) -> tuple[bytes, ...]:
             remedy="It is to be PEM (-----BEGIN X509 CRL-----) or DER, and whole.",
         )
     return tuple(one.public_bytes(serialization.Encoding.DER) for one in found)
+
+
+def parse_ocsp_response(octets: bytes) -> bytes:
+    """One OCSP response in DER, as `openssl ocsp -respout` writes it. Raises ConfigError."""
+    if len(octets) <= MAX_RESPONSE_OCTETS and read_response(octets) is not None:
+        return octets
+    raise ConfigError(
+        "this is not an OCSP response that says anything",
+        field="ocsp",
+        remedy="Make one: espudp pki ocsp NAME, or openssl ocsp ... -respout FILE",
+    )
 
 
 def _pem_blocks(octets: bytes, label: bytes) -> list[bytes]:
@@ -155,11 +170,23 @@ def own_chain(private_key: PrivateKey, certificates: tuple[bytes, ...]) -> tuple
             field="key",
             remedy="Give the key that the certificate was made for.",
         )
+    if not names_of(own.der):
+        raise ConfigError(
+            "the certificate has no name in it, so that it proves no identity",
+            field="cert",
+            remedy="Have it issued with a subject or a subjectAltName.",
+        )
     chain = [own]
     while above := next((one for one in parsed if one.subject == chain[-1].issuer), None):
         if above in chain or above.self_issued:
             break
         chain.append(above)
+    if (octets := sum(len(one.der) for one in chain)) > MAX_CHAIN_OCTETS:
+        raise ConfigError(
+            f"the certificates have {octets} octets together, and peers take {MAX_CHAIN_OCTETS} at most",
+            field="cert",
+            remedy="Use one with fewer names in it.",
+        )
     return tuple(one.der for one in chain)
 
 

@@ -9,6 +9,7 @@ from ipaddress import ip_address
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+from cryptography.x509 import ocsp
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from espudp.crypto import dn
@@ -202,6 +203,27 @@ def make_crl(ca: Ca, revoked: Mapping[int, datetime], number: int, period: Perio
         entry = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(when)
         builder = builder.add_revoked_certificate(entry.build())
     with failing_as("the CRL could not be signed"):
+        return builder.sign(key, _hash_for(key)).public_bytes(serialization.Encoding.DER)
+
+
+def make_ocsp_response(ca: Ca, certificate: bytes, revoked: datetime | None, period: Period) -> bytes:
+    """What the CA itself says of one of its certificates, in DER; `revoked` is when. Raises CryptoError."""
+    subject, issuer = (Certificate.parse(der).parsed for der in (certificate, ca.certificate))
+    key = native_key(ca.private_key)
+    good = revoked is None
+    with failing_as("the OCSP response could not be signed"):
+        builder = ocsp.OCSPResponseBuilder().add_response(
+            cert=subject,
+            issuer=issuer,
+            # RFC 6960 section 4.3: what every client knows. It hides nothing and proves nothing.
+            algorithm=hashes.SHA1(),
+            cert_status=ocsp.OCSPCertStatus.GOOD if good else ocsp.OCSPCertStatus.REVOKED,
+            this_update=period.begin,
+            next_update=period.end,
+            revocation_time=revoked,
+            revocation_reason=None if good else x509.ReasonFlags.unspecified,
+        )
+        builder = builder.responder_id(ocsp.OCSPResponderEncoding.HASH, issuer)
         return builder.sign(key, _hash_for(key)).public_bytes(serialization.Encoding.DER)
 
 

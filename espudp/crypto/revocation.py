@@ -205,18 +205,20 @@ def _decide(
         )
 
 
+def read_response(octets: bytes) -> ocsp.OCSPResponse | None:
+    """An OCSP response in DER, if it can be read and is an answer at all. Who it is by is not looked at."""
+    try:
+        with quietly():
+            response = ocsp.load_der_ocsp_response(octets)
+            return response if response.response_status is ocsp.OCSPResponseStatus.SUCCESSFUL else None
+    except UNREADABLE:
+        return None
+
+
 def _load_responses(responses: Sequence[bytes]) -> Iterator[ocsp.OCSPResponse]:
-    """Those that can be read and are answers at all. A peer might as well have sent none."""
-    for octets in responses[:MAX_RESPONSES]:
-        if len(octets) > MAX_RESPONSE_OCTETS:
-            continue
-        try:
-            with quietly():
-                response = ocsp.load_der_ocsp_response(octets)
-                if response.response_status is ocsp.OCSPResponseStatus.SUCCESSFUL:
-                    yield response
-        except UNREADABLE:
-            continue
+    """Those that say something. For all others, a peer might as well have sent none."""
+    short = (one for one in responses[:MAX_RESPONSES] if len(one) <= MAX_RESPONSE_OCTETS)
+    return (response for one in short if (response := read_response(one)) is not None)
 
 
 def _ask(response: ocsp.OCSPResponse, certificate: Certificate, issuer: Certificate, at: datetime) -> Finding:

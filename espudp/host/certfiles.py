@@ -1,14 +1,14 @@
 """Files with certificates, keys and CRLs, and what becomes of them: something to prove, someone to trust."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from espudp.crypto import bundles
 from espudp.crypto.revocation import Revocation
-from espudp.crypto.signatures import PrivateKey, load_private_key
+from espudp.crypto.signatures import PrivateKey, PublicKey, load_private_key
 from espudp.crypto.x509 import Trust
 from espudp.errors import ConfigError
 from espudp.host import keyfiles
@@ -66,11 +66,60 @@ def load_crls(paths: Sequence[Path]) -> tuple[bytes, ...]:
     return tuple(der for path in paths for der in _load(path, MAX_CRL_FILE, "CRL", bundles.parse_crls))
 
 
+def load_ocsp_responses(paths: Sequence[Path]) -> tuple[bytes, ...]:
+    """OCSP responses in DER, one in each file. Raises ConfigError."""
+    what = "OCSP response"
+    return tuple(
+        der
+        for path in paths
+        for der in _load(path, MAX_CRL_FILE, what, lambda octets: (bundles.parse_ocsp_response(octets),))
+    )
+
+
 def load_trust(
     ca: Sequence[Path], crl: Sequence[Path] = (), revocation: Revocation = Revocation.IF_GIVEN
 ) -> Trust:
-    """Trust in every certificate of some files. Raises ConfigError."""
-    return Trust(load_certificates(ca), crls=load_crls(crl), revocation=revocation)
+    """Trust in every certificate of some files. CRLs are read again when they change. Raises ConfigError."""
+    return TrustInFiles(load_certificates(ca), tuple(crl), revocation)
+
+
+class TrustInFiles(Trust):
+    """Its CRLs are what is in some files at the time: who is revoked is not let in any more."""
+
+    def __init__(self, anchors: Sequence[bytes], crl_files: tuple[Path, ...], revocation: Revocation) -> None:
+        """Raises ConfigError."""
+        self._files = crl_files
+        self._seen = self._look()
+        super().__init__(anchors, crls=load_crls(crl_files), revocation=revocation)
+
+    def verify(
+        self,
+        chain: Sequence[bytes],
+        identity_type: int,
+        identity: bytes,
+        at: datetime,
+        ocsp: Sequence[bytes] = (),
+    ) -> PublicKey:
+        """As every Trust does it, after a look at the files."""
+        self._refresh()
+        return super().verify(chain, identity_type, identity, at, ocsp)
+
+    def _refresh(self) -> None:
+        seen = self._look()
+        if seen == self._seen:
+            return
+        # Half a file, or none for a moment: then what was known still holds, until its own time is over.
+        with suppress(ConfigError):
+            self.renew_crls(load_crls(self._files))
+            self._seen = seen
+
+    def _look(self) -> tuple[tuple[int, int, int], ...]:
+        seen: list[tuple[int, int, int]] = []
+        for file in self._files:
+            with suppress(OSError):
+                status = file.stat()
+                seen.append((status.st_ino, status.st_mtime_ns, status.st_size))
+        return tuple(seen)
 
 
 def warnings(own: OwnCertificate | None, trust: Trust | None, at: datetime) -> tuple[str, ...]:

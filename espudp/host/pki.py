@@ -30,6 +30,7 @@ from espudp.wire.ikev2.constants import IdType
 CA_DAYS = 3650
 # What Apple's systems take at most of a server's certificate.
 ISSUE_DAYS = 825
+OCSP_DAYS = 7
 # The CRL is made anew long before it ends, whenever the CA is used.
 CRL_DAYS = 365
 
@@ -187,6 +188,25 @@ class Authority:
             )
         self.write_crl(self.revoked() | {record.facts.serial: now for record in valid}, now)
         return valid
+
+    def answer(self, name: str, days: int, now: datetime) -> list[Path]:
+        """An OCSP response for every certificate of a name that has not expired, beside the CA's own files.
+
+        Raises ConfigError if there is none.
+        """
+        found = [one for one in self.records(now) if one.is_called(name) and one.state is not State.EXPIRED]
+        if not found:
+            raise ConfigError(
+                f"there is no certificate called '{name}'", field="name", remedy="See all: espudp pki show"
+            )
+        revoked, ca, files = self.revoked(), self._ca(), []
+        for record in found:
+            (der,) = load_certificates([self.directory / ISSUED / f"{record.serial}.pem"])
+            when = revoked.get(record.facts.serial)
+            stem = _file_name(name) if len(found) == 1 else record.serial
+            files.append(self.directory / f"{stem}.ocsp")
+            _write_public(files[-1], pki.make_ocsp_response(ca, der, when, _period(now, days)))
+        return files
 
     def records(self, now: datetime) -> list[Record]:
         """Every certificate that was made, the latest last. Raises ConfigError."""

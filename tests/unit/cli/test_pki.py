@@ -9,7 +9,7 @@ import pytest
 from espudp.cli import pki
 from espudp.crypto.pki import DEFAULT_KEY
 from espudp.host.options import ConnectOptions
-from espudp.host.pki import CA_DAYS, ISSUE_DAYS
+from espudp.host.pki import CA_DAYS, ISSUE_DAYS, OCSP_DAYS
 from tests.unit.cli.conftest import Program
 
 
@@ -46,6 +46,22 @@ def test_the_commands_that_issue_prints_are_understood(program: Program, tmp_pat
     _, connected = program.ran
     assert isinstance(connected, ConnectOptions)
     assert str(connected.config.local_identity) == "gw.example.org"
+
+
+def test_an_ocsp_response_is_taken_by_listen(program: Program, tmp_path: Path) -> None:
+    folder = tmp_path / "etc" / "pki"
+    program("pki", "init")
+    program("pki", "issue", "gw.example.org")
+    outcome = program("pki", "ocsp", "gw.example.org")
+    assert outcome.code == 0, outcome.err
+    assert "holds for 7 days" in outcome.out
+    own = [str(folder / f"gw.example.org.{kind}") for kind in ("pem", "key", "ocsp")]
+    trust = str(folder / "ca.pem")
+    outcome = program("listen", "--cert", own[0], "--key", own[1], "--ocsp", own[2], "--ca", trust)
+    assert outcome.code == 0, outcome.err
+    outcome = program("listen", "--cert", own[0], "--key", own[1], "--ocsp", own[0], "--ca", trust)
+    assert (outcome.code, "not an OCSP response" in outcome.err) == (2, True)
+    assert "no certificate called 'nobody'" in program("pki", "ocsp", "nobody").err
 
 
 def test_a_phone_gets_one_file_and_a_password(program: Program, tmp_path: Path) -> None:
@@ -97,4 +113,5 @@ def test_a_name_that_nobody_has(program: Program) -> None:
 
 
 def test_the_defaults_are_those_of_the_ca() -> None:
-    assert (pki.KEY_TYPE, pki.CA_DAYS, pki.ISSUE_DAYS) == (DEFAULT_KEY, CA_DAYS, ISSUE_DAYS)
+    assert pki.KEY_TYPE == DEFAULT_KEY
+    assert (pki.CA_DAYS, pki.ISSUE_DAYS, pki.OCSP_DAYS) == (CA_DAYS, ISSUE_DAYS, OCSP_DAYS)

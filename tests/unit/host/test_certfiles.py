@@ -21,7 +21,7 @@ from espudp.crypto.revocation import Revocation
 from espudp.crypto.signatures import PrivateKey
 from espudp.errors import ConfigError
 from espudp.host import certfiles
-from tests.unit.crypto.certs import NOW, YEAR, Issuer, Key, crl, root
+from tests.unit.crypto.certs import NOW, YEAR, Issuer, Key, crl, ocsp_response, root
 
 PASSWORD = b"correct horse"
 
@@ -193,3 +193,41 @@ def test_what_the_clock_will_refuse(ca: Issuer, leaf: Issuer, tmp_path: Path) ->
     assert certfiles.warnings(None, None, NOW) == ()
     later = certfiles.warnings(own, trust, NOW + YEAR + timedelta(days=1))
     assert ["expired" in later[0], "renewed" in later[1]] == [True, True]
+
+
+def test_crls_are_read_again_when_they_change(tmp_path: Path, ca: Issuer) -> None:
+    """Who is revoked is not let in any more, and nothing has to be started anew for that."""
+    leaf = ca.issue("CN=gw", "dns:gw.example.org")
+    file = put(tmp_path / "crl", crl(ca))
+    trust = certfiles.load_trust([put(tmp_path / "ca", pem(ca))], [file])
+    trust.verify([leaf.der], 2, b"gw.example.org", NOW)
+    put(file, crl(ca, leaf)[:-20])  # half of it, so far
+    trust.verify([leaf.der], 2, b"gw.example.org", NOW)
+    file.unlink()
+    trust.verify([leaf.der], 2, b"gw.example.org", NOW)
+    put(file, crl(ca, leaf))
+    with pytest.raises(CertificateError, match="revoked"):
+        trust.verify([leaf.der], 2, b"gw.example.org", NOW)
+
+
+def test_ocsp_responses_from_files(tmp_path: Path, ca: Issuer) -> None:
+    leaf = ca.issue("CN=gw", "dns:gw.example.org")
+    octets = ocsp_response(leaf, ca)
+    assert certfiles.load_ocsp_responses([put(tmp_path / "ocsp", octets)]) == (octets,)
+    for wrong in (b"", b"garbage", octets[:-1], leaf.der, bytes(1 << 16)):
+        with pytest.raises(ConfigError, match="not an OCSP response") as error:
+            certfiles.load_ocsp_responses([put(tmp_path / "wrong", wrong)])
+        assert "espudp pki ocsp" in error.value.remedy
+
+
+def test_certificates_that_no_peer_would_take(tmp_path: Path, ca: Issuer) -> None:
+    for one, said in (
+        (
+            ca.issue("CN=gw", *(f"dns:host-{number:030}.example.org" for number in range(620))),
+            "octets together",
+        ),
+        (ca.issue(""), "no name"),
+    ):
+        key = put(tmp_path / "key", key_pem(one.key), 0o600)
+        with pytest.raises(ConfigError, match=said):
+            certfiles.load_own(put(tmp_path / "cert", pem(one)), key)

@@ -155,6 +155,34 @@ def test_the_crl_is_kept_up_to_date(ca: Authority) -> None:
     assert ca.revoked() == {me.record.facts.serial: NOW}
 
 
+def test_ocsp_responses(ca: Authority) -> None:
+    """For both sides of RFC 4806: in place of a CRL, and no longer than it holds."""
+    gw, me = (ca.issue(name, Order(), NOW) for name in ("gw.example.org", "me@example.org"))
+    ca.revoke("me@example.org", NOW)
+    trust = certfiles.load_trust([ca.certificate_file], (), Revocation.REQUIRED)
+
+    def verdict(issued: pki.Issued, name: str, at: datetime) -> Refusal | None:
+        responses = certfiles.load_ocsp_responses(ca.answer(name, 7, NOW))
+        own, identity = certfiles.load_own(issued.certificate, issued.key), Identity.parse(name)
+        try:
+            trust.verify(own.certificates, identity.type, identity.data, at, responses)
+        except CertificateError as error:
+            return error.reason
+        return None
+
+    assert verdict(gw, "gw.example.org", NOW) is None
+    assert verdict(gw, "gw.example.org", NOW + 8 * DAY) is Refusal.UNCHECKED
+    assert verdict(me, "me@example.org", NOW) is Refusal.REVOKED
+    with pytest.raises(ConfigError, match="no certificate called 'nobody'"):
+        ca.answer("nobody", 7, NOW)
+
+
+def test_a_renewed_name_has_a_response_for_each_certificate(ca: Authority) -> None:
+    for renew in (False, True):
+        ca.issue("gw.example.org", Order(renew=renew), NOW)
+    assert len(set(ca.answer("gw.example.org", 7, NOW))) == 2
+
+
 def test_a_crl_that_went_missing_is_told_of(ca: Authority) -> None:
     ca.crl_file.unlink()
     for use in (lambda: ca.records(NOW), lambda: ca.issue("gw.example.org", Order(), NOW)):
