@@ -10,9 +10,7 @@ keyed HMAC. A new object per packet would cost as much as the cipher.
 
 import hmac
 from collections import deque
-from collections.abc import Iterable
 from dataclasses import dataclass, field
-from itertools import repeat
 from typing import Protocol, TypeAlias
 
 from cryptography.exceptions import InvalidTag
@@ -237,20 +235,6 @@ def _icv(blank: Mac, octets: int, aad: Buffer, covered: Buffer, tail: bytes) -> 
     return mac.finalize()[:octets]
 
 
-def _macs(blank: Mac, grid: CbcGrid, count: int, end: int) -> list[bytes]:
-    """The MAC of each packet in the grid, whose chain is `end` octets long. An ICV is how one begins."""
-    copy = blank.copy
-    tails: Iterable[Buffer] = grid.tails or repeat(b"")
-    macs: list[bytes] = []
-    for covered, tail in zip(grid.covered_by(count, end), tails, strict=False):
-        mac = copy()
-        mac.update(covered)
-        if tail:
-            mac.update(tail)
-        macs.append(mac.finalize())
-    return macs
-
-
 class _CbcHmacSealer:
     """One encryptor for the life of the SA, fed a random block and the plaintext for each message.
 
@@ -304,7 +288,7 @@ class _CbcHmacSealer:
         try:
             self._encryptor.update_into(grid.clear[:end], grid.chained)
             grid.spread(count, end)
-            grid.set_icvs(_macs(self._mac, grid, count, end), count, end)
+            grid.set_icvs(grid.macs(self._mac, count, len(tail)), count, len(tail))
         except FAILURES as error:
             raise CryptoError("sealing failed") from error
 
@@ -350,8 +334,8 @@ class _CbcHmacOpener:
             return False
         end = count * grid.link + (_AES_BLOCK + tail if tail else 0)
         try:
-            expected = first_octets(_macs(self._mac, grid, count, end), self.icv_octets).tobytes()
-            if not hmac.compare_digest(expected, grid.icvs(count, end)):
+            expected = first_octets(grid.macs(self._mac, count, tail), self.icv_octets).tobytes()
+            if not hmac.compare_digest(expected, grid.icvs(count, tail)):
                 return False
             grid.gather(count, end)
             self._decryptor.update_into(grid.chained[:end], grid.clear)

@@ -8,11 +8,13 @@ A grid belongs to no SA: whatever was written for one is overwritten for the nex
 """
 
 from collections.abc import Iterable, Sequence
+from itertools import repeat
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from espudp.crypto.mac import Buffer, Mac
 from espudp.crypto.suites import EspSuite
 
 Octets = NDArray[np.uint8]
@@ -48,7 +50,7 @@ class Layout(NamedTuple):
     iv: int
     icv: int
     salt: int = 0
-    """Octets in front of the IV in a nonce, of an AEAD."""
+    """Octets in front of the IV in a nonce, of an AEAD and of AES-CTR."""
 
     @property
     def overhead(self) -> int:
@@ -68,8 +70,8 @@ class Layout(NamedTuple):
 
 
 def layout_of(suite: EspSuite) -> Layout:
-    encr, aead = suite.encr, suite.integ is None
-    return Layout(aead, suite.esn, encr.iv_octets, suite.icv_octets, encr.salt_octets if aead else 0)
+    encr = suite.encr
+    return Layout(suite.integ is None, suite.esn, encr.iv_octets, suite.icv_octets, encr.salt_octets)
 
 
 class Plaintexts(NamedTuple):
@@ -92,6 +94,23 @@ def _column(memory: Octets, kind: DTypeLike, at: int, stride: int) -> Numbers:
 def _slices(memory: Octets, stride: int, start: int, end: int) -> list[memoryview]:
     flat = memory.data
     return [flat[at + start : at + end] for at in range(0, len(memory), stride)]
+
+
+class _Nonces:
+    """For each row: a salt, the IV, and what follows it up to `octets`."""
+
+    def __init__(self, rows: int, salt: int, octets: int) -> None:
+        self.memory = np.zeros(rows * octets, np.uint8)
+        self.slices = _slices(self.memory, octets, 0, octets)
+        self._salt = bytes(salt)
+        self._salts: Octets = self.memory.reshape(rows, octets)[:, :salt]
+        self._ivs = _column(self.memory, ">u8", salt, octets)
+
+    def set(self, salt: bytes, ivs: Numbers) -> None:
+        if salt != self._salt:
+            self._salts[:] = np.frombuffer(salt, np.uint8)
+            self._salt = salt
+        self._ivs[: len(ivs)] = ivs
 
 
 class Grid:
@@ -166,13 +185,9 @@ class AeadGrid(Grid):
     def __init__(self, layout: Layout, plain: int, bursts: int) -> None:
         super().__init__(layout, plain, bursts)
         body = _HEADER + layout.iv
-        salt, nonce = layout.salt, layout.salt + layout.iv
-        nonces = np.zeros(self.rows * nonce, np.uint8)
-        self._salt = bytes(salt)
-        self._salts: Octets = nonces.reshape(self.rows, nonce)[:, :salt]
-        self._nonce_ivs = _column(nonces, ">u8", salt, nonce)
+        self._nonces = _Nonces(self.rows, layout.salt, layout.salt + layout.iv)
+        self.nonces = self._nonces.slices
         self._ivs = _column(self.memory, ">u8", _HEADER, self.width)
-        self.nonces = _slices(nonces, nonce, 0, nonce)
         self.bodies = _slices(self.memory, self.width, body, self.width)
         """Ciphertext and ICV."""
         if layout.esn:
@@ -187,17 +202,11 @@ class AeadGrid(Grid):
         """IVs that count up from `first`, modulo 2**64, into packets and nonces."""
         ivs = _STEPS[:count] + np.uint64(first)
         self._ivs[:count] = ivs
-        self._set_nonces(salt, ivs)
+        self._nonces.set(salt, ivs)
 
     def take_ivs(self, salt: bytes, count: int) -> None:
         """IVs as they came in, into the nonces."""
-        self._set_nonces(salt, self._ivs[:count])
-
-    def _set_nonces(self, salt: bytes, ivs: Numbers) -> None:
-        if salt != self._salt:
-            self._salts[:] = np.frombuffer(salt, np.uint8)
-            self._salt = salt
-        self._nonce_ivs[: len(ivs)] = ivs
+        self._nonces.set(salt, self._ivs[:count])
 
     def part(self, row: int, plain: int) -> memoryview:
         """Where ciphertext and ICV of a shorter packet lie."""
@@ -205,8 +214,53 @@ class AeadGrid(Grid):
         return self.wire[start : start + plain + self.layout.icv]
 
 
-class CbcGrid(Grid):
-    """For AES-CBC with an HMAC: all packets go through the cipher in one call.
+class MacGrid(Grid):
+    """With a MAC behind each ciphertext. `tail`: octets of the plaintext of a shorter packet, 0 if none."""
+
+    def __init__(self, layout: Layout, plain: int, bursts: int) -> None:
+        super().__init__(layout, plain, bursts)
+        covered = _HEADER + layout.iv + plain
+        self._covered = _slices(self.memory, self.width, 0, covered)
+        self._icvs: Octets = self._packets[:, covered:]
+        self._tails = _slices(self.extended, _EXTENDED, 4, 8) if layout.esn else []
+
+    def macs(self, blank: Mac, count: int, tail: int) -> list[bytes]:
+        """The MAC of each packet. An ICV is how one begins."""
+        copy, covered = blank.copy, self._covered[:count]
+        if tail:
+            covered.append(self.wire[count * self.width : self._icv_at(count, tail)])
+        tails: Iterable[Buffer] = self._tails or repeat(b"")
+        macs: list[bytes] = []
+        for front, behind in zip(covered, tails, strict=False):
+            mac = copy()
+            mac.update(front)
+            if behind:
+                mac.update(behind)
+            macs.append(mac.finalize())
+        return macs
+
+    def set_icvs(self, macs: Sequence[bytes], count: int, tail: int) -> None:
+        octets = self.layout.icv
+        if count:
+            self._icvs[:count] = first_octets(macs[:count], octets)
+        if tail:
+            at = self._icv_at(count, tail)
+            self.wire[at : at + octets] = macs[count][:octets]
+
+    def icvs(self, count: int, tail: int) -> bytes:
+        """All of them, one behind the other."""
+        whole = self._icvs[:count].tobytes()
+        if not tail:
+            return whole
+        at = self._icv_at(count, tail)
+        return whole + bytes(self.wire[at : at + self.layout.icv])
+
+    def _icv_at(self, row: int, plain: int) -> int:
+        return row * self.width + _HEADER + self.layout.iv + plain
+
+
+class CbcGrid(MacGrid):
+    """For AES-CBC with a MAC: all packets go through the cipher in one call.
 
     `clear` holds a block and the plaintext of each packet, `chained` the IV and the ciphertext that belong
     to them; both without gaps, a chain of blocks with links of `link` octets.
@@ -220,13 +274,8 @@ class CbcGrid(Grid):
         links = clear[:-_SLACK].reshape(self.rows, self.link)
         self._blocks: Octets = links[:, :_BLOCK]
         self.plain = links[:, _BLOCK:]
-        covered = _HEADER + self.link
         self._links: Octets = chained[:-_SLACK].reshape(self.rows, self.link)
-        self._bodies: Octets = self._packets[:, _HEADER:covered]
-        self._icvs: Octets = self._packets[:, covered:]
-        self.covered = _slices(self.memory, self.width, 0, covered)
-        """What the ICV covers of each packet. Behind it go the `tails`."""
-        self.tails = _slices(self.extended, _EXTENDED, 4, 8) if layout.esn else []
+        self._bodies: Octets = self._packets[:, _HEADER : _HEADER + self.link]
 
     def chain(self, blocks: bytes, count: int, tail: bytes) -> int:
         """Put a block in front of each of `count` plaintexts and of `tail`, if any; the chain's length."""
@@ -253,37 +302,49 @@ class CbcGrid(Grid):
             at = count * self.width + _HEADER
             self.chained[start:end] = self.wire[at : at + end - start]
 
-    def covered_by(self, count: int, end: int) -> list[memoryview]:
-        """What each ICV covers, of the shorter packet too."""
-        covered = self.covered[:count]
-        if (left := end - count * self.link) > 0:
-            at = count * self.width
-            covered.append(self.wire[at : at + _HEADER + left])
-        return covered
 
-    def set_icvs(self, macs: Sequence[bytes], count: int, end: int) -> None:
-        octets = self.layout.icv
-        if count:
-            self._icvs[:count] = first_octets(macs[:count], octets)
-        if len(macs) > count:
-            at = count * self.width + _HEADER + end - count * self.link
-            self.wire[at : at + octets] = macs[count][:octets]
-
-    def icvs(self, count: int, end: int) -> bytes:
-        """All of them, one behind the other."""
-        whole = self._icvs[:count].tobytes()
-        if (left := end - count * self.link) <= 0:
-            return whole
-        at = count * self.width + _HEADER + left
-        return whole + bytes(self.wire[at : at + self.layout.icv])
-
-
-class PlainGrid(Grid):
-    """For ciphers that go packet by packet."""
+class SeparateGrid(MacGrid):
+    """For other ciphers with a MAC: packet by packet, with everything for each sliced before."""
 
     def __init__(self, layout: Layout, plain: int, bursts: int) -> None:
         super().__init__(layout, plain, bursts)
-        self.plain = np.zeros((self.rows, plain), np.uint8)
+        start = _HEADER + layout.iv
+        self.bodies = _slices(self.memory, self.width, start, start + plain)
+        """Ciphertexts, and as rows:"""
+        self.ciphertexts: Octets = self._packets[:, start : start + plain]
+        clear = np.zeros(self.rows * plain, np.uint8)
+        self.plain = clear.reshape(self.rows, plain)
+        self.plains = _slices(clear, plain, 0, plain)
+
+    def message(self, row: int, plain: int) -> memoryview:
+        """IV and ciphertext of a packet."""
+        return self.wire[row * self.width + _HEADER : self._icv_at(row, plain)]
+
+    def part(self, row: int, plain: int) -> memoryview:
+        """Where the ciphertext of a shorter packet lies."""
+        return self.message(row, plain)[self.layout.iv :]
+
+
+class CtrGrid(SeparateGrid):
+    """For AES-CTR, with the counter block that each packet begins with (RFC 3686 section 4)."""
+
+    def __init__(self, layout: Layout, plain: int, bursts: int) -> None:
+        super().__init__(layout, plain, bursts)
+        self._blocks = _Nonces(self.rows, layout.salt, _BLOCK)
+        # The count of blocks, 32 bits behind the IV, starts with 1.
+        self._blocks.memory[_BLOCK - 1 :: _BLOCK] = 1
+        self.blocks = self._blocks.slices
+        self._ivs = _column(self.memory, ">u8", _HEADER, self.width)
+
+    def set_ivs(self, salt: bytes, first: int, count: int) -> None:
+        """IVs that count up from `first`, modulo 2**64, into packets and counter blocks."""
+        ivs = _STEPS[:count] + np.uint64(first)
+        self._ivs[:count] = ivs
+        self._blocks.set(salt, ivs)
+
+    def take_ivs(self, salt: bytes, count: int) -> None:
+        """IVs as they came in, into the counter blocks."""
+        self._blocks.set(salt, self._ivs[:count])
 
 
 def first_octets(macs: Sequence[bytes], octets: int) -> Octets:
@@ -295,6 +356,6 @@ def make_grid(layout: Layout, plain: int, bursts: int = 1) -> Grid:
     """For plaintexts of `plain` octets, trailers included, with room for what up to MAX_BURSTS bring."""
     if layout.aead:
         return AeadGrid(layout, plain, bursts)
-    # Of the ciphers with a MAC beside them, AES-CBC alone has an IV of its block.
-    kind = CbcGrid if layout.iv == _BLOCK else PlainGrid
+    # Of the ciphers with a MAC beside them, AES-CBC alone has an IV of its block, and AES-CTR alone a salt.
+    kind: type[Grid] = CtrGrid if layout.salt else CbcGrid if layout.iv == _BLOCK else SeparateGrid
     return kind(layout, plain, bursts)

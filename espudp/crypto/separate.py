@@ -1,11 +1,9 @@
 """Ciphers with a MAC beside them, other than AES-CBC: AES-CTR (RFC 3686), 3DES-CBC (RFC 2451), and NULL
-(RFC 2410). Packet by packet, in grids too."""
+(RFC 2410)."""
 
 import hmac
-from collections.abc import Iterator
-from typing import Protocol
+from abc import ABC, abstractmethod
 
-import numpy as np
 from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
@@ -14,29 +12,36 @@ from cryptography.hazmat.primitives.ciphers.modes import CBC, CTR
 from espudp.crypto.failures import FAILURES
 from espudp.crypto.mac import Buffer, Mac, keyed
 from espudp.crypto.random import Rng, draw
-from espudp.crypto.rows import Grid, Plaintexts
+from espudp.crypto.rows import CtrGrid, Grid, Plaintexts, SeparateGrid, first_octets
 from espudp.crypto.suites import Encr, Integ, Mode
 from espudp.errors import CryptoError
-
-# RFC 4303 section 2: SPI and sequence number
-_HEADER = 8
-# SPI and extended sequence number, as they lie in a grid
-_EXTENDED = 12
-_COUNTER = (1 << 64) - 1
 
 _IV = 8
 _DES_BLOCK = 8
 
 
-class _Raw(Protocol):
+class _Raw(ABC):
     """A cipher that authenticates nothing. Its messages begin with their IV."""
 
+    @abstractmethod
     def encrypt(self, counter: int, plaintext: Buffer) -> bytes: ...
 
+    @abstractmethod
     def decrypt(self, message: Buffer) -> bytes: ...
 
+    def encrypt_rows(self, grid: SeparateGrid, counter: int, plaintexts: Plaintexts) -> None:
+        _, slices, count, tail = plaintexts
+        pieces: list[Buffer] = [*slices[:count], tail] if tail else list(slices[:count])
+        for row, piece in enumerate(pieces):
+            grid.message(row, len(piece))[:] = self.encrypt(counter + row, piece)
 
-class _Ctr:
+    def decrypt_rows(self, grid: SeparateGrid, count: int, tail: int) -> None:
+        sizes = [grid.plain_octets] * count + ([tail] if tail else [])
+        for row, size in enumerate(sizes):
+            grid.plains[row][:size] = self.decrypt(grid.message(row, size))
+
+
+class _Ctr(_Raw):
     """RFC 3686 section 4: counter block = nonce of 4 octets || IV of 8 || a count of blocks from 1 on."""
 
     _FIRST = b"\0\0\0\1"
@@ -56,8 +61,31 @@ class _Ctr:
         self._context.reset_nonce(b"".join((self._nonce, message[:_IV], self._FIRST)))
         return self._context.update(message[_IV:])
 
+    def encrypt_rows(self, grid: SeparateGrid, counter: int, plaintexts: Plaintexts) -> None:
+        _, slices, count, tail = plaintexts
+        blocks = _ctr_grid(grid).blocks
+        _ctr_grid(grid).set_ivs(self._nonce, counter, count + bool(tail))
+        reset, update = self._context.reset_nonce, self._context.update_into
+        for block, plain, body in zip(blocks[:count], slices, grid.bodies, strict=False):
+            reset(bytes(block))
+            update(plain, body)
+        if tail:
+            reset(bytes(blocks[count]))
+            update(tail, grid.part(count, len(tail)))
 
-class _TripleDes:
+    def decrypt_rows(self, grid: SeparateGrid, count: int, tail: int) -> None:
+        blocks = _ctr_grid(grid).blocks
+        _ctr_grid(grid).take_ivs(self._nonce, count + bool(tail))
+        reset, update = self._context.reset_nonce, self._context.update_into
+        for block, body, plain in zip(blocks[:count], grid.bodies, grid.plains, strict=False):
+            reset(bytes(block))
+            update(body, plain)
+        if tail:
+            reset(bytes(blocks[count]))
+            update(grid.part(count, tail), grid.plains[count][:tail])
+
+
+class _TripleDes(_Raw):
     """RFC 2451 section 3: the IV is random."""
 
     def __init__(self, key: bytes, rng: Rng) -> None:
@@ -74,7 +102,7 @@ class _TripleDes:
         return decryptor.update(message[_DES_BLOCK:]) + decryptor.finalize()
 
 
-class _Null:
+class _Null(_Raw):
     """RFC 2410 section 2: the identity, without IV."""
 
     def encrypt(self, counter: int, plaintext: Buffer) -> bytes:
@@ -82,6 +110,15 @@ class _Null:
 
     def decrypt(self, message: Buffer) -> bytes:
         return bytes(message)
+
+    def encrypt_rows(self, grid: SeparateGrid, counter: int, plaintexts: Plaintexts) -> None:
+        matrix, _, count, tail = plaintexts
+        grid.ciphertexts[:count] = matrix[:count, : grid.plain_octets]
+        grid.part(count, len(tail))[:] = tail
+
+    def decrypt_rows(self, grid: SeparateGrid, count: int, tail: int) -> None:
+        rows = count + bool(tail)
+        grid.plain[:rows] = grid.ciphertexts[:rows]
 
 
 def _raw(encr: Encr, key: bytes, rng: Rng) -> _Raw:
@@ -127,13 +164,16 @@ class SeparateSealer(_Separate):
         out[:] = sealed
 
     def seal_rows(self, grid: Grid, counter: int, plaintexts: Plaintexts) -> None:
-        _refuse_combined(grid)
-        _, slices, count, last = plaintexts
-        pieces: list[Buffer] = [*slices[:count], last] if last else list(slices[:count])
-        for row, (piece, (aad, tail)) in enumerate(zip(pieces, _covered(grid), strict=False)):
-            start = row * grid.width + _HEADER
-            end = start + self.iv_octets + len(piece) + self.icv_octets
-            self.seal_into(counter + row & _COUNTER, aad, piece, tail, grid.wire[start:end])
+        if not isinstance(grid, SeparateGrid):
+            raise CryptoError("these packets have no room for a MAC")
+        count, tail = plaintexts.whole, len(plaintexts.tail)
+        if grid.plain_octets % self._block or tail % self._block:
+            raise CryptoError("the cipher needs whole blocks")
+        try:
+            self._raw.encrypt_rows(grid, counter, plaintexts)
+            grid.set_icvs(grid.macs(self._mac, count, tail), count, tail)
+        except FAILURES as error:
+            raise CryptoError("sealing failed") from error
 
 
 class SeparateOpener(_Separate):
@@ -155,26 +195,21 @@ class SeparateOpener(_Separate):
             raise CryptoError("opening failed") from error
 
     def open_rows(self, grid: Grid, count: int, tail: int) -> bool:
-        _refuse_combined(grid)
-        sizes = [grid.plain_octets] * count + ([tail] if tail else [])
-        for row, (size, (aad, behind)) in enumerate(zip(sizes, _covered(grid), strict=False)):
-            start = row * grid.width + _HEADER
-            end = start + self.iv_octets + size + self.icv_octets
-            plaintext = self.open(aad, grid.wire[start:end], behind)
-            if plaintext is None:
+        if not isinstance(grid, SeparateGrid):
+            raise CryptoError("these packets are none with a MAC")
+        if grid.plain_octets % self._block or tail % self._block:
+            return False
+        try:
+            expected = first_octets(grid.macs(self._mac, count, tail), self.icv_octets).tobytes()
+            if not hmac.compare_digest(expected, grid.icvs(count, tail)):
                 return False
-            grid.plain[row, :size] = np.frombuffer(plaintext, np.uint8)
+            self._raw.decrypt_rows(grid, count, tail)
+        except FAILURES as error:
+            raise CryptoError("opening failed") from error
         return True
 
 
-def _refuse_combined(grid: Grid) -> None:
-    if grid.layout.aead:
-        raise CryptoError("these packets have no room for a MAC")
-
-
-def _covered(grid: Grid) -> Iterator[tuple[Buffer, bytes]]:
-    """What is authenticated in front of each packet's body and behind it (RFC 4303 section 2.2.1)."""
-    extended = grid.extended.data
-    for row in range(grid.rows):
-        header = grid.wire[row * grid.width : row * grid.width + _HEADER]
-        yield header, bytes(extended[row * _EXTENDED + 4 : row * _EXTENDED + 8]) if grid.layout.esn else b""
+def _ctr_grid(grid: SeparateGrid) -> CtrGrid:
+    if not isinstance(grid, CtrGrid):
+        raise CryptoError("these packets are none of AES-CTR")
+    return grid

@@ -1,5 +1,6 @@
 """Many packets at once give what each gives by itself."""
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -150,6 +151,41 @@ def test_a_grid_for_other_suites_is_refused(suite: EspSuite) -> None:
         opener_of(suite).open_rows(other, 2, 0)
 
 
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [
+        ("aes128ctr-sha256", "3des-sha256"),
+        ("aes128ctr-sha256", "aes128gcm16"),
+        ("3des-sha1", "aes128-sha1"),
+        ("null-sha1", "aes128gmac"),
+        ("aes128-sha256", "null-sha256"),
+    ],
+)
+def test_a_grid_for_other_ciphers_is_refused(name: str, other: str) -> None:
+    suite, grid = parse_esp_suite(name), make_grid(layout_of(parse_esp_suite(other)), 32)
+    with pytest.raises(CryptoError):
+        sealer_of(suite).seal_rows(grid, 0, plaintexts(2, 32))
+    # What is in it is not authentic, which is found out first where the layouts are alike.
+    with contextlib.suppress(CryptoError):
+        assert not opener_of(suite).open_rows(grid, 2, 0)
+
+
+def test_3des_wants_whole_blocks() -> None:
+    suite = parse_esp_suite("3des-sha1")
+    sealer = sealer_of(suite)
+    for batch in (plaintexts(2, 36), plaintexts(2, 32, 12)):
+        with pytest.raises(CryptoError, match="whole blocks"):
+            sealed_in_rows(suite, sealer, 0, batch)
+    batch = plaintexts(2, 40, 8)
+    _, packets = sealed_in_rows(suite, sealer, 0, batch)
+    opener = opener_of(suite)
+    assert [opener.open(packet[:8], packet[8:]) for packet in packets] == [
+        bytes(piece) for piece in each(batch)
+    ]
+    assert not opener.open_rows(make_grid(layout_of(suite), 36), 2, 0)
+    assert not opener.open_rows(make_grid(layout_of(suite), 32), 2, 12)
+
+
 @every_suite
 def test_sas_take_turns_on_one_grid(suite: EspSuite) -> None:
     """Nothing of one SA is left for the next: neither salt nor SPI nor numbers."""
@@ -162,13 +198,14 @@ def test_sas_take_turns_on_one_grid(suite: EspSuite) -> None:
         assert not opener_of(suite, seed + 10).open_rows(receiving, 4, 0)
 
 
-def test_ivs_of_an_aead_wrap() -> None:
-    batch = plaintexts(4, 32)
-    _, packets = sealed_in_rows(GCM, sealer_of(GCM), 2**64 - 2, batch)
+@pytest.mark.parametrize("name", ["aes128gcm16", "aes128ccm8", "aes128gmac", "aes128ctr-sha256"])
+def test_ivs_that_count_wrap(name: str) -> None:
+    suite, batch = parse_esp_suite(name), plaintexts(4, 32)
+    _, packets = sealed_in_rows(suite, sealer_of(suite), 2**64 - 2, batch)
     assert [packet[8:16] for packet in packets] == [
         number.to_bytes(8, "big") for number in (2**64 - 2, 2**64 - 1, 0, 1)
     ]
-    assert packets == sealed_one_by_one(GCM, sealer_of(GCM), 2**64 - 2, batch)
+    assert packets == sealed_one_by_one(suite, sealer_of(suite), 2**64 - 2, batch)
 
 
 def test_cbc_blocks_are_drawn_once_each() -> None:
