@@ -176,6 +176,11 @@ class Tunnel:
         self._ike.rekey_ike(connection, now)
         self._carry(now)
 
+    def reauthenticate(self, connection: int, now: float) -> None:
+        """Replace a connection that we have dialled by a new one, make before break."""
+        self._ike.reauthenticate(connection, now)
+        self._carry(now)
+
     def rekey_child(self, connection: int, spi_in: int, now: float) -> None:
         """Replace a pair of ESP SAs, named by its inbound SPI, make before break."""
         self._ike.rekey_child(connection, spi_in, now)

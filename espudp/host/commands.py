@@ -17,14 +17,21 @@ if TYPE_CHECKING:
 
 
 class Commands:
-    """status; rekey (what: ike or child) and check-alive, of one connection or, with none named, of all."""
+    """status; rekey (what: ike or child), reauthenticate and check-alive, of one connection or, with none
+    named, of all.
+    """
 
     def __init__(self, session: "Session") -> None:
         self._session = session
 
     def handlers(self) -> dict[str, Handler]:
         """By the name that a request has."""
-        return {"status": self.status, "rekey": self.rekey, "check-alive": self.check_alive}
+        return {
+            "status": self.status,
+            "rekey": self.rekey,
+            "reauthenticate": self.reauthenticate,
+            "check-alive": self.check_alive,
+        }
 
     async def status(self, _: Arguments) -> dict[str, object]:
         """Everything there is to see; no keys."""
@@ -74,6 +81,13 @@ class Commands:
                 self._order(Tunnel.rekey_ike, connection)
             else:
                 self._rekey_children(connection)
+        return {"connections": asked}
+
+    def reauthenticate(self, arguments: Arguments) -> dict[str, object]:
+        """Have who dialled prove itself anew, make before break. Raises ConfigError."""
+        asked = self._named(arguments)
+        for connection in asked:
+            self._order(Tunnel.reauthenticate, connection)
         return {"connections": asked}
 
     def check_alive(self, arguments: Arguments) -> dict[str, object]:

@@ -13,7 +13,7 @@ from espudp.host.dns import Dns, Wanted
 from espudp.host.options import ConnectOptions, Reporter, Severity
 from espudp.host.session import EXIT_FAILURE, Session
 from espudp.host.udp import CallingSockets, Outlook, SocketSet, UdpSocket, open_calling, outlook
-from espudp.ike.events import AddressAssigned, ChildInstalled, ConnectionDown, ConnectionUp
+from espudp.ike.events import AddressAssigned, ChildInstalled, ConnectionDown, ConnectionUp, Fault
 from espudp.ike.narrowing import EVERYTHING
 from espudp.tunnel import Event, Tunnel
 from espudp.wire.address import Path, UdpAddress
@@ -25,6 +25,9 @@ IKE_PORT, NATT_PORT = 500, 4500
 # that restarts do not all come at once.
 RETRY_SECONDS_MIN, RETRY_SECONDS_MAX = 1.0, 60.0
 LOOKUP_SECONDS = 5.0
+
+# Connections are numbered from 1.
+NO_CONNECTION = 0
 
 
 class ConnectSession(Session):
@@ -41,6 +44,8 @@ class ConnectSession(Session):
         self._dialled = ""  # the address that was dialled last
         self._failures = 0  # since the last success
         self._up: ConnectionUp | None = None
+        self._current: int | None = None
+        """The connection that is the tunnel; others are attempts to authenticate anew, or over."""
         self._resolver: Dns | None = None
         self._dns_of: int | None = None  # the connection whose servers are in use
         self._reaches_everything = False
@@ -84,16 +89,20 @@ class ConnectSession(Session):
         """Addresses, the line that says what we got, and what to do when it is over."""
         match event:
             case ConnectionUp():
-                self._up = event
+                self._up, self._current = event, event.connection
             case AddressAssigned():
                 self.routing.set_addresses(event.addresses)
                 self._use_dns(event)
+            case ChildInstalled() if len(self.connections) > 1 and self.children[event.connection] == 1:
+                self.tell(f"Authenticated anew, {event.suite.name}.", Severity.DETAIL, event=event)
             case ChildInstalled() if event.replaces is None and self.children[event.connection] == 1:
                 self._failures = 0
                 self.tell(self._summary(event), event=event)
                 self._warn_of_gap(event)
-            case ConnectionDown():
+            case ConnectionDown() if self._current in (None, event.connection):
                 self._on_down(event)
+            case ConnectionDown() if event.fault is not Fault.LOCAL_REQUEST:
+                self.tell(f"Not authenticated anew: {event.reason}.", Severity.WARNING, event.remedy, event)
 
     def _use_dns(self, event: AddressAssigned) -> None:
         """Without them the tunnel is of use still, so that this is not the end."""
@@ -160,7 +169,7 @@ class ConnectSession(Session):
 
     def _on_down(self, event: ConnectionDown) -> None:
         self._restore_dns(event.connection)
-        was_up, self._up = self._up is not None, None
+        was_up, self._up, self._current = self._up is not None, None, NO_CONNECTION
         self._detour = event.redirect
         if event.redirect:
             self.tell(f"{self._dialled} sends us to {event.redirect}.", event=event)
@@ -211,7 +220,7 @@ class ConnectSession(Session):
         if self._detour:
             config = replace(config, redirected_from=self._dialled)
         self._dialled = remote_ip
-        self.driver.command(lambda tunnel, now: tunnel.connect(config, path, float_path, now))
+        self._current = self.driver.command(lambda t, now: t.connect(config, path, float_path, now))
 
     async def _find_peer(self) -> tuple[str, Outlook]:
         """The peer's address to try this time, and the way there. Raises HostError."""

@@ -49,6 +49,10 @@ class Timers:
     half_open_timeout: float = 30.0
     """From the answer to IKE_SA_INIT to the end of IKE_AUTH, on the responder."""
 
+    reauth: float | None = None
+    """For how long an authentication is good; then the side that dialled repeats it, make before break, and a
+    listener closes the connection of a peer that does not (RFC 4478). None: for ever."""
+
     rekey_linger: float = 5.0
     """How long a replaced inbound SA goes on receiving what was still on the way."""
 

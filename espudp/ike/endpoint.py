@@ -37,6 +37,7 @@ from espudp.ike.v2.informational import CheckAlive
 from espudp.ike.v2.init_responder import Doorkeeper
 from espudp.ike.v2.initiator import InitSent
 from espudp.ike.v2.mobike import local_addresses_changed
+from espudp.ike.v2.reauth import Succession
 from espudp.ike.v2.redirect import SendElsewhere, may_be_sent
 from espudp.timing import TokenBucket
 from espudp.wire.address import Path, UdpAddress
@@ -74,6 +75,9 @@ class Endpoint:
             raise ConfigError("no worker at all", field="workers", remedy="One is enough.")
         self._hub = Hub(rng, listener, key_log, workers, wall_clock, path_mtus)
         self._doorkeeper = None if listener is None else Doorkeeper(self._hub, listener)
+        self._succession = Succession(
+            self._hub, lambda config, path, now: self.connect(config, path, None, now)
+        )
         self._answers_to_strangers = TokenBucket(REFUSALS_AT_ONCE, REFUSALS_PER_SECOND)
 
     # Commands. One for a connection or a child SA that is gone does nothing: it may have ended a moment ago.
@@ -109,6 +113,14 @@ class Endpoint:
     def rekey_ike(self, connection: int, now: float) -> None:
         """Replaces the IKE SA; IkeRekeyed follows."""
         self._command(connection, lambda ike: ike.rekey(now))
+
+    def reauthenticate(self, connection: int, now: float) -> None:
+        """Replaces a connection that we have dialled by a new one, make before break: ConnectionUp follows
+        for that, and later ConnectionDown for this one.
+        """
+        known = self._hub.connections.get(connection)
+        if known is not None:
+            self._succession.begin(known, now)
 
     def rekey_child(self, connection: int, spi_in: int, now: float) -> None:
         """Replaces a child SA, make before break, unless it is being replaced or deleted already."""
@@ -220,6 +232,7 @@ class Endpoint:
             self._unknown_spi(datagram, now)
         else:
             self._step(state, partial(state.receive, datagram, now))
+            self._succeed(now)
 
     def _unknown_spi(self, datagram: Datagram, now: float) -> None:
         """RFC 7296 section 2.21.4: requests may be answered, unprotected and rarely; responses never are."""
@@ -262,12 +275,16 @@ class Endpoint:
         except CryptoError as error:
             # CVE-2018-10811: the SA that a failing operation was for does not go on.
             following = self._failed(state, error)
-        if hub.states.get(spi) is not state:
-            return
-        if following is None:
-            hub.discard(spi)
-        else:
-            hub.put(following)
+        if hub.states.get(spi) is state:
+            if following is None:
+                hub.discard(spi)
+            else:
+                hub.put(following)
+
+    def _succeed(self, now: float) -> None:
+        """One connection may replace another now, or is to."""
+        for orphan in self._succession.watch(now):
+            self.close(orphan, now)
 
     def _failed(self, state: State, error: CryptoError) -> State | None:
         farewell = Farewell(Fault.PROTOCOL, f"a cryptographic operation failed: {error}", retry=True)
@@ -290,6 +307,7 @@ class Endpoint:
             state = self._hub.states.get(spi)
             if state is not None:
                 self._step(state, partial(state.handle_timer, now))
+        self._succeed(now)
         for reassembly in self._hub.reassemblies.take_due(now):
             reassembly.clear()
 

@@ -1,6 +1,6 @@
 """The pool of virtual addresses (RFC 7296 section 2.19): one per peer, the same one when it comes back."""
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
@@ -18,9 +18,9 @@ REMEMBERED_MAX = 10_000
 class AddressPool:
     """Leases addresses of some networks to connections.
 
-    A peer gets, in this order: the address it asks for, where that is free and was nobody else's; the one it
-    had; one that nobody ever had; the one that has been free for longest. The first usable address of each
-    network is our own.
+    A peer gets, in this order: the address it asks for, where that is its own already, or free and was nobody
+    else's; the one it had; one that nobody ever had; the one that has been free for longest. The first usable
+    address of each network is our own.
     """
 
     def __init__(self, networks: Iterable[Network]) -> None:
@@ -28,6 +28,7 @@ class AddressPool:
         self._ranges = [_Range(network) for network in networks]
         self._leased: dict[Address, Identity] = {}
         self._of_connection: dict[int, list[Address]] = {}
+        self._holders: Counter[Address] = Counter()
         self._former: OrderedDict[Address, Identity] = OrderedDict()  # free since, oldest first
         self._remembered: dict[tuple[Identity, int], Address] = {}  # by IP version
 
@@ -58,6 +59,7 @@ class AddressPool:
             return None
         self._forget(address, self._former.pop(address, identity))
         self._leased[address] = identity
+        self._holders[address] += 1
         self._of_connection.setdefault(connection, []).append(address)
         self._remembered[identity, version] = address
         return str(address)
@@ -65,6 +67,10 @@ class AddressPool:
     def release(self, connection: int) -> None:
         """Take back what the connection has, and keep it for its peer for as long as others are free."""
         for address in self._of_connection.pop(connection, ()):
+            self._holders[address] -= 1
+            if self._holders[address]:
+                continue
+            del self._holders[address]
             self._former[address] = self._leased.pop(address)
             if len(self._former) > REMEMBERED_MAX:
                 oldest, identity = self._former.popitem(last=False)
@@ -73,6 +79,8 @@ class AddressPool:
 
     def _pick(self, identity: Identity, version: int, requested: str) -> Address | None:
         wanted = ip_address(requested) if requested else None
+        if wanted is not None and self._leased.get(wanted) == identity and not identity.is_nobody:
+            return wanted  # it comes again before it goes: make before break
         for address in (wanted, self._remembered.get((identity, version))):
             if address is None or address.version != version or not self._is_free(address):
                 continue

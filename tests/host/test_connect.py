@@ -34,6 +34,7 @@ class Session(ConnectSession):
 
     def _dial_after(self, delay: float) -> None:
         self.delays.append(delay)
+        self._current = None  # all that comes is about the next try
 
     def end(self, code: int) -> None:
         self.codes.append(code)

@@ -13,7 +13,7 @@ from espudp.ike.narrowing import narrow, pairs, resolve
 from espudp.ike.offers import describe_offer
 from espudp.ike.proposals import offer_esp
 from espudp.ike.rules import RESPONSES, Shape, breach, critical, error_of
-from espudp.ike.v2 import auth, configuration, mobike, redirect
+from espudp.ike.v2 import auth, configuration, mobike, reauth, redirect
 from espudp.ike.v2.child import ChildOffer, NewChild, Nonces
 from espudp.ike.v2.child_exchange import fault_of
 from espudp.ike.v2.connection import Connection, Farewell, Peer
@@ -240,6 +240,7 @@ class AuthSent:
             given.addresses,
         )
         mobike.agree(connection, message)
+        reauth.agree(connection, message, now)
         self._hub.dialling.pop(self.number, None)
         connection.current = established = Established(connection, self._sa, now)
         take_token(self._sa, message)

@@ -16,7 +16,7 @@ from espudp.ike.eap.passthrough import BackendAnswer
 from espudp.ike.events import BackendAsked, ConnectionUp, Fault, PeerAddressAssigned, PeerRefused
 from espudp.ike.identity import Identity
 from espudp.ike.narrowing import Dynamic
-from espudp.ike.v2 import configuration, mobike, redirect
+from espudp.ike.v2 import configuration, mobike, reauth, redirect
 from espudp.ike.v2.caller import Caller
 from espudp.ike.v2.child import NewChild, Nonces, answer_child
 from espudp.ike.v2.connection import Connection, Farewell, Peer
@@ -149,13 +149,13 @@ class AwaitAuth:
                 nat=self.initial.nat,
             )
         )
-        moves = mobike.agree(connection, message)
+        agreed = [*mobike.agree(connection, message), *reauth.agree(connection, message, now)]
         token = token_of(hub, self._sa.spi_i, self._sa.spi_r)
         away = redirect.by_entry(self._config) if peer.can_be_redirected else []
         if away:
             established.expire_by(now + redirect.LEAVE_SECONDS)
         child = away or self._child(connection, message, now)
-        self._sa.respond(received, [*proof, *token, *child, *moves])
+        self._sa.respond(received, [*proof, *token, *child, *agreed])
         return established.advance(now)
 
     def _forget_former(self, identity: Identity) -> None:

@@ -41,6 +41,8 @@ LONGEST_PAUSE = 3600.0
 # Our choice: far more than simultaneous rekeys on a bad line need.
 MAX_IKE_SAS = 16
 
+NEVER = float("inf")
+
 Policy = ConnectionConfig | ListenerConfig
 
 
@@ -106,6 +108,10 @@ class Connection:
         self.current: Established | None = None
         self.sas: set[bytes] = set()
         self._answered: deque[bytes] = deque()
+        self.reauth_at = NEVER
+        """When we authenticate anew, as the one who dialled."""
+        self.ends_at, self.last_word = NEVER, Farewell(Fault.LOCAL_REQUEST, "its time is up")
+        """When it is closed, whichever its IKE SA is then, and why."""
         self.established_at = now
         self.last_inbound = now
         hub.enroll(self)

@@ -16,7 +16,7 @@ from espudp.ike.events import Fault
 from espudp.ike.exchange import MAX_MESSAGE_ID, patience
 from espudp.ike.lifetimes import jittered
 from espudp.ike.rules import REQUESTS, RESPONSES, Shape, breach, critical, shape_of
-from espudp.ike.v2 import mobike, redirect
+from espudp.ike.v2 import mobike, reauth, redirect
 from espudp.ike.v2.addresses import copied_cookie
 from espudp.ike.v2.child import Child, Nonces
 from espudp.ike.v2.child_exchange import (
@@ -25,7 +25,7 @@ from espudp.ike.v2.child_exchange import (
     RekeyChild,
     answer_create_child,
 )
-from espudp.ike.v2.connection import LONGEST_PAUSE, Connection, Farewell
+from espudp.ike.v2.connection import LONGEST_PAUSE, NEVER, Connection, Farewell
 from espudp.ike.v2.crash import HandToken, take_token, unprotected
 from espudp.ike.v2.ending import CLOSE_SECONDS, Answered, Deleting, Superseded
 from espudp.ike.v2.hub import Datagram, State
@@ -51,8 +51,6 @@ _LAST_ID = MAX_MESSAGE_ID - 1_000
 # What waits for its time is swept out when there is so much more of it than there are child SAs.
 _SWEEP_ABOVE = 32
 
-_NEVER = float("inf")
-
 
 @dataclass(frozen=True, slots=True)
 class Rival:
@@ -77,14 +75,14 @@ class Established:
         self.rival: Rival | None = None
         self.farewell: Farewell | None = None
         """Set when the connection is to be closed as soon as the request under way is answered."""
-        self._close_by = _NEVER
-        self._wake_at = _NEVER
+        self._close_by = NEVER
+        self._wake_at = NEVER
         self._order = count()
         self._failing_since: float | None = None
         self._failed_at = now
         lifetime = jittered(connection.policy.timers.ike_lifetime, connection.hub.rng)
-        self.rekey_at = _NEVER if lifetime.soft_seconds is None else now + lifetime.soft_seconds
-        self.expires_at = _NEVER if lifetime.hard_seconds is None else now + lifetime.hard_seconds
+        self.rekey_at = NEVER if lifetime.soft_seconds is None else now + lifetime.soft_seconds
+        self.expires_at = NEVER if lifetime.hard_seconds is None else now + lifetime.hard_seconds
         connection.sas.add(sa.local_spi)
 
     @property
@@ -152,6 +150,7 @@ class Established:
     def _informational(self, received: Received, now: float) -> Answer:
         message = received.message
         take_token(self.sa, message)
+        reauth.obey(self.connection, message, now)
         if deletes_ike(message):
             return Answer(copied_cookie(message), self._deleted_by_peer(now))
         farewell = fatal_error(message)
@@ -360,6 +359,7 @@ class Established:
             return None
         pending = self.sa.pending
         times = [self.rekey_at, self.expires_at, self._close_by, self._wake_at]
+        times += [self.connection.reauth_at, self.connection.ends_at]
         if pending is not None:
             times.append(pending.deadline)
         elif self._confirmed:
@@ -367,27 +367,34 @@ class Established:
         if self.later:
             times.append(self.later[0][0])
         first = min(times)
-        return None if first == _NEVER else first
+        return None if first == NEVER else first
 
     @property
     def _silent_at(self) -> float:
         """When the peer has been silent for so long that it is asked whether it lives."""
         interval = self.connection.policy.timers.dpd_interval
-        return self.connection.last_inbound + interval if interval > 0 else _NEVER
+        return self.connection.last_inbound + interval if interval > 0 else NEVER
 
     def handle_timer(self, now: float) -> State | None:
         if not self.is_current:
             return self
-        self._wake_at = _NEVER
+        self._wake_at = NEVER
         if now >= self._close_by or not self._retransmit(now):
             return self._lost(Farewell(Fault.TIMEOUT, "the peer does not answer any more", retry=True))
+        connection = self.connection
+        if now >= connection.ends_at:
+            connection.ends_at = NEVER
+            return self.close(connection.last_word, now)
+        if now >= connection.reauth_at:
+            connection.reauth_at = NEVER
+            connection.hub.due_for_reauth.append(connection.number)
         if now >= self.expires_at:
-            self.expires_at = _NEVER
+            self.expires_at = NEVER
             return self.close(
                 Farewell(Fault.TIMEOUT, "the IKE SA expired before it was rekeyed", retry=True), now
             )
         if now >= self.rekey_at or self.sa.outgoing.next_id > _LAST_ID:
-            self.rekey_at = _NEVER
+            self.rekey_at = NEVER
             self.rekey(now)
         while self.later and self.later[0][0] <= now:
             self.enqueue(heapq.heappop(self.later)[2])

@@ -94,6 +94,8 @@ class Hub:
         """Connections by the identity of their peer."""
         self.dialling: dict[int, bytes] = {}
         """Connections that we are calling, by their number: our SPI."""
+        self.due_for_reauth: list[int] = []
+        """Connections whose authentication is to be repeated."""
         self.timers = Timers[bytes]()
         self.reassemblies: Timers[Reassembly] = Timers()
         """Messages that are on their way in fragments."""
