@@ -156,7 +156,7 @@ def revoke(
     for record in authority.revoke(name, now) if name is not None else ():
         typer.echo(f"Revoked {_called(record.facts)}, serial {record.serial}.")
     typer.echo(f"The CRL holds until {authority.crl_end():%Y-%m-%d}: {authority.crl_file}")
-    typer.echo("Copy it to where its users connect to, which is started with it:")
+    typer.echo("Copy it over the one that listeners have, who notice by themselves:")
     typer.echo(f"  espudp listen ... --crl {authority.crl_file.name}")
 
 
