@@ -48,6 +48,33 @@ class TlsIdentity:
     key: PrivateKey = field(repr=False)
 
 
+class _Peer:
+    """The other side's certificates. By itself, so that a conversation that is over is no ring of
+    references, which would wait in memory for the garbage collector."""
+
+    def __init__(self, judge: Judge) -> None:
+        self._judge = judge
+        self._chain: dict[int, bytes] = {}
+        self.judged = False
+
+    def see(
+        self, connection: SSL.Connection, certificate: crypto.X509, error: int, depth: int, ok: int
+    ) -> bool:
+        """OpenSSL shows the certificates of the chain, the last first, and what it thinks of them; the end
+        entity's comes last, and is then judged with all others. Other errors than a use that the certificate
+        is not for are judged there as well, and told better."""
+        if error == _INVALID_PURPOSE:
+            raise AuthenticationFailed(
+                "the peer's certificate is for another use than its side of TLS",
+                remedy="A server's needs the extended key usage serverAuth, a client's clientAuth.",
+            )
+        self._chain[depth] = certificate.to_cryptography().public_bytes(_DER)
+        if depth == 0 and ok:
+            self._judge(tuple(der for _, der in sorted(self._chain.items())))
+            self.judged = True
+        return True
+
+
 class TlsConversation:
     """One handshake. `take` is given what the peer said and returns what to say, until `established`."""
 
@@ -55,12 +82,10 @@ class TlsConversation:
         self, identity: TlsIdentity, judge: Judge, *, server: bool, client_cas: tuple[bytes, ...] = ()
     ) -> None:
         """`client_cas`: certificates (DER) of the CAs that a server tells its clients. Raises ConfigError."""
-        self._judge = judge
-        self._chain: dict[int, bytes] = {}
-        self._judged = False
+        self._peer = _Peer(judge)
         self.established = False
         context = _context(identity, client_cas)
-        context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, self._see)
+        context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, self._peer.see)
         self._connection = SSL.Connection(context, None)
         if server:
             self._connection.set_accept_state()
@@ -78,7 +103,7 @@ class TlsConversation:
                 self._connection.bio_write(octets)
             if not self.established:
                 self._connection.do_handshake()
-                self.established = self._judged
+                self.established = self._peer.judged
         except SSL.WantReadError:
             pass
         except AuthenticationFailed as error:
@@ -107,23 +132,6 @@ class TlsConversation:
     def export(self, label: bytes, context: bytes | None) -> bytes:
         """128 octets of keys (RFC 5705; RFC 8446 section 7.5), once established."""
         return self._connection.export_keying_material(label, _EXPORTED_OCTETS, context)
-
-    def _see(
-        self, connection: SSL.Connection, certificate: crypto.X509, error: int, depth: int, ok: int
-    ) -> bool:
-        """OpenSSL shows the certificates of the chain, the last first, and what it thinks of them; the end
-        entity's comes last, and is then judged with all others. Other errors than a use that the certificate
-        is not for are judged there as well, and told better."""
-        if error == _INVALID_PURPOSE:
-            raise AuthenticationFailed(
-                "the peer's certificate is for another use than its side of TLS",
-                remedy="A server's needs the extended key usage serverAuth, a client's clientAuth.",
-            )
-        self._chain[depth] = certificate.to_cryptography().public_bytes(_DER)
-        if depth == 0 and ok:
-            self._judge(tuple(der for _, der in sorted(self._chain.items())))
-            self._judged = True
-        return True
 
     def _drain(self) -> bytes:
         said = b""

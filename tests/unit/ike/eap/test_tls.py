@@ -1,5 +1,7 @@
 """EAP-TLS between our client and our server: both versions, fragments, certificates that prove nothing."""
 
+import gc
+import weakref
 from datetime import timedelta
 
 import pytest
@@ -15,7 +17,7 @@ from espudp.ike.eap.login import EapLogin, EapUsers
 from espudp.ike.eap.method import Outcome
 from espudp.ike.eap.peer import EapPeer
 from espudp.ike.eap.server import EapServer
-from espudp.ike.eap.tls import FRAGMENT_OCTETS, MAX_FLIGHT_OCTETS, TlsSetup
+from espudp.ike.eap.tls import FRAGMENT_OCTETS, MAX_FLIGHT_OCTETS, TlsServer, TlsSetup
 from espudp.ike.eap.users import UserTable
 from espudp.wire.eap import EapCode, EapPacket, EapType
 from tests.unit.crypto import certs
@@ -86,6 +88,20 @@ def test_keys_are_fresh_with_each_conversation() -> None:
         talk(peer, server())
         keys.add(peer.msk)
     assert len(keys) == 2
+
+
+def test_nothing_of_a_conversation_stays_in_memory() -> None:
+    """Not even until the garbage collector comes by, which is seldom where traffic must not wait for it."""
+    peer, gateway = client(), server()
+    talk(peer, gateway)
+    assert isinstance(gateway._method, TlsServer)
+    seen = weakref.ref(gateway._method._tls)
+    gc.disable()
+    try:
+        del peer, gateway
+        assert seen() is None
+    finally:
+        gc.enable()
 
 
 def test_one_side_has_tls_12_only(monkeypatch: pytest.MonkeyPatch) -> None:
