@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,7 +37,7 @@ def _login(folder: Path, password: str = PASSWORD) -> list[str]:
 def test_two_proofs_as_initiator(gateway: Gateway, tmp_path: Path, saw: Saw, ours: Authority) -> None:
     gateway.swan.load_key(key_pem(ours.swan.key))
     gateway.swan.load_eap(USER, PASSWORD)
-    rounds = {"remote": demanded(ours) | {"round": 1}, "remote-login": LOGIN | {"round": 2}}
+    rounds: dict[str, Any] = {"remote": demanded(ours) | {"round": 1}, "remote-login": LOGIN | {"round": 2}}
     gateway.serve(local=certified(ours), **rounds)
     arguments = [*ours.arguments(tmp_path / "pki"), *_login(tmp_path)]
     with gateway.connected(tmp_path, *arguments, identities=PEER_ID, psk=None) as peer:
@@ -49,7 +50,7 @@ def test_two_proofs_as_initiator(gateway: Gateway, tmp_path: Path, saw: Saw, our
 def test_the_second_proof_counts(gateway: Gateway, tmp_path: Path, saw: Saw, ours: Authority) -> None:
     gateway.swan.load_key(key_pem(ours.swan.key))
     gateway.swan.load_eap(USER, PASSWORD)
-    rounds = {"remote": demanded(ours) | {"round": 1}, "remote-login": LOGIN | {"round": 2}}
+    rounds: dict[str, Any] = {"remote": demanded(ours) | {"round": 1}, "remote-login": LOGIN | {"round": 2}}
     gateway.serve(local=certified(ours), **rounds)
     arguments = [*ours.arguments(tmp_path / "pki"), *_login(tmp_path, "guess")]
     with gateway.connect(tmp_path, *arguments, identities=PEER_ID, psk=None) as peer:
@@ -66,7 +67,7 @@ def test_two_proofs_as_responder(calling: CallingSwan, tmp_path: Path, saw: Saw,
     calling.swan.load_eap(USER, PASSWORD)
     users = secret_file(tmp_path / "users", f"{USER}:{PASSWORD}\n")
     arguments = [*ours.arguments(tmp_path / "pki"), "--eap-users", str(users), "--both-proofs"]
-    rounds = {"local": certified(ours) | {"round": 1}, "local-login": LOGIN | {"round": 2}}
+    rounds: dict[str, Any] = {"local": certified(ours) | {"round": 1}, "local-login": LOGIN | {"round": 2}}
     with (
         calling.listening(tmp_path, *arguments, psk=None) as place,
         place.dialled(remote=demanded(ours), **rounds) as address,

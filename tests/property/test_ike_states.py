@@ -10,11 +10,16 @@ from random import Random
 import pytest
 
 from espudp.ike.config import Timers
+from espudp.ike.credentials import EapClient, EapOf, Psk
+from espudp.ike.eap.login import EapLogin, EapUsers
+from espudp.ike.eap.users import UserTable, parse_users
 from espudp.ike.events import ConnectionDown
+from espudp.ike.pad import PadEntry
 from espudp.ike.v2.groups import MAX_GROUP_CHANGES
 from espudp.ike.v2.hub import State
 from espudp.ike.v2.initiator import MAX_COOKIES
 from espudp.ike.v2.sa import IkeSa
+from espudp.wire.eap import EapType
 from espudp.wire.ikev2.constants import AuthMethod, CfgType, ExchangeType, NotifyType, PayloadType, ProtocolId
 from espudp.wire.ikev2.header import Header
 from espudp.wire.ikev2.message import emit_message
@@ -41,7 +46,16 @@ from espudp.wire.ikev2.payloads import (
 )
 from espudp.wire.ikev2.proposal import Proposal, Transform
 from espudp.wire.selectors import TrafficSelector
-from tests.unit.ike.pair import FOREVER, Datagram, Pair, Side, client_config, path_to_server, server_config
+from tests.unit.ike.pair import (
+    FOREVER,
+    PSK,
+    Datagram,
+    Pair,
+    Side,
+    client_config,
+    path_to_server,
+    server_config,
+)
 
 _TIMERS = Timers(dpd_interval=0, half_open_timeout=1e6, ike_lifetime=FOREVER)
 
@@ -74,6 +88,29 @@ def _auth_sent() -> tuple[Pair, Side]:
     pair.move(pair.server)
     pair.take(pair.client)
     return pair, pair.client
+
+
+def _logging_in(who: str, rounds: int) -> Scene:
+    """So many rounds of EAP-MD5 have passed: of three, the last one is AUTH."""
+
+    def scene() -> tuple[Pair, Side]:
+        table = UserTable(parse_users(b"alice:secret"), Random(0).randbytes)
+        users = EapOf(EapUsers(users=table, methods=(EapType.MD5_CHALLENGE,)))
+        login = EapClient(EapLogin(user="alice", password="secret"))
+        pair = Pair(
+            client_config(timers=_TIMERS, proof=login),
+            server_config(timers=_TIMERS, pad=(PadEntry(proof=Psk(PSK), demand=users),)),
+        )
+        pair.dial()
+        for _ in range(2 + rounds):
+            pair.move(pair.client)
+            pair.move(pair.server)
+        side: Side = getattr(pair, who)
+        if side is pair.client:
+            pair.take(side)
+        return pair, side
+
+    return scene
 
 
 def _answered() -> tuple[Pair, Side]:
@@ -154,6 +191,8 @@ _SCENES: dict[str, Scene] = {
     "InitSent": _init_sent,
     "AwaitAuth": _await_auth,
     "AuthSent": _auth_sent,
+    **{f"AwaitAuth, round {n} of EAP": _logging_in("server", n) for n in range(3)},
+    **{f"AuthSent, round {n} of EAP": _logging_in("client", n) for n in range(3)},
     "Answered": _answered,
     "Established, initiator": _established("client"),
     "Established, responder": _established("server"),
@@ -188,6 +227,8 @@ _PAYLOADS: tuple[Payload, ...] = (
     Certificate(4, b"x"),
     CertificateRequest(4, b"x"),
     Eap(b"\x03\x01\x00\x04"),
+    Eap(b"\x01\x01\x00\x06\x04\x00"),
+    Eap(b"\x02\x01\x00\x05\x01"),
     TsInitiator(_ANY),
     TsResponder(_ANY),
     Delete(ProtocolId.IKE),
