@@ -1,6 +1,6 @@
 """Sealing and opening, for ESP packets and for IKE's SK payload alike.
 
-AES-GCM, ChaCha20-Poly1305 and AES-CBC with an HMAC look the same from outside: a body is
+Combined modes (AES-GCM, ...), and ciphers with a MAC beside them, look the same from outside: a body is
 IV || ciphertext || ICV, and the plaintext is whatever was padded for it (RFC 4303 section 2.4, RFC 7296
 section 3.14). Padding is put on and taken off by the caller.
 
