@@ -98,25 +98,27 @@ Connections = Annotated[
 
 def identity_of(own: Proof) -> Identity | None:
     """What we are called where nobody says: the first name in our certificate, else the key itself."""
-    from espudp.crypto.x509 import names_of
     from espudp.ike.config import Identity
     from espudp.ike.credentials import SignKey
 
     if not isinstance(own, SignKey):
         return None
     if own.certificates:
+        from espudp.crypto.x509 import names_of
+
         return Identity(*names_of(own.certificates[0])[0])
     return Identity.of_key(own.private_key.public.fingerprint)
 
 
 def certified(identity: Identity, own: Proof) -> Identity:
     """The identity as our certificate has it, if there is one. Raises ConfigError if it has it not."""
-    from espudp.crypto.x509 import names_of, same_name
     from espudp.ike.config import Identity
     from espudp.ike.credentials import SignKey
 
     if not isinstance(own, SignKey) or not own.certificates:
         return identity
+    from espudp.crypto.x509 import names_of, same_name
+
     names = names_of(own.certificates[0])
     for name in names:
         if same_name(name, (identity.type, identity.data)):
@@ -177,10 +179,12 @@ class Authentication:
 
     def sign_key(self) -> SignKey | None:
         """Our certificate or raw key, if one is named or a raw key is what is missing. Raises ConfigError."""
-        from espudp.host import certfiles, keyfiles
+        from espudp.host import keyfiles
         from espudp.ike.credentials import SignKey
 
         if self.cert is not None:
+            from espudp.host import certfiles  # what it needs is large, and most need none of it
+
             own = certfiles.load_own(self.cert, self.key, self.key_password)
             return SignKey(
                 private_key=own.private_key,
@@ -203,13 +207,13 @@ class Authentication:
 
     def trusted(self) -> CertificateOf | None:
         """Whose certificates are taken. Raises ConfigError."""
+        if not self.ca:
+            parsing.refuse_alone({"--crl": self.crl}, "--ca", "there is no CA whose list it might be")
+            return None
         from espudp.crypto.revocation import Revocation as Needed
         from espudp.host import certfiles
         from espudp.ike.credentials import CertificateOf
 
-        if not self.ca:
-            parsing.refuse_alone({"--crl": self.crl}, "--ca", "there is no CA whose list it might be")
-            return None
         needed = parsing.choice(self.revocation, {m.value: m for m in Needed}, "--revocation")
         return CertificateOf(certfiles.load_trust(self.ca, self.crl or (), needed), self.allow_sha1)
 

@@ -58,9 +58,11 @@ RadiusSecret = Annotated[
 
 
 def _methods(texts: list[str] | None) -> tuple[EapType, ...]:
-    from espudp.ike.eap.login import METHODS_BY_NAME
+    if not texts:
+        return ()
+    from espudp.ike.eap.login import METHODS_BY_NAME  # with it come TLS and what MSCHAPv2 needs
 
-    return tuple(dict.fromkeys(parsing.choice(text, METHODS_BY_NAME, "--eap-method") for text in texts or ()))
+    return tuple(dict.fromkeys(parsing.choice(text, METHODS_BY_NAME, "--eap-method") for text in texts))
 
 
 @dataclass(frozen=True)
@@ -87,9 +89,6 @@ class ConnectEap:
     def login(self, own: SignKey | None, trust: Trust | None, gateway: str | None) -> EapLogin | None:
         """What we log in to `gateway` with, if we do: `own` with certificates, and `trust` for those of the
         other side, make EAP-TLS possible. Raises ConfigError."""
-        from espudp.host import eapfiles
-        from espudp.ike.eap.login import EapLogin
-
         if self.eap_user is None:
             needless = {
                 "--eap-password-file": self.eap_password_file,
@@ -99,6 +98,9 @@ class ConnectEap:
             }
             parsing.refuse_alone(needless, "--eap-user", "nobody logs in")
             return None
+        from espudp.host import eapfiles
+        from espudp.ike.eap.login import EapLogin
+
         tls = None
         if own is not None and own.certificates and trust is not None:
             # Where nothing else proves the gateway, any certificate of its CA would not do
@@ -172,8 +174,6 @@ class ListenEap:
 
     def radius_servers(self) -> tuple[RadiusServer, ...]:
         """Whom the logins are left to; empty: nobody. Raises ConfigError."""
-        from espudp.host import eapfiles
-
         if not self.radius:
             parsing.refuse_alone(
                 {"--radius-secret-file": self.radius_secret_file}, "--radius", "it is shared with nobody"
@@ -185,4 +185,6 @@ class ListenEap:
                 field="radius-secret-file",
                 remedy="write it into a file of mode 0600, and name that with --radius-secret-file",
             )
+        from espudp.host import eapfiles
+
         return eapfiles.read_radius(self.radius, self.radius_secret_file)
