@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import replace
+from enum import Enum
 from random import Random
 
 import pytest
@@ -445,7 +446,7 @@ def test_a_half_open_ike_sa_keeps_as_little() -> None:
 def test_junk_in_fragments() -> None:
     """Authentic junk of every size and number: bounded, and nothing escapes."""
     chance = Random(5)
-    seen: Counter[Drop] = Counter()
+    seen: Counter[Enum] = Counter()
     for _ in range(30):
         pair = _connected()
         forger = _Forger(pair)
