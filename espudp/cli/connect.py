@@ -58,20 +58,9 @@ def connect(
     force_encap: options.ForceEncap = False,
     sessions: Calling = Calling(),  # noqa: B008
     retry: Retry = True,
-    ike_lifetime: options.IkeLifetime = options.IKE_LIFETIME,
-    child_lifetime: options.ChildLifetime = options.CHILD_LIFETIME,
-    child_bytes: options.ChildBytes = None,
-    child_packets: options.ChildPackets = None,
-    dpd: options.Dpd = options.DPD,
+    keeping: Keeping = Keeping(),  # noqa: B008
     replay_window: options.ReplayWindow = options.REPLAY_WINDOW,
-    bind: options.Bind = None,
-    dev: options.Dev = options.DEVICE,
-    mtu: options.Mtu = None,
-    mark: options.Mark = None,
-    dscp: options.Dscp = options.DSCP,
-    workers: options.Workers = options.WORKERS,
-    rehearsal: options.Rehearsal = True,
-    control_name: options.ControlName = None,
+    here: OnThisHost = OnThisHost(),  # noqa: B008
     verbose: options.Verbose = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -79,7 +68,6 @@ def connect(
 
     --subnet, --local-subnet, --vip and the proposals may be given several times.
     """
-    here = OnThisHost(bind, dev, mtu, mark, dscp, workers, rehearsal, control_name)
     report = reporter(verbose=verbose, quiet=quiet)
     if manual is not None:
         raise typer.Exit(run_file(context, manual, here, report))
@@ -93,7 +81,7 @@ def connect(
         reach=reach,
         ports=presets.ports(reach.product, port, ike_port),
         algorithms=presets.algorithms(reach.product, ike_proposal, esp_proposal, replay_window),
-        keeping=Keeping(ike_lifetime, child_lifetime, child_bytes, child_packets, dpd),
+        keeping=keeping,
         force_encap=force_encap or reach.product.force_encap,
         sessions=sessions,
         retry=retry,

@@ -47,20 +47,9 @@ def listen(
     esp_proposal: options.EspProposals = None,
     sessions: Serving = Serving(),  # noqa: B008
     forward: Annotated[bool, typer.Option(help="Switch IP forwarding on.")] = True,
-    ike_lifetime: options.IkeLifetime = options.IKE_LIFETIME,
-    child_lifetime: options.ChildLifetime = options.CHILD_LIFETIME,
-    child_bytes: options.ChildBytes = None,
-    child_packets: options.ChildPackets = None,
-    dpd: options.Dpd = options.DPD,
+    keeping: Keeping = Keeping(),  # noqa: B008
     replay_window: options.ReplayWindow = options.REPLAY_WINDOW,
-    bind: options.Bind = None,
-    dev: options.Dev = options.DEVICE,
-    mtu: options.Mtu = None,
-    mark: options.Mark = None,
-    dscp: options.Dscp = options.DSCP,
-    workers: options.Workers = options.WORKERS,
-    rehearsal: options.Rehearsal = True,
-    control_name: options.ControlName = None,
+    here: OnThisHost = OnThisHost(),  # noqa: B008
     verbose: options.Verbose = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -70,7 +59,6 @@ def listen(
     --pool, --subnet, --peer-subnet, --dns, --dns-domain, --split and the proposals may be given several
     times.
     """
-    here = OnThisHost(bind, dev, mtu, mark, dscp, workers, rehearsal, control_name)
     report = reporter(verbose=verbose, quiet=quiet)
     if manual is not None:
         raise typer.Exit(run_file(context, manual, here, report, forward=forward))
@@ -81,7 +69,7 @@ def listen(
         eap=eap,
         local_id=local_id,
         algorithms=presets.algorithms(reach.product, ike_proposal, esp_proposal, replay_window),
-        keeping=Keeping(ike_lifetime, child_lifetime, child_bytes, child_packets, dpd),
+        keeping=keeping,
         sessions=sessions,
         forward=forward,
         here=here,

@@ -131,11 +131,11 @@ HARD_FACTOR = 1.2
 class Keeping:
     """How long keys live and when a silent peer is asked, as typed."""
 
-    ike_lifetime: str
-    child_lifetime: str
-    child_bytes: str | None
-    child_packets: int | None
-    dpd: str
+    ike_lifetime: IkeLifetime = IKE_LIFETIME
+    child_lifetime: ChildLifetime = CHILD_LIFETIME
+    child_bytes: ChildBytes = None
+    child_packets: ChildPackets = None
+    dpd: Dpd = DPD
 
     def timers(self) -> Timers:
         """Raises ConfigError."""
@@ -220,14 +220,14 @@ class _HostOptions(TypedDict):
 class OnThisHost:
     """Sockets, device and name, as typed."""
 
-    bind: str | None
-    dev: str
-    mtu: int | None
-    mark: str | None
-    dscp: str
-    workers: int
-    rehearsal: bool
-    control_name: str | None
+    bind: Bind = None
+    dev: Dev = DEVICE
+    mtu: Mtu = None
+    mark: Mark = None
+    dscp: Dscp = DSCP
+    workers: Workers = WORKERS
+    rehearsal: Rehearsal = True
+    control_name: ControlName = None
 
     def host_options(self) -> _HostOptions:
         """The fields of HostOptions. Raises ConfigError."""
