@@ -62,6 +62,21 @@ def _libreswan() -> str:
     return _program("gcc libc6-dev libnss3-tools", "cc", "certutil")()
 
 
+# Where .ci/run unpacks it: its package, installed, would take /etc/resolv.conf over.
+UNPACKED_RESOLVED = Path("/opt/systemd-resolved")
+
+
+def resolved_root() -> Path:
+    """What /lib/systemd/systemd-resolved and /usr/bin/resolvectl lie below."""
+    return next((r for r in (Path("/"), UNPACKED_RESOLVED) if (r / "usr/bin/resolvectl").exists()), Path("/"))
+
+
+def _resolved() -> str:
+    if not (resolved_root() / "lib/systemd/systemd-resolved").exists():
+        return f"needs systemd-resolved in {UNPACKED_RESOLVED} (apt-get download, dpkg-deb -x)"
+    return _program("dbus util-linux", "dbus-daemon", "unshare", "nsenter")()
+
+
 # marker -> (what `pytest --markers` says, what is missing here or "")
 REQUIREMENTS: dict[str, tuple[str, Callable[[], str]]] = {
     "root": ("runs as root only", _root),
@@ -72,6 +87,7 @@ REQUIREMENTS: dict[str, tuple[str, Callable[[], str]]] = {
         _program("iproute2 nftables util-linux", "ip", "nft", "unshare"),
     ),
     "freeradius": ("has FreeRADIUS decide on logins", _program("freeradius", "freeradius")),
+    "resolved": ("starts a systemd-resolved of its own", _resolved),
     "iperf3": ("measures with iperf3", _program("iperf3", "iperf3")),
     "libreswan": ("speaks IKE with libreswan", _libreswan),
     "openiked": (
