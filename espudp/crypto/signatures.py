@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 
@@ -167,6 +167,8 @@ class PublicKey:
 
     def __init__(self, key: object) -> None:
         """`key` is one of the `cryptography` package. Raises ConfigError for one that is not taken."""
+        from cryptography.hazmat.primitives import serialization  # 2 MB, which a PSK has no use for
+
         self._key: _Public = _checked(key)
         self.kind = next(kind for type_, kind in _KINDS.items() if isinstance(key, type_))
         self.curve = (
@@ -258,6 +260,8 @@ class PrivateKey:
 
     def to_pem(self) -> bytes:
         """PKCS#8 without a password: for a file that only its owner can read."""
+        from cryptography.hazmat.primitives import serialization
+
         return self._key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
@@ -309,6 +313,8 @@ def generate_key(rng: Rng) -> PrivateKey:
 
 def load_private_key(octets: bytes, password: bytes | None = None) -> PrivateKey:
     """A key in PEM or DER: PKCS#8, or what OpenSSL writes. Raises ConfigError, without the octets."""
+    from cryptography.hazmat.primitives import serialization
+
     load = (
         serialization.load_pem_private_key if b"-----BEGIN" in octets else serialization.load_der_private_key
     )
@@ -331,6 +337,8 @@ def load_private_key(octets: bytes, password: bytes | None = None) -> PrivateKey
 
 def load_public_key(octets: bytes) -> PublicKey:
     """A SubjectPublicKeyInfo in DER or PEM. Raises ConfigError."""
+    from cryptography.hazmat.primitives import serialization
+
     load = serialization.load_pem_public_key if b"-----BEGIN" in octets else serialization.load_der_public_key
     try:
         key = load(octets)
