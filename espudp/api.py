@@ -51,6 +51,7 @@ from espudp.ike.events import (
     PeerAddressAssigned,
     PeerRefused,
 )
+from espudp.ike.handout import TrustAnchor
 from espudp.ike.pad import PadEntry, Pattern
 from espudp.ike.proposals import EspProposal, IkeProposal
 from espudp.manual import ManualConfig, ManualPair, emit_manual, generate_pair, parse_manual
@@ -121,6 +122,7 @@ __all__ = [
     "Timers",
     "TrafficSelector",
     "Train",
+    "TrustAnchor",
     "Tunnel",
     "UdpAddress",
     "VnetHeader",

@@ -135,7 +135,9 @@ class ConnectSession(Session):
             return
         self._reaches_everything = bool(whole)
         others = (ip_address(ip) for ip in self.netconf.own_addresses())
-        if whole == {4} and any(ip.version == 6 for ip in others):
+        asked = self._options.config.child
+        to_come = asked.single_pair and EVERYTHING[6] in asked.remote
+        if whole == {4} and not to_come and any(ip.version == 6 for ip in others):
             self.tell(
                 "IPv6 goes around the tunnel: the peer carries IPv4 only.",
                 Severity.WARNING,

@@ -6,7 +6,7 @@ from ipaddress import ip_address
 
 from espudp.errors import AuthenticationFailed, CryptoError, PeerError
 from espudp.ike.config import ConnectionConfig
-from espudp.ike.credentials import ByEap, EapClient, Proof, Psk, RawKeyOf, SignKey
+from espudp.ike.credentials import ByEap, EapClient, NoDemand, Proof, Psk, RawKeyOf, SignKey
 from espudp.ike.events import ConnectionUp, Fault
 from espudp.ike.identity import Identity
 from espudp.ike.narrowing import narrow, pairs, resolve
@@ -259,7 +259,8 @@ class AuthSent:
             # it.
             self._offer.withdraw()
             return established.close(self._no_child(refusal), now)
-        self._announce(connection, given.beside(new.child.remote))
+        anonymous = isinstance(self._config.demand, NoDemand)
+        self._announce(connection, given.beside(new.child.remote, anonymous=anonymous))
         connection.install(new)
         spread(established, new.child, message)
         established.share()

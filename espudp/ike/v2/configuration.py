@@ -68,12 +68,13 @@ class Given:
     application: str = ""
     """What the peer says it is."""
 
-    def beside(self, remote: Sequence[TrafficSelector]) -> "Given":
+    def beside(self, remote: Sequence[TrafficSelector], *, anonymous: bool = False) -> "Given":
         """The same, for a tunnel to `remote`. RFC 8598 section 2: where everything goes through the tunnel
-        all names do, so that no gateway can claim public domains.
+        all names do, so that no gateway can claim public domains. Section 8: nor may one that is `anonymous`
+        claim any.
         """
         everything = any(selector.contains(whole) for selector in remote for whole in EVERYTHING.values())
-        return replace(self, domains=(), trust_anchors=()) if everything else self
+        return replace(self, domains=(), trust_anchors=()) if everything or anonymous else self
 
     def event(self, connection: int) -> AddressAssigned:
         """What the rest is told."""

@@ -132,6 +132,7 @@ def test_split_dns() -> None:
     assert given.trust_anchors == (anchor, anchor)
     inside = [TrafficSelector.from_network("10.0.0.0/8")]
     assert given.beside(inside) == given
+    assert given.beside(inside, anonymous=True) == Given(dns=given.dns)
     for network in ("0.0.0.0/0", "::/0"):
         everything = [*inside, TrafficSelector.from_network(network)]
         assert given.beside(everything) == Given(dns=given.dns)
