@@ -41,7 +41,7 @@ LONGEST = 36500
 @reported
 def init(
     name: Annotated[
-        str, typer.Argument(metavar="[NAME]", help="What it is called: a name, or a DN (O=Example, CN=CA).")
+        str, typer.Argument(metavar="NAME", help="What it is called: a name, or a DN (O=Example, CN=CA).")
     ] = "espudp CA",
     directory: Directory = None,
     days: Annotated[int, typer.Option(min=1, max=LONGEST, help="How long it holds.")] = CA_DAYS,
@@ -112,7 +112,7 @@ def issue(
 @reported
 def show(
     what: Annotated[
-        str | None, typer.Argument(metavar="[NAME|FILE]", help="One name, or a file with certificates.")
+        str | None, typer.Argument(metavar="NAME|FILE", help="One name, or a file with certificates.")
     ] = None,
     directory: Directory = None,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
@@ -145,7 +145,7 @@ def show(
 @reported
 def revoke(
     name: Annotated[
-        str | None, typer.Argument(metavar="[NAME|SERIAL]", help="Whose; without one, the CRL is made anew.")
+        str | None, typer.Argument(metavar="NAME|SERIAL", help="Whose; without one, the CRL is made anew.")
     ] = None,
     directory: Directory = None,
 ) -> None:

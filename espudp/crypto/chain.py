@@ -182,24 +182,40 @@ def _unknown_issuer(certificate: Certificate) -> CertificateError:
 
 
 def _check_name_constraints(path: Path, at: datetime) -> None:
-    """RFC 5280 section 4.2.1.10, by the library: of DNS names, e-mail and IP addresses, and no others."""
+    """RFC 5280 section 4.2.1.10: raises CertificateError for names that a CA does not allow, or might not.
+
+    The library judges DNS names, e-mail and IP addresses; constraints of DNs, if not critical, it overlooks.
+    """
     constrained = [ca for ca in path[1:] if ca.extension(x509.NameConstraints)]
     if not constrained:
         return
-    anything = verification.ExtensionPolicy.permit_all()
-    ca_policy = anything.require_present(x509.BasicConstraints, verification.Criticality.AGNOSTIC, None)
-    try:
-        with quietly():
-            builder = verification.PolicyBuilder().store(verification.Store([path[-1].parsed])).time(at)
-            builder = builder.max_chain_depth(MAX_PATH)
-            verifier = builder.extension_policies(
-                ca_policy=ca_policy, ee_policy=anything
-            ).build_client_verifier()
-            verifier.verify(path[0].parsed, [one.parsed for one in path[1:-1]])
-    except (verification.VerificationError, *UNREADABLE):
+    if any(map(_constrains_dns, constrained)) or not _is_within(path, at):
         raise CertificateError(
             Refusal.CONSTRAINED,
             f"the CA '{constrained[0]}' constrains names, and '{path[0]}' is not seen to keep to that",
             remedy="Its CA has to issue it for names that the CA above allows. Constraints of DNS names, "
             "e-mail and IP addresses are understood, from CAs with RSA and ECDSA keys.",
-        ) from None
+        )
+
+
+def _constrains_dns(ca: Certificate) -> bool:
+    """Whether it constrains distinguished names."""
+    constraints = ca.extension(x509.NameConstraints)
+    if constraints is None:
+        return False
+    trees = (*(constraints.permitted_subtrees or ()), *(constraints.excluded_subtrees or ()))
+    return any(isinstance(tree, x509.DirectoryName) for tree in trees)
+
+
+def _is_within(path: Path, at: datetime) -> bool:
+    anything = verification.ExtensionPolicy.permit_all()
+    ca_policy = anything.require_present(x509.BasicConstraints, verification.Criticality.AGNOSTIC, None)
+    builder = verification.PolicyBuilder().store(verification.Store([path[-1].parsed]))
+    builder = builder.time(at).max_chain_depth(MAX_PATH)
+    builder = builder.extension_policies(ca_policy=ca_policy, ee_policy=anything)
+    try:
+        with quietly():
+            builder.build_client_verifier().verify(path[0].parsed, [one.parsed for one in path[1:-1]])
+    except (verification.VerificationError, *UNREADABLE):
+        return False
+    return True

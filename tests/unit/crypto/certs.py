@@ -8,7 +8,7 @@ from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, padding, rsa
 from cryptography.x509 import ocsp
 
 from espudp.crypto import dn
@@ -85,6 +85,7 @@ def issue(
     signed_by: Key | None = None,
     key_ids: bool = True,
     serial: int | None = None,
+    rsa_padding: padding.PSS | None = None,
 ) -> Issuer:
     made = Issuer(subject, key or new_key())
     signer = signed_by or issuer.key
@@ -108,7 +109,7 @@ def issue(
         builder = builder.add_extension(x509.BasicConstraints(True, path_length), True)
     for extension, critical in extensions:
         builder = builder.add_extension(extension, critical)
-    made.certificate = builder.sign(signer, hash_ or hash_for(signer))
+    made.certificate = builder.sign(signer, hash_ or hash_for(signer), rsa_padding=rsa_padding)
     return made
 
 

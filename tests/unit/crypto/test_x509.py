@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa
-from cryptography.x509.oid import ExtendedKeyUsageOID, ObjectIdentifier
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, padding, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID, ObjectIdentifier, SignatureAlgorithmOID
 
 from espudp.crypto import dn
 from espudp.crypto.certificate import CertificateError, Refusal
@@ -233,6 +233,14 @@ def test_all_kinds_of_keys_certify_and_are_certified(key: Key) -> None:
     assert verify(top, gateway(sub, key=key), sub).spki
 
 
+def test_certificates_signed_with_rsa_pss() -> None:
+    top = root("CN=Root", RSA_2048)
+    pss = padding.PSS(padding.MGF1(hashes.SHA256()), 32)
+    leaf = gateway(top, rsa_padding=pss)
+    assert leaf.certificate.signature_algorithm_oid == SignatureAlgorithmOID.RSASSA_PSS
+    assert verify(top, leaf)
+
+
 def test_who_is_no_ca_certifies_nobody(ca: Issuer) -> None:
     thief = gateway(ca)
     assert refused(ca, gateway(thief), thief) is Refusal.NOT_A_CA
@@ -374,6 +382,15 @@ def test_name_constraints(
         assert verify(top, leaf, sub, kind=kind, name=value)
     else:
         assert refused(top, leaf, sub, kind=kind, name=value) is Refusal.CONSTRAINED
+
+
+@pytest.mark.parametrize("tree", ["permitted", "excluded"])
+def test_constraints_of_dns_are_not_overlooked(tree: str) -> None:
+    """Critical or not: whoever can prove a DN must not get round them."""
+    ((extension, _),) = constrained(**{tree: "dn:O=Elsewhere"})
+    top = root("CN=Root", extensions=[(extension, False)])
+    leaf = top.issue("O=Elsewhere, CN=gw", "dns:gw.example.org")
+    assert refused(top, leaf) is Refusal.CONSTRAINED
 
 
 def test_what_cannot_be_constrained_is_refused() -> None:
