@@ -122,8 +122,9 @@ class Charon:
         self.vici.rekey({what: name})
 
     def ike_sas(self) -> list[dict[str, Any]]:
-        """Every IKE SA, as `swanctl --list-sas` shows it."""
-        return [_plain(sa) for listed in self.vici.list_sas() for sa in listed.values()]
+        """Every IKE SA but half-open ones, as `swanctl --list-sas` shows it."""
+        listed = [_plain(sa) for entry in self.vici.list_sas() for sa in entry.values()]
+        return [sa for sa in listed if sa["state"] != "CONNECTING"]
 
     def child_sas(self) -> list[dict[str, Any]]:
         """Every child SA that carries traffic."""

@@ -2,7 +2,12 @@
 
 import time
 
+from espudp import IkeProposal
 from espudp.crypto.suites import ESP_SUITES, EspSuite
+from espudp.wire.ikev2.constants import ExchangeType
+from espudp.wire.ikev2.header import Header
+from espudp.wire.ikev2.message import emit_message
+from espudp.wire.ikev2.payloads import KeyExchange, Nonce, SecurityAssociation
 from tests.interop.charon import Charon
 from tests.interop.lab import wait_until
 from tests.interop.peer import Espudp
@@ -107,3 +112,15 @@ def check_rekeys(peer: Espudp, swan: Charon, *, ike: str, child: str) -> None:
         swan.rekey(what, name)
         wait_for_new_keys(peer, swan, what, before)
         time.sleep(0.1)
+
+
+def half_open(number: int) -> bytes:
+    """An IKE_SA_INIT request of somebody who never comes back; the public value is X25519's base point."""
+    proposal = IkeProposal.parse(IKE)
+    payloads = (
+        SecurityAssociation((proposal.to_wire(1),)),
+        KeyExchange(proposal.dh[0].transform_id, (9).to_bytes(32, "little")),
+        Nonce(bytes(32)),
+    )
+    header = Header(number.to_bytes(8), bytes(8), 0, ExchangeType.IKE_SA_INIT, True, False, 0)
+    return emit_message(header, payloads)

@@ -27,9 +27,8 @@ def _outcome(cells: Sequence[Cell]) -> str:
 
 
 def _variants(cells: Sequence[Cell]) -> str:
-    """The variants of a feature; of one that has none, what was seen."""
-    named = dict.fromkeys(cell.variant for cell in cells if cell.variant)
-    return ", ".join(named) if named else "; ".join(dict.fromkeys(cell.seen for cell in cells if cell.seen))
+    """The variants of a feature; of what has none, what was seen."""
+    return ", ".join(dict.fromkeys(filter(None, (cell.variant or cell.seen for cell in cells))))
 
 
 def markdown(cells: Sequence[Cell]) -> Iterator[str]:

@@ -6,11 +6,6 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from espudp import IkeProposal
-from espudp.wire.ikev2.constants import ExchangeType
-from espudp.wire.ikev2.header import Header
-from espudp.wire.ikev2.message import emit_message
-from espudp.wire.ikev2.payloads import KeyExchange, Nonce, SecurityAssociation
 from tests.interop.caller import BEHIND, GATEWAY, GATEWAY6, Caller, CallingSwan
 from tests.interop.lab import SERVER_ADDRESS
 from tests.interop.matrix import RESPONDER
@@ -22,6 +17,7 @@ from tests.interop.swan import (
     REKEYED,
     check_rekeys,
     esp_algorithms,
+    half_open,
     ike_algorithms,
     spis,
     suite_of,
@@ -167,18 +163,6 @@ with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
     for line in sys.stdin:
         s.sendto(bytes.fromhex(line), (sys.argv[1], 500))
 """
-
-
-def half_open(number: int) -> bytes:
-    """An IKE_SA_INIT request of somebody who never comes back; the public value is X25519's base point."""
-    proposal = IkeProposal.parse(IKE)
-    payloads = (
-        SecurityAssociation((proposal.to_wire(1),)),
-        KeyExchange(proposal.dh[0].transform_id, (9).to_bytes(32, "little")),
-        Nonce(bytes(32)),
-    )
-    header = Header(number.to_bytes(8), bytes(8), 0, ExchangeType.IKE_SA_INIT, True, False, 0)
-    return emit_message(header, payloads)
 
 
 @pytest.mark.cell("COOKIE")
