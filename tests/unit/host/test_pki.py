@@ -56,10 +56,9 @@ def test_what_is_issued_is_believed_in_all_its_names(ca: Authority, name: str, s
     assert all(record.is_called(name) for record in ca.records(NOW))
 
 
-@pytest.mark.parametrize("key_type", KEY_TYPES)
+@pytest.mark.parametrize("key_type", KEY_TYPES[:-1])  # RSA of 4,096 bits takes seconds to make
 def test_every_type_of_key(tmp_path: Path, key_type: str) -> None:
-    small = "p256" if key_type == "rsa4096" else key_type
-    ca = Authority.make(tmp_path / "pki", "Root", small, 100, NOW)
+    ca = Authority.make(tmp_path / "pki", "Root", key_type, 100, NOW)
     issued = ca.issue("gw.example.org", Order(key_type=key_type), NOW)
     assert refusal(ca, issued, "gw.example.org") is None
     assert issued.record.facts.key.lower().replace("-", "").endswith(key_type.removeprefix("rsa"))
