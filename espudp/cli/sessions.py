@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+Resume = Annotated[bool, typer.Option(help="Resume a session that broke off by its ticket (RFC 5723).")]
+Tickets = Annotated[bool, typer.Option(help="Give clients tickets to resume sessions with (RFC 5723).")]
 Redirect = Annotated[bool, typer.Option(help="Go where the peer sends us (RFC 5685).")]
 RedirectTo = Annotated[
     list[str] | None, typer.Option(metavar="HOST", help="Send clients to this gateway; repeatable.")
@@ -18,20 +20,26 @@ RedirectAbove = Annotated[int, typer.Option(metavar="NUMBER", help="... when the
 class Calling:
     """Of who connects."""
 
+    resume: Resume = True
     redirect: Redirect = True
 
     def settings(self) -> dict[str, Any]:
         """For ConnectionConfig."""
-        return {"follow_redirects": self.redirect}
+        return {"resume": self.resume, "follow_redirects": self.redirect}
 
 
 @dataclass(frozen=True)
 class Serving:
     """Of who listens."""
 
+    tickets: Tickets = True
     redirect_to: RedirectTo = None
     redirect_above: RedirectAbove = 0
 
     def settings(self) -> dict[str, Any]:
         """For ListenerConfig."""
-        return {"redirect_to": tuple(self.redirect_to or ()), "redirect_above": self.redirect_above}
+        return {
+            "tickets": self.tickets,
+            "redirect_to": tuple(self.redirect_to or ()),
+            "redirect_above": self.redirect_above,
+        }

@@ -78,6 +78,15 @@ def derive_rekeyed_ike_keys(
     return _expand(new_suite, skeyseed, ni, nr, spi_i, spi_r)
 
 
+def derive_resumed_ike_keys(
+    suite: IkeSuite, old_sk_d: bytes, ni: bytes, nr: bytes, spi_i: bytes, spi_r: bytes
+) -> IkeKeys:
+    """Keys of an IKE SA that resumes a session, without Diffie-Hellman (RFC 5723 section 5.1)."""
+    _require(old_sk_d, "SK_d")
+    skeyseed = prf(suite.prf, old_sk_d, b"Resumption" + ni + nr)
+    return _expand(suite, skeyseed, ni, nr, spi_i, spi_r)
+
+
 def derive_child_keys(
     p: Prf, sk_d: bytes, suite: EspSuite, ni: bytes, nr: bytes, shared: bytes = b""
 ) -> tuple[CipherKeys, CipherKeys]:

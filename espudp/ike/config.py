@@ -141,6 +141,9 @@ class ConnectionConfig:
     mobike: bool = True
     """Move with our addresses, if the peer can follow (RFC 4555)."""
 
+    resume: bool = True
+    """Ask for a ticket, and begin with it after the connection broke off (RFC 5723)."""
+
     follow_redirects: bool = True
     """Go where the peer sends us, if who is there proves to be the same peer (RFC 5685)."""
 
@@ -189,6 +192,9 @@ class ListenerConfig:
 
     secret: bytes = field(default=b"", repr=False)
     """What only this listener knows, and knows again after a restart; empty: nothing."""
+
+    tickets: bool = True
+    """Give tickets to clients that ask for them (RFC 5723)."""
 
     redirect_to: tuple[str, ...] = ()
     """Other gateways, by address or name, to which new clients are sent that would go there (RFC 5685)."""

@@ -14,6 +14,7 @@ from espudp.crypto.signatures import PrivateKey, PublicKey
 from espudp.errors import AuthenticationFailed, ConfigError
 from espudp.ike.eap.method import Outcome
 from espudp.ike.eap.passthrough import BackendQuestion
+from espudp.ike.identity import Identity
 
 WallClock = Callable[[], datetime]
 """The time of day, with its zone: what certificates are judged by."""
@@ -157,7 +158,12 @@ class ByEap:
     """For either side, of the one that is EAP's server: the method proves it as well (RFC 5998)."""
 
 
-Proof = Psk | SignKey | EapClient | NoProof | ByEap
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """The keys of a session that goes on (RFC 5723)."""
+
+
+Proof = Resumed | Psk | SignKey | EapClient | NoProof | ByEap
 
 
 # What the peer has to prove itself with
@@ -202,7 +208,18 @@ class NoDemand:
     """Nothing: whoever comes is let in, and remains anonymous (RFC 7619)."""
 
 
-Demand = PskOf | CertificateOf | RawKeyOf | EapOf | NoDemand | ByEap
+@dataclass(frozen=True, slots=True)
+class ResumedAs:
+    """The keys of a session that goes on, of the peer that was there (RFC 5723)."""
+
+    claimed: Identity
+    """What it called itself, and must again."""
+
+    known: Identity
+    """Whom it had proved to be."""
+
+
+Demand = ResumedAs | PskOf | CertificateOf | RawKeyOf | EapOf | NoDemand | ByEap
 
 
 def _require_psk(key: bytes) -> None:

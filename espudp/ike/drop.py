@@ -28,4 +28,5 @@ class Drop(Enum):
     FRAGMENTS_TOO_MANY = "more in fragments than any message needs"
     FRAGMENTS_MISSING = "a message of which fragments never came"
     UNPROVED = "a peer that did not prove who it is"
+    TICKET = "a ticket that is not ours, too old or used"
     CLOSED = "for an IKE SA that is being closed"

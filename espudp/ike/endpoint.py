@@ -39,6 +39,7 @@ from espudp.ike.v2.initiator import InitSent
 from espudp.ike.v2.mobike import local_addresses_changed
 from espudp.ike.v2.reauth import Succession
 from espudp.ike.v2.redirect import SendElsewhere, may_be_sent
+from espudp.ike.v2.resume_initiator import ResumeSent
 from espudp.timing import TokenBucket
 from espudp.wire.address import Path, UdpAddress
 from espudp.wire.buffer import Buffer
@@ -89,7 +90,12 @@ class Endpoint:
         500 to 4500); None: over `path` as well. ConnectionUp or ConnectionDown follows.
         """
         number = self._hub.next_number()
-        state = InitSent(self._hub, number, config, path, float_path, now)
+        state: InitSent | ResumeSent
+        ticket = self._hub.wallet.find(config, path.remote.ip, now) if config.resume else None
+        if ticket is None:
+            state = InitSent(self._hub, number, config, path, float_path, now)
+        else:
+            state = ResumeSent(self._hub, number, config, ticket, path, float_path, now)
         self._hub.dialling[number] = state.local_spi
         self._hub.put(state)
         return number
@@ -100,7 +106,7 @@ class Endpoint:
         if spi is not None:
             state = self._hub.states.get(spi)
             self._hub.discard(spi)
-            if isinstance(state, InitSent | AuthSent):
+            if isinstance(state, InitSent | ResumeSent | AuthSent):
                 state.close(_CLOSED_BY_US)
             return
         self._command(connection, lambda ike: ike.close(_CLOSED_BY_US, now))
@@ -288,7 +294,7 @@ class Endpoint:
 
     def _failed(self, state: State, error: CryptoError) -> State | None:
         farewell = Farewell(Fault.PROTOCOL, f"a cryptographic operation failed: {error}", retry=True)
-        if isinstance(state, InitSent | AuthSent):
+        if isinstance(state, InitSent | ResumeSent | AuthSent):
             state.close(farewell)
         elif isinstance(state, Established):
             state.connection.down(farewell)
@@ -335,7 +341,7 @@ class Endpoint:
 def _starts(header: Header) -> bool:
     """A request that may be the first of an IKE SA (RFC 7296 section 3.1)."""
     return (
-        header.exchange == ExchangeType.IKE_SA_INIT
+        header.exchange in (ExchangeType.IKE_SA_INIT, ExchangeType.IKE_SESSION_RESUME)
         and header.is_initiator
         and not header.is_response
         and header.message_id == 0

@@ -1,12 +1,14 @@
 """NAT detection (RFC 7296 section 2.23): each side hashes what it sees, the other compares."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 
 from espudp.crypto.auth import equal
 from espudp.crypto.digest import sha1
 from espudp.wire.address import Path, UdpAddress
+from espudp.wire.ikev2.constants import NotifyType
+from espudp.wire.ikev2.message import Message
 
 # What the source is claimed to be when a NAT is to be detected where there is none. Nobody sends from it.
 _NOWHERE = UdpAddress("0.0.0.0", 0)
@@ -65,6 +67,15 @@ def detect(
         local=not any(equal(seen_destination, data) for data in destinations),
         remote=not any(equal(seen_source, data) for data in sources),
     )
+
+
+def found_by(message: Message, spi_i: bytes, spi_r: bytes, path: Path) -> NatStatus:
+    """What the hashes of a peer's answer show; nothing, if there are none in it."""
+    notifies = message.notifies()
+    sources = [n.data for n in notifies if n.type == NotifyType.NAT_DETECTION_SOURCE_IP]
+    destinations = [n.data for n in notifies if n.type == NotifyType.NAT_DETECTION_DESTINATION_IP]
+    found = detect(spi_i, spi_r, path, sources, destinations) or NatStatus()
+    return replace(found, remote=False) if only_claimed(spi_i, spi_r, sources) else found
 
 
 def only_claimed(spi_i: bytes, spi_r: bytes, sources: Iterable[bytes]) -> bool:

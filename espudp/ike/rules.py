@@ -38,6 +38,7 @@ class Shape(Enum):
     """What an exchange is for, where its type does not say (RFC 7296 sections 1.3.1 to 1.3.3, 2.16)."""
 
     IKE_SA_INIT = auto()
+    SESSION_RESUME = auto()
     IKE_AUTH = auto()
     EAP_BEGIN = auto()
     EAP = auto()
@@ -68,6 +69,8 @@ _CERTS: dict[type[Payload], int] = {Certificate: _MANY, CertificateRequest: _MAN
 
 REQUESTS: Mapping[Shape, Rule] = {
     Shape.IKE_SA_INIT: Rule((SecurityAssociation, KeyExchange, Nonce)),
+    # RFC 5723 section 4.3.2
+    Shape.SESSION_RESUME: Rule((Nonce,)),
     Shape.IKE_AUTH: Rule(
         (IdInitiator, Authentication, SecurityAssociation, TsInitiator, TsResponder),
         {IdResponder: 1, Configuration: 1, **_CERTS},
@@ -91,6 +94,7 @@ RESPONSES: Mapping[Shape, Rule] = {
     Shape.IKE_SA_INIT: Rule(
         (SecurityAssociation, KeyExchange, Nonce), {CertificateRequest: _MANY}, fallible=True
     ),
+    Shape.SESSION_RESUME: Rule((Nonce,), fallible=True),
     # RFC 7296 section 2.21.2: with authentication, the child SA may be missing, an error notify in its place.
     Shape.IKE_AUTH: Rule(
         (IdResponder, Authentication),
@@ -115,11 +119,12 @@ RESPONSES: Mapping[Shape, Rule] = {
     Shape.INFORMATIONAL: Rule((), {Delete: _MANY, Configuration: 1}),
 }
 
-# Instead of what was asked for (RFC 7296 section 2.6, RFC 5685 section 3)
-_EXCUSES = (NotifyType.COOKIE, NotifyType.REDIRECT)
+# Instead of what was asked for (RFC 7296 section 2.6, RFC 5685 section 3, RFC 5723 section 4.3.2)
+_EXCUSES = (NotifyType.COOKIE, NotifyType.REDIRECT, NotifyType.TICKET_NACK)
 
 _SHAPES: Mapping[int, Shape] = {
     ExchangeType.IKE_SA_INIT: Shape.IKE_SA_INIT,
+    ExchangeType.IKE_SESSION_RESUME: Shape.SESSION_RESUME,
     ExchangeType.IKE_AUTH: Shape.IKE_AUTH,
     ExchangeType.INFORMATIONAL: Shape.INFORMATIONAL,
 }

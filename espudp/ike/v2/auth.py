@@ -18,6 +18,8 @@ from espudp.ike.credentials import (
     Psk,
     PskOf,
     RawKeyOf,
+    Resumed,
+    ResumedAs,
     SignKey,
     WallClock,
 )
@@ -70,6 +72,8 @@ def prove(ground: Ground, identity: Identity, proof: Proof, hashes: frozenset[in
             return [Authentication(AuthMethod.NULL, ground.mac(identity, ground.sk_p))]
         case EapClient() | ByEap():
             return []
+        case Resumed():
+            return [Authentication(AuthMethod.SHARED_KEY, ground.resumed(identity))]
 
 
 def prove_eap(ground: Ground, identity: Identity, msk: bytes | None) -> Authentication:
@@ -170,6 +174,10 @@ def judge(demand: Demand, claim: Claim, clock: WallClock, wanted: Identity | Non
             return _judge_certificate(demand, claim, clock, wanted)
         case NoDemand():
             return _judge_nobody(claim)
+        case ResumedAs(claimed, known):
+            if claimed != claim.identity or not equal(claim.ground.resumed(claimed), claim.auth.data):
+                raise AuthenticationFailed("the peer is not the one of the session that it resumes")
+            return known
     raise WrongMethod(claim, "EAP")
 
 

@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from ipaddress import ip_address
 
 from espudp.errors import AuthenticationFailed, CryptoError, PeerError
@@ -13,7 +14,8 @@ from espudp.ike.narrowing import narrow, pairs, resolve
 from espudp.ike.offers import describe_offer
 from espudp.ike.proposals import offer_esp
 from espudp.ike.rules import RESPONSES, Shape, breach, critical, error_of
-from espudp.ike.v2 import auth, configuration, mobike, reauth, redirect
+from espudp.ike.tickets import Ticket
+from espudp.ike.v2 import auth, configuration, mobike, reauth, redirect, resumption
 from espudp.ike.v2.child import ChildOffer, NewChild, Nonces
 from espudp.ike.v2.child_exchange import fault_of
 from espudp.ike.v2.connection import Connection, Farewell, Peer
@@ -58,10 +60,14 @@ class AuthSent:
         path: Path,
         now: float,
         reconsider: "Callable[[Datagram, float], AuthSent | None]",
+        ticket: Ticket | None = None,
     ) -> None:
         """`reconsider` makes the same state of another answer to IKE_SA_INIT. Raises AuthenticationFailed and
-        CryptoError where we cannot prove ourselves to this peer.
+        CryptoError where we cannot prove ourselves to this peer. `ticket`: it resumes a session.
         """
+        self._policy = config
+        self._is_resumed = ticket is not None
+        config = config if ticket is None else resumption.as_resumed(config, ticket)
         self._hub = hub
         self.number = number
         self._config = config
@@ -81,6 +87,7 @@ class AuthSent:
                 "the peer takes one proof of us, and not several",
                 remedy="Leave out what it does not ask for.",
             )
+        self._claimed = self._turns[0].identity
         local, remote = self._selectors()
         self._offer = ChildOffer(hub, config.child, local, remote, shared=hub.workers > 1)
         sa.request(ExchangeType.IKE_AUTH, self._payloads(), path, now)
@@ -179,6 +186,7 @@ class AuthSent:
         payloads += [*proof, *self._announcement()]
         if config.request_addresses:
             payloads.append(configuration.request(config.request_addresses))
+        payloads += resumption.wish(config)
         moves = mobike.offer(self._hub, self._path) if config.mobike else []
         return [*payloads, *self._offer.payloads(None), *moves]
 
@@ -233,7 +241,7 @@ class AuthSent:
         connection = Connection(
             self._hub,
             self.number,
-            self._config,
+            self._policy,
             Peer(identity, self._initial.nat, self._path.remote.ip),
             self._path,
             now,
@@ -244,6 +252,9 @@ class AuthSent:
         self._hub.dialling.pop(self.number, None)
         connection.current = established = Established(connection, self._sa, now)
         take_token(self._sa, message)
+        if self._callee is not None:
+            names = self._claimed, self._callee.claimed
+            resumption.take_ticket(connection, self._sa, message, names, now)
         there = redirect.redirection(message)
         if there is not None and self._config.follow_redirects:
             self._offer.withdraw()
@@ -322,7 +333,9 @@ class AuthSent:
 
     def _end(self, farewell: Farewell) -> State | None:
         self._offer.withdraw()
-        self._hub.hang_up(self.number, farewell)
+        # The next try has no ticket, and may well do better.
+        again = farewell.retry or self._is_resumed
+        self._hub.hang_up(self.number, replace(farewell, retry=again))
         return None
 
     def _refused(self, notify: Notify) -> Farewell:

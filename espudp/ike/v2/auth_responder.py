@@ -7,16 +7,17 @@ AwaitAuth --IKE_AUTH, and the peer has proved who it is--> Established
 """
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
-from espudp.errors import CryptoError, EspudpError, PeerError
+from espudp.errors import AuthenticationFailed, CryptoError, EspudpError, PeerError
 from espudp.ike.config import ListenerConfig
 from espudp.ike.eap.passthrough import BackendAnswer
 from espudp.ike.events import BackendAsked, ConnectionUp, Fault, PeerAddressAssigned, PeerRefused
 from espudp.ike.identity import Identity
 from espudp.ike.narrowing import Dynamic
-from espudp.ike.v2 import configuration, mobike, reauth, redirect
+from espudp.ike.tickets import Session
+from espudp.ike.v2 import configuration, mobike, reauth, redirect, resumption
 from espudp.ike.v2.caller import Caller
 from espudp.ike.v2.child import NewChild, Nonces, answer_child
 from espudp.ike.v2.connection import Connection, Farewell, Peer
@@ -31,6 +32,7 @@ from espudp.wire.ikev2.constants import ExchangeType, NotifyType
 from espudp.wire.ikev2.message import Message
 from espudp.wire.ikev2.payloads import (
     Configuration,
+    IdInitiator,
     Notify,
     Payload,
 )
@@ -41,13 +43,31 @@ _EXCHANGES = frozenset({int(ExchangeType.IKE_AUTH)})
 _PATIENCE = 5
 
 
+@dataclass(frozen=True, slots=True)
+class Resumes:
+    """The ticket that a client has come with, and what is in it."""
+
+    ticket: bytes = field(repr=False)
+    session: Session
+
+
 class AwaitAuth:
     """A half-open IKE SA: the peer has keys, and an address that works, and has proved nothing."""
 
     def __init__(
-        self, hub: Hub, config: ListenerConfig, sa: IkeSa, initial: Initial, outer: str, deadline: float
+        self,
+        hub: Hub,
+        config: ListenerConfig,
+        sa: IkeSa,
+        initial: Initial,
+        outer: str,
+        deadline: float,
+        resumes: Resumes | None = None,
     ) -> None:
-        """`outer` is the IP address where the peer got our answer to its IKE_SA_INIT."""
+        """`outer` is the IP address where the peer got our answer to its IKE_SA_INIT. `resumes`: it has come
+        with a ticket.
+        """
+        self._resumes = resumes
         self._hub = hub
         self._config = config
         self._sa = sa
@@ -92,6 +112,7 @@ class AwaitAuth:
         try:
             payloads = act()
             if payloads is not None and self._caller.is_proved:
+                self._use_ticket()
                 return self._establish(received, payloads, now)
         except PeerError as error:
             # RFC 7296 section 2.21.2: these errors end the IKE SA, with nothing but the notify.
@@ -106,6 +127,20 @@ class AwaitAuth:
         self._sa.respond(received, payloads)
         self.deadline = min(now + self._config.timers.half_open_timeout, self._latest)
         return self
+
+    def _use_ticket(self) -> None:
+        """Raises AuthenticationFailed for one that was used (RFC 5723 section 4.3.1)."""
+        issuer = self._hub.issuer
+        if self._resumes is not None and (issuer is None or not issuer.use_up(self._resumes.ticket)):
+            raise AuthenticationFailed("the ticket of a session was used already")
+
+    def _entry(self) -> int:
+        """The place of the peer's entry in the database."""
+        if self._resumes is not None:
+            return self._resumes.session.entry
+        listener = self._hub.listener
+        entries = () if listener is None else listener.pad
+        return next((at for at, entry in enumerate(entries) if entry is self._config.pad[0]), -1)
 
     def _ask(self, received: Received) -> None:
         question = self._caller.question
@@ -130,11 +165,14 @@ class AwaitAuth:
         number = hub.next_number()
         if message.notify(NotifyType.INITIAL_CONTACT) is not None and not identity.is_nobody:
             self._forget_former(identity)
+        who = message.get(IdInitiator)
         peer = Peer(
             identity,
             self.initial.nat,
             self._outer,
             can_be_redirected=redirect.was_able(self.initial.request),
+            claimed=None if who is None else Identity(who.id_type, who.data),
+            entry=self._entry(),
         )
         connection = Connection(hub, number, self._config, peer, received.path, now)
         connection.current = established = Established(connection, self._sa, now)
@@ -155,7 +193,10 @@ class AwaitAuth:
         if away:
             established.expire_by(now + redirect.LEAVE_SECONDS)
         child = away or self._child(connection, message, now)
-        self._sa.respond(received, [*proof, *token, *child, *agreed])
+        if self._resumes is not None:
+            resumption.limit(connection, self._resumes.session, now)
+        ticket = resumption.grant(connection, self._sa, message, now)
+        self._sa.respond(received, [*proof, *token, *child, *agreed, *ticket])
         return established.advance(now)
 
     def _forget_former(self, identity: Identity) -> None:

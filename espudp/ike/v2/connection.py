@@ -19,6 +19,7 @@ from espudp.ike.identity import Identity
 from espudp.ike.keylog import ChildKeyLog
 from espudp.ike.lifetimes import jittered
 from espudp.ike.narrowing import resolve
+from espudp.ike.tickets import Ticket
 from espudp.ike.v2 import configuration
 from espudp.ike.v2.child import Allowed, Child, NewChild, Selectors
 from espudp.ike.v2.hub import Hub
@@ -73,6 +74,10 @@ class Peer:
     """Its virtual addresses, given by us."""
     can_be_redirected: bool = False
     """It would go to another gateway if we asked it to (RFC 5685)."""
+    claimed: Identity | None = None
+    """What it called itself in IDi, when it called us."""
+    entry: int = -1
+    """The place of the entry of the peer authorization database by which it came in."""
 
 
 class Connection:
@@ -106,6 +111,8 @@ class Connection:
         """Before a child SA that one worker has lost is made anew."""
         self._unknown: list[Child] = []
         self.current: Established | None = None
+        self.ticket: Ticket | None = None
+        """What we may resume the session with, if it breaks off (RFC 5723)."""
         self.sas: set[bytes] = set()
         self._answered: deque[bytes] = deque()
         self.reauth_at = NEVER
@@ -301,4 +308,11 @@ class Connection:
             self.hub.discard(spi)
         self.sas.clear()
         self.hub.strike(self)
+        if farewell.fault is Fault.TIMEOUT and self.ticket is not None:
+            self._keep_ticket(self.ticket)
         self.hub.emit(farewell.event(self.number))
+
+    def _keep_ticket(self, ticket: Ticket) -> None:
+        """RFC 5723 section 6.2: not when either side has ended the session."""
+        if isinstance(self.policy, ConnectionConfig):
+            self.hub.wallet.keep(self.policy, self.path.remote.ip, ticket)

@@ -44,7 +44,7 @@ _LABEL = b"QCD"
 _ESP_SPI_OCTETS = 4
 
 _RESTARTED = Farewell(
-    Fault.PEER_REQUEST, "the peer has restarted and knows nothing of this connection any more", retry=True
+    Fault.TIMEOUT, "the peer has restarted and knows nothing of this connection any more", retry=True
 )
 
 

@@ -31,6 +31,7 @@ from espudp.ike.v2.ending import CLOSE_SECONDS, Answered, Deleting, Superseded
 from espudp.ike.v2.hub import Datagram, State
 from espudp.ike.v2.ike_rekey import RekeyIke, adopt, answer_rekey_ike
 from espudp.ike.v2.informational import CheckAlive, DeleteChildren, delete_children, deletes_ike, fatal_error
+from espudp.ike.v2.resumption import grant, renew
 from espudp.ike.v2.sa import IkeSa, Received
 from espudp.ike.v2.tasks import Answer, Task
 from espudp.ike.v2.wanted import WantedChild
@@ -157,7 +158,11 @@ class Established:
         if farewell is not None:
             return Answer((), self._lost(farewell))
         redirect.follow(self, message, now)
-        told = [*self.connection.configured(message.get(Configuration)), *mobike.answer(self, received, now)]
+        told = [
+            *grant(self.connection, self.sa, message, now),
+            *self.connection.configured(message.get(Configuration)),
+            *mobike.answer(self, received, now),
+        ]
         return Answer([*told, *delete_children(self.connection, message, now)], self)
 
     def _response(self, received: Received, now: float) -> State | None:
@@ -237,6 +242,7 @@ class Established:
         self.farewell, self._close_by = old.farewell, old._close_by
         if self.sa.is_initiator:
             self.enqueue(HandToken())
+        renew(self)
         # Not before the answer that tells the peer of this IKE SA has left.
         self._wake_at = now
 

@@ -19,6 +19,7 @@ from espudp.ike.events import Event, PeerRefused
 from espudp.ike.identity import Identity
 from espudp.ike.keylog import KeyLog, KeyLogEntry
 from espudp.ike.pool import AddressPool
+from espudp.ike.tickets import Issuer, Wallet
 from espudp.ike.v2.admission import REFUSALS_AT_ONCE, REFUSALS_PER_SECOND, Admission
 from espudp.ike.v2.child_spis import ChildSpis
 from espudp.ike.v2.detours import Detours
@@ -103,6 +104,8 @@ class Hub:
         self.admission = Admission(rng, listener.limits if listener is not None else Limits())
         self._key_log = key_log
         self.detours = Detours()
+        self.wallet = Wallet()
+        self.issuer = Issuer(rng, listener.secret) if listener is not None and listener.tickets else None
         self.rumours = TokenBucket(REFUSALS_AT_ONCE, REFUSALS_PER_SECOND)
         """How many unprotected messages to an IKE SA may be looked at."""
         self._refusals = TokenBucket(REFUSALS_AT_ONCE, REFUSALS_PER_SECOND)

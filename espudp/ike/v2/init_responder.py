@@ -8,7 +8,7 @@ needs a key.
 from dataclasses import dataclass
 
 from espudp.crypto.dh import generate
-from espudp.crypto.ikekeys import derive_ike_keys
+from espudp.crypto.ikekeys import IkeKeys, IkeSuite, derive_ike_keys, derive_resumed_ike_keys
 from espudp.crypto.suites import Dh
 from espudp.errors import CryptoError, PeerError, WireError
 from espudp.ike.config import ListenerConfig
@@ -18,9 +18,10 @@ from espudp.ike.natd import detect, natd_data
 from espudp.ike.offers import describe_mismatch
 from espudp.ike.proposals import IkeChoice, offer_ike, select_ike
 from espudp.ike.rules import REQUESTS, Shape, breach, critical
-from espudp.ike.v2 import auth, redirect, signing
+from espudp.ike.tickets import suite_of
+from espudp.ike.v2 import auth, redirect, resumption, signing
 from espudp.ike.v2.admission import REFUSALS_AT_ONCE, REFUSALS_PER_SECOND, Verdict
-from espudp.ike.v2.auth_responder import AwaitAuth
+from espudp.ike.v2.auth_responder import AwaitAuth, Resumes
 from espudp.ike.v2.child import NONCE_OCTETS
 from espudp.ike.v2.hub import NO_SPI, Datagram, Hub
 from espudp.ike.v2.initial import Initial
@@ -43,6 +44,18 @@ class _Asked:
     sa: SecurityAssociation
     ke: KeyExchange
     nonce: Nonce
+
+
+@dataclass(frozen=True, slots=True)
+class _Opening:
+    """What a new IKE SA is made of."""
+
+    nonce_i: bytes
+    nonce_r: bytes
+    spi_r: bytes
+    suite: IkeSuite
+    keys: IkeKeys
+    hashes: frozenset[int] = frozenset()
 
 
 class Doorkeeper:
@@ -69,10 +82,13 @@ class Doorkeeper:
         if unsupported is not None:
             self._refuse(datagram, NotifyType.UNSUPPORTED_CRITICAL_PAYLOAD, bytes([unsupported.type]), now)
             return
+        if datagram.header.exchange == ExchangeType.IKE_SESSION_RESUME:
+            self._show_ticket(message, datagram, now)
+            return
         asked = _asked(message)
         if asked is None:
             self._hub.drop(Drop.BAD_PAYLOADS)
-        elif self._admits(message, asked, datagram, now):
+        elif self._admits(message, asked.nonce, datagram, now):
             self._choose(message, asked, datagram, now)
 
     def _repeated(self, datagram: Datagram) -> bool:
@@ -87,7 +103,7 @@ class Doorkeeper:
             self._hub.drop(Drop.REPEATED)
         return True
 
-    def _admits(self, message: Message, asked: _Asked, datagram: Datagram, now: float) -> bool:
+    def _admits(self, message: Message, nonce_i: Nonce, datagram: Datagram, now: float) -> bool:
         admission, source = self._hub.admission, datagram.path.remote
         verdict = admission.verdict(source.ip)
         if len(self._hub.connections) >= self._config.limits.connections_max:
@@ -99,7 +115,7 @@ class Doorkeeper:
             return True
         # Also where requests keep coming to nothing: each may have cost a key pair, and left no trace.
         cookie = message.notify(NotifyType.COOKIE)
-        nonce, spi_i = asked.nonce.data, datagram.header.spi_i
+        nonce, spi_i = nonce_i.data, datagram.header.spi_i
         if cookie is not None and admission.cookies.check(cookie.data, nonce, source, spi_i, now):
             return True
         wanted = admission.cookies.make(nonce, source, spi_i, now)
@@ -133,7 +149,7 @@ class Doorkeeper:
     def _open(
         self, choice: IkeChoice, group: Dh, message: Message, asked: _Asked, datagram: Datagram, now: float
     ) -> None:
-        hub, header, path = self._hub, datagram.header, datagram.path
+        hub, header = self._hub, datagram.header
         pair = generate(group, hub.rng)
         shared = pair.shared_secret(asked.ke.data)
         spi_r, nonce_r = hub.new_spi(), hub.nonce(NONCE_OCTETS)
@@ -143,39 +159,91 @@ class Doorkeeper:
             KeyExchange(group.transform_id, pair.public),
             Nonce(nonce_r),
         ]
+        hashes = signing.announced(message)
+        further: list[Payload] = [signing.hashes_notify()] if hashes else []
+        if any(entry.further for entry in self._config.pad):
+            # RFC 4739 section 3.1
+            further.append(Notify.of(NotifyType.MULTIPLE_AUTH_SUPPORTED))
+        further += auth.requests([entry.demand for entry in self._config.pad])
+        opening = _Opening(asked.nonce.data, nonce_r, spi_r, choice.suite, keys, hashes)
+        self._half_open(opening, message, datagram, (payloads, further), now)
+
+    # RFC 5723 section 4.3.2
+
+    def _show_ticket(self, message: Message, datagram: Datagram, now: float) -> None:
+        nonce, ticket = message.get(Nonce), message.notify(NotifyType.TICKET_OPAQUE)
+        if breach(message, REQUESTS[Shape.SESSION_RESUME]) is not None or nonce is None or ticket is None:
+            self._hub.drop(Drop.BAD_PAYLOADS)
+            return
+        if not self._admits(message, nonce, datagram, now):
+            return
+        away = redirect.elsewhere(self._hub, self._config, message, nonce.data)
+        if away:
+            self._reply(datagram, NO_SPI, away)
+            return
+        session = resumption.session_of(self._hub, ticket.data)
+        suite = None if session is None else suite_of(session.suite, self._config.ike_proposals)
+        ip = datagram.path.remote.ip
+        config = None if session is None else resumption.for_session(self._config, session, ip)
+        if session is None or suite is None or config is None:
+            self._hub.drop(Drop.TICKET)
+            self._refuse(datagram, NotifyType.TICKET_NACK, b"", now)
+            return
+        hub, header = self._hub, datagram.header
+        spi_r, nonce_r = hub.new_spi(), hub.nonce(NONCE_OCTETS)
+        keys = derive_resumed_ike_keys(suite, session.sk_d, nonce.data, nonce_r, header.spi_i, spi_r)
+        opening = _Opening(nonce.data, nonce_r, spi_r, suite, keys)
+        resumes = Resumes(ticket.data, session)
+        self._half_open(opening, message, datagram, ([Nonce(nonce_r)], []), now, config, resumes)
+
+    # What both have in common
+
+    def _half_open(
+        self,
+        opening: "_Opening",
+        message: Message,
+        datagram: Datagram,
+        said: tuple[list[Payload], list[Payload]],
+        now: float,
+        config: ListenerConfig | None = None,
+        resumes: Resumes | None = None,
+    ) -> None:
+        """Answers, and waits for IKE_AUTH. `said`: what comes before and after what both answers say."""
+        hub, header, path = self._hub, datagram.header, datagram.path
+        payloads, further = said
         nat = self._nat(message, datagram)
         if nat is not None:
             # We have no ESP but that in UDP, and a peer that sees no NAT may send the other kind.
-            source, destination = natd_data(header.spi_i, spi_r, path, force_encap=not nat.found)
+            source, destination = natd_data(header.spi_i, opening.spi_r, path, force_encap=not nat.found)
             payloads.append(Notify.of(NotifyType.NAT_DETECTION_SOURCE_IP, source))
             payloads.append(Notify.of(NotifyType.NAT_DETECTION_DESTINATION_IP, destination))
         fragments = message.notify(NotifyType.IKEV2_FRAGMENTATION_SUPPORTED)
         # RFC 7383 section 2.3
         payloads += [] if fragments is None else [Notify.of(NotifyType.IKEV2_FRAGMENTATION_SUPPORTED)]
-        hashes = signing.announced(message)
-        payloads += [signing.hashes_notify()] if hashes else []
-        if any(entry.further for entry in self._config.pad):
-            # RFC 4739 section 3.1
-            payloads.append(Notify.of(NotifyType.MULTIPLE_AUTH_SUPPORTED))
-        payloads += auth.requests([entry.demand for entry in self._config.pad])
-        response = self._reply(datagram, spi_r, payloads)
+        response = self._reply(datagram, opening.spi_r, [*payloads, *further])
         sa = IkeSa(
             hub,
             header.spi_i,
-            spi_r,
-            choice.suite,
-            keys,
+            opening.spi_r,
+            opening.suite,
+            opening.keys,
             self._config.timers,
             is_initiator=False,
             initial=True,
             fragments=fragments is not None,
         )
         initial = Initial(
-            datagram.data, response, asked.nonce.data, nonce_r, keys, nat or NatStatus(), hashes
+            datagram.data,
+            response,
+            opening.nonce_i,
+            opening.nonce_r,
+            opening.keys,
+            nat or NatStatus(),
+            opening.hashes,
         )
         deadline = now + self._config.timers.half_open_timeout
-        hub.put(AwaitAuth(hub, self._config, sa, initial, path.remote.ip, deadline))
-        hub.admission.enter(spi_r, datagram.data, path.remote)
+        hub.put(AwaitAuth(hub, config or self._config, sa, initial, path.remote.ip, deadline, resumes))
+        hub.admission.enter(opening.spi_r, datagram.data, path.remote)
 
     def _nat(self, message: Message, datagram: Datagram) -> NatStatus | None:
         notifies = message.notifies()
@@ -196,7 +264,7 @@ class Doorkeeper:
             datagram.header.spi_i,
             spi_r,
             0,
-            ExchangeType.IKE_SA_INIT,
+            datagram.header.exchange,
             is_initiator=False,
             is_response=True,
             message_id=0,

@@ -31,6 +31,10 @@ class Ground:
         """What only those two can make who share `key`, or, with SK_p, those two of IKE_SA_INIT."""
         return psk_auth(self.prf, key, self.octets(identity))
 
+    def resumed(self, identity: Identity) -> bytes:
+        """What proves that a session goes on (RFC 5723 section 4.3.3)."""
+        return prf(self.prf, self.sk_p, self.octets(identity))
+
 
 @dataclass(frozen=True, slots=True)
 class Initial:

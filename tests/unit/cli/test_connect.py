@@ -253,3 +253,9 @@ def test_where_the_peer_sends_us(
 ) -> None:
     assert program("connect", "vpn.example.org", "--psk-file", psk_file, *option).code == 0
     assert program.connected.config.follow_redirects is follows
+
+
+@pytest.mark.parametrize(("option", "resumes"), [((), True), (("--no-resume",), False)])
+def test_tickets(program: Program, psk_file: str, option: tuple[str, ...], resumes: bool) -> None:
+    assert program("connect", "vpn.example.org", "--psk-file", psk_file, *option).code == 0
+    assert program.connected.config.resume is resumes

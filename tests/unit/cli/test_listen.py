@@ -204,3 +204,9 @@ def test_clients_are_sent_elsewhere(program: Program, psk_file: str) -> None:
     outcome = program("listen", "--psk-file", psk_file, "--redirect-to", "not a host")
     assert outcome.code == 2
     assert "neither an address nor a host name" in outcome.err
+
+
+@pytest.mark.parametrize(("option", "gives"), [((), True), (("--no-tickets",), False)])
+def test_tickets(program: Program, psk_file: str, option: tuple[str, ...], gives: bool) -> None:
+    assert program("listen", "--psk-file", psk_file, *option).code == 0
+    assert program.listened.config.tickets is gives

@@ -59,6 +59,7 @@ def client_config(
     force_encap: bool = False,
     mobike: bool = True,
 ) -> ConnectionConfig:
+    """It asks for no tickets, so that every message has what is looked for, and nothing else."""
     return ConnectionConfig(
         local_identity=identity,
         remote_identity=remote_identity,
@@ -70,6 +71,7 @@ def client_config(
         timers=timers,
         force_encap=force_encap,
         mobike=mobike,
+        resume=False,
     )
 
 

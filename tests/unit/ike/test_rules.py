@@ -35,6 +35,7 @@ _STATUS = Notify.of(NotifyType.INITIAL_CONTACT)
 
 _GOOD: dict[Shape, tuple[Payload, ...]] = {
     Shape.IKE_SA_INIT: (_IKE_SA, _KE, _NONCE),
+    Shape.SESSION_RESUME: (_NONCE,),
     Shape.IKE_AUTH: (IdInitiator(2, b"x"), _AUTH, _CHILD_SA, _TSI, _TSR),
     Shape.EAP_BEGIN: (IdInitiator(2, b"x"), _CHILD_SA, _TSI, _TSR),
     Shape.EAP: (Eap(b"\x02\x01\x00\x05\x01"),),
