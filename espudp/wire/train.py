@@ -25,10 +25,14 @@ class Burst(Sequence[bytes]):
         """`size`: octets of each datagram but the last; at least 1.
 
         With `more` pieces of memory behind it, `data` and all of them but the last are of one length, and
-        hold whole datagrams.
+        hold whole datagrams; the last is not longer. Raises ValueError if that is not so.
         """
         self.pieces = memoryview(data), *(memoryview(piece) for piece in more)
         self.size = size
+        if more:
+            octets = [len(piece) for piece in self.pieces]
+            if octets[0] % size or octets[:-1] != octets[:1] * len(more) or not 0 < octets[-1] <= octets[0]:
+                raise ValueError(f"pieces of {octets} octets are no burst of {size} octets each")
 
     @property
     def data(self) -> Buffer:

@@ -30,3 +30,19 @@ def test_a_copy_owns_its_memory() -> None:
     kept = burst.copy()
     memory[0][:], memory[1][:] = b"xxxx", b"x"
     assert list(kept) == [b"aa", b"bb", b"c"]
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        (b"aab", b"b"),
+        (b"aabb", b"cc", b"dddd"),
+        (b"aabb", b"ccddee"),
+        (b"aabb", b""),
+        (b"", b"aa"),
+        (b"", b""),
+    ],
+)
+def test_pieces_that_are_none(pieces: tuple[bytes, ...]) -> None:
+    with pytest.raises(ValueError, match="no burst of 2 octets"):
+        Burst(pieces[0], 2, *pieces[1:])
