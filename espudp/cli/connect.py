@@ -155,6 +155,7 @@ class _Asked:
             request_addresses=self.reach.virtual_addresses(),
             force_encap=self.force_encap,
             timers=self.keeping.timers(),
+            mobike=self.keeping.mobike,
             **self.sessions.settings(),
         )
 

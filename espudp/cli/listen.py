@@ -125,6 +125,7 @@ class _Asked:
             dns_domains=reach.domains(),
             split=reach.told(),
             timers=self.keeping.timers(),
+            mobike=self.keeping.mobike,
             **self.sessions.settings(),
         )
 

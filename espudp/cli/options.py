@@ -118,6 +118,15 @@ Dpd = Annotated[
     str,
     typer.Option(metavar="TIME", help="Silence before the peer is asked; 0: never.", rich_help_panel=KEEPING),
 ]
+Reauth = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TIME", help="Proofs again after it.", show_default="never", rich_help_panel=KEEPING
+    ),
+]
+Mobike = Annotated[
+    bool, typer.Option("--mobike/--no-mobike", help="Move with addresses.", rich_help_panel=KEEPING)
+]
 
 # What holds unless an option says otherwise; the same as in ike/config.py and ike/lifetimes.py.
 IKE_LIFETIME, CHILD_LIFETIME, DPD, REPLAY_WINDOW = "4h", "50m", "30s", 1024
@@ -129,13 +138,15 @@ HARD_FACTOR = 1.2
 
 @dataclass(frozen=True)
 class Keeping:
-    """How long keys live and when a silent peer is asked, as typed."""
+    """How long keys live, when a silent peer is asked, and whether the tunnel moves with it, as typed."""
 
     ike_lifetime: IkeLifetime = IKE_LIFETIME
     child_lifetime: ChildLifetime = CHILD_LIFETIME
     child_bytes: ChildBytes = None
     child_packets: ChildPackets = None
     dpd: Dpd = DPD
+    reauth: Reauth = None
+    mobike: Mobike = True
 
     def timers(self) -> Timers:
         """Raises ConfigError."""
@@ -146,6 +157,7 @@ class Keeping:
         return Timers(
             ike_lifetime=LifetimeConfig(soft_seconds=soft, hard_seconds=soft * HARD_FACTOR),
             dpd_interval=0.0 if never else parsing.duration(self.dpd, "--dpd"),
+            reauth=None if self.reauth is None else parsing.duration(self.reauth, "--reauth"),
         )
 
     def lifetime(self) -> LifetimeConfig:

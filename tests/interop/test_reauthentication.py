@@ -65,3 +65,13 @@ def test_as_responder(calling: CallingSwan, tmp_path: Path, saw: Saw, order: str
         assert place.net.server.ping(address)
         wait_until(lambda: len(place.peer.tunnel()["connections"]) == 1, "espudp to forget the old one")
     saw(order)
+
+
+@pytest.mark.peer("strongSwan", RESPONDER)
+@pytest.mark.cell("reauthentication", variant="espudp limits the time")
+def test_strongswan_is_told_the_time(calling: CallingSwan, tmp_path: Path, saw: Saw) -> None:
+    """RFC 4478: strongSwan repeats it long before that is over, as it does by itself."""
+    with calling.listening(tmp_path, "--reauth", "8h") as place, place.dialled() as address:
+        calling.swan.wait_for("received AUTH_LIFETIME of 28800s")
+        place.check_traffic(address)
+    saw("AUTH_LIFETIME understood")

@@ -38,6 +38,7 @@ def test_the_defaults(program: Program, psk_file: str) -> None:
     assert (config.child.lifetime.soft_seconds, config.child.lifetime.hard_seconds) == (3000, 3600)
     assert (config.timers.ike_lifetime.soft_seconds, config.timers.dpd_interval) == (14400, 30)
     assert not config.force_encap
+    assert (config.timers.reauth, config.mobike) == (None, True)
 
 
 def test_every_option(program: Program) -> None:
@@ -58,7 +59,7 @@ def test_every_option(program: Program) -> None:
             "1000",
         ),
         *("--dpd", "0", "--bind", "192.0.2.9", "--dev", "office", "--mtu", "1280", "--mark", "0x40"),
-        *("--control-name", "work"),
+        *("--control-name", "work", "--reauth", "8h", "--no-mobike"),
     )
     assert (outcome.code, outcome.err) == (0, "")
     options = program.connected
@@ -85,6 +86,7 @@ def test_every_option(program: Program) -> None:
     assert (lifetime.hard_bytes or 0) > 10**9
     assert (lifetime.hard_packets or 0) > 1000
     assert (config.timers.ike_lifetime.soft_seconds, config.timers.dpd_interval) == (7200, 0)
+    assert (config.timers.reauth, config.mobike) == (28800, False)
 
 
 @pytest.mark.parametrize(

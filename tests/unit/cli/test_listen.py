@@ -55,7 +55,18 @@ def test_every_option(program: Program, psk_file: str) -> None:
         ),
         *("--psk-file", psk_file, "--local-id", "@gw.example.org", "--no-forward"),
         *("--ike-proposal", "aes256-sha256-modp2048", "--esp-proposal", "aes128-sha256"),
-        *("--child-lifetime", "10m", "--dpd", "5s", "--dev", "vpn0", "--control-name", "gateway"),
+        *(
+            "--child-lifetime",
+            "10m",
+            "--dpd",
+            "5s",
+            "--reauth",
+            "1h",
+            "--dev",
+            "vpn0",
+            "--control-name",
+            "gateway",
+        ),
     )
     assert (outcome.code, outcome.err) == (0, "")
     options = program.listened
@@ -67,7 +78,7 @@ def test_every_option(program: Program, psk_file: str) -> None:
     assert [str(s) for s in config.child.remote] == ["dynamic", "10.2.0.0/16"]
     assert config.dns == ("10.1.0.53", "fd00:9::53")
     assert config.child.lifetime.soft_seconds == 600
-    assert config.timers.dpd_interval == 5
+    assert (config.timers.dpd_interval, config.timers.reauth, config.mobike) == (5, 3600, True)
 
 
 def test_without_a_pool(program: Program, psk_file: str) -> None:
