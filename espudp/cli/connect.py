@@ -125,6 +125,7 @@ class _Asked:
             ike_port=ike_port,
             routes=self.reach.routes(),
             dns=self.reach.dns,
+            dns_domains=self.reach.domains(),
             retry=self.retry,
             **self.here.host_options(),
         )

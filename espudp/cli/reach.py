@@ -34,6 +34,10 @@ Vips = Annotated[
     list[str] | None,
     typer.Option(metavar="ADDR|any|any4|any6|none", help="Address to ask for.", show_default=ANY),
 ]
+OwnDnsDomains = Annotated[
+    list[str] | None,
+    typer.Option("--dns-domain", metavar="NAME", help="Use these only for it.", show_default="what it says"),
+]
 UseDns = Annotated[bool, typer.Option("--dns/--no-dns", help="Use the DNS servers that the peer offers.")]
 
 Pools = Annotated[
@@ -61,12 +65,17 @@ class Reach:
     vip: Vips = None
     single_pair: SinglePair = False
     dns: UseDns = True
+    dns_domain: OwnDnsDomains = None
     preset: PresetName = None
 
     @property
     def product(self) -> Preset:
         """What the peer is. Raises ConfigError."""
         return presets.named(self.preset)
+
+    def domains(self) -> tuple[str, ...]:
+        """Raises ConfigError."""
+        return tuple(_domain(text) for text in self.dns_domain or ())
 
     def virtual_addresses(self) -> tuple[str, ...]:
         """What to ask the peer for. Raises ConfigError."""

@@ -92,6 +92,7 @@ class ConnectSession(Session):
                 self._up, self._current = event, event.connection
             case AddressAssigned():
                 self.routing.set_addresses(event.addresses)
+                self._tell_of_peer(event)
                 self._use_dns(event)
             case ChildInstalled() if len(self.connections) > 1 and self.children[event.connection] == 1:
                 self.tell(f"Authenticated anew, {event.suite.name}.", Severity.DETAIL, event=event)
@@ -104,14 +105,21 @@ class ConnectSession(Session):
             case ConnectionDown() if event.fault is not Fault.LOCAL_REQUEST:
                 self.tell(f"Not authenticated anew: {event.reason}.", Severity.WARNING, event.remedy, event)
 
+    def _tell_of_peer(self, event: AddressAssigned) -> None:
+        """What it says of itself, from which nothing follows."""
+        if event.application:
+            self.tell(f"The peer is {event.application}.", Severity.DETAIL, event=event)
+        if event.subnets:
+            self.tell(f"The peer says it protects {', '.join(event.subnets)}.", Severity.DETAIL, event=event)
+
     def _use_dns(self, event: AddressAssigned) -> None:
         """Without them the tunnel is of use still, so that this is not the end."""
-        self.dns, self.dns_domains = event.dns, event.domains
+        self.dns, self.dns_domains = event.dns, self._options.dns_domains or event.domains
         if not self._options.dns:
             return
         self._resolver = self._resolver or Dns(self.netconf, self.tun.name)
         try:
-            remark = self._resolver.set(Wanted(event.dns, event.domains))
+            remark = self._resolver.set(Wanted(self.dns, self.dns_domains if self.dns else ()))
         except HostError as error:
             self.tell(f"DNS stays as it was: {error}", Severity.WARNING, error.remedy)
         else:

@@ -98,6 +98,9 @@ class ConnectOptions(HostOptions):
     dns: bool = True
     """Use the DNS servers that the peer offers, for as long as the connection is up."""
 
+    dns_domains: tuple[str, ...] = ()
+    """What they are used for, whatever the peer says (RFC 8598 section 3.2); none: as it says."""
+
     retry: bool = True
     """Connect again, with back-off, when the peer vanishes."""
 

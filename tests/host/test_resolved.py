@@ -122,6 +122,15 @@ def test_the_domains_of_the_peer_for_its_servers(network: Network, folder: Path)
     assert of_device(ask(folder, "dns")) == ""
 
 
+def test_domains_of_our_own_choice(network: Network, folder: Path) -> None:
+    """For a peer that knows nothing of RFC 8598."""
+    network.listen(dns=["10.1.0.53"], dns_domains=["com"])
+    peer = connect(network, folder, host_options={"dns": True, "dns_domains": ["corp.example"]})
+    assert of_device(ask(folder, "domain")) == "~corp.example"
+    assert "The peer is espudp." in peer.output
+    peer.stop()
+
+
 def test_everything_for_its_servers_and_nothing_after_a_kill(network: Network, folder: Path) -> None:
     network.listen(dns=["10.1.0.53"])
     peer = connect(network, folder)

@@ -35,6 +35,12 @@ def test_the_peers_dns_servers(program: Program, given: list[str], used: bool) -
     assert program.connected.dns == used
 
 
+def test_domains_for_a_peer_that_names_none(program: Program) -> None:
+    program(*CONNECT, "--dns-domain", "Corp.Example", "--dns-domain", "lab.test.")
+    assert program.connected.dns_domains == ("corp.example", "lab.test")
+    assert program(*CONNECT, "--dns-domain", "..").code == 2
+
+
 def test_split_dns_for_clients(program: Program, psk_file: str) -> None:
     outcome = program(
         *("listen", "--bind", "203.0.113.7", "--psk-file", psk_file, "--subnet", "10.1.0.0/16"),
