@@ -11,7 +11,7 @@ from typing import Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
-from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from OpenSSL import SSL, crypto
 
 from espudp.crypto.failures import FAILURES
@@ -37,7 +37,6 @@ _KEYS: Final = (
     ed25519.Ed25519PrivateKey,
     ed448.Ed448PrivateKey,
 )
-_DER: Final = Encoding.DER
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +67,8 @@ class _Peer:
                 "the peer's certificate is for another use than its side of TLS",
                 remedy="A server's needs the extended key usage serverAuth, a client's clientAuth.",
             )
-        self._chain[depth] = certificate.to_cryptography().public_bytes(_DER)
+        # As it came: reading it is for who judges
+        self._chain[depth] = crypto.dump_certificate(crypto.FILETYPE_ASN1, certificate)
         if depth == 0 and ok:
             self._judge(tuple(der for _, der in sorted(self._chain.items())))
             self.judged = True

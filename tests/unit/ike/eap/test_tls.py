@@ -319,6 +319,25 @@ def test_something_else_than_an_acknowledgement() -> None:
     assert gateway.outcome is Outcome.FAILURE
 
 
+@pytest.mark.parametrize("octet", [0, 4, 121])
+def test_a_certificate_of_a_version_that_does_not_exist(octet: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenSSL reads more than others do: what it passes on may be no certificate to them."""
+    monkeypatch.setattr("espudp.crypto.tls.MAX_VERSION", SSL.TLS1_2_VERSION)  # where they can be seen
+    alice, gateway = client(), server()
+    said, bent = gateway.start(), 0
+    while alice.outcome is Outcome.RUNNING:
+        answer = alice.receive(said.replace(VERSION_3, VERSION_3[:-1] + bytes([octet])))
+        bent += VERSION_3 in said
+        said = gateway.receive(answer or b"") or b""
+    assert bent
+    assert alice.outcome is Outcome.FAILURE
+    assert alice.error
+
+
+# RFC 5280 section 4.1.2.1
+VERSION_3 = bytes.fromhex("a003020102")
+
+
 def test_a_start_with_something_in_it() -> None:
     alice = client()
     alice.receive(EapPacket(EapCode.REQUEST, 1, EapType.TLS, b"\x00").emit())
