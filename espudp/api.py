@@ -3,6 +3,8 @@
 from espudp.crypto.aead import CipherKeys
 from espudp.crypto.signatures import PrivateKey, PublicKey, load_private_key, load_public_key
 from espudp.crypto.suites import ESP_SUITES, EspSuite, parse_esp_suite
+from espudp.crypto.tls import TlsIdentity
+from espudp.crypto.x509 import Trust
 from espudp.errors import (
     AuthenticationFailed,
     ConfigError,
@@ -38,8 +40,13 @@ from espudp.ike.credentials import (
     RawKeyOf,
     SignKey,
 )
+from espudp.ike.eap.login import EapLogin, EapUsers
+from espudp.ike.eap.passthrough import BackendAnswer, BackendQuestion, EapRadius, Verdict
+from espudp.ike.eap.tls import TlsSetup
+from espudp.ike.eap.users import UserTable, parse_users
 from espudp.ike.events import (
     AddressAssigned,
+    BackendAsked,
     ChildInstalled,
     ChildRemoved,
     ConnectionDown,
@@ -66,6 +73,9 @@ __all__ = [
     "ESP_SUITES",
     "AddressAssigned",
     "AuthenticationFailed",
+    "BackendAnswer",
+    "BackendAsked",
+    "BackendQuestion",
     "Burst",
     "CertificateOf",
     "ChildConfig",
@@ -82,7 +92,10 @@ __all__ = [
     "Demand",
     "Diagnostic",
     "EapClient",
+    "EapLogin",
     "EapOf",
+    "EapRadius",
+    "EapUsers",
     "EspProposal",
     "EspSuite",
     "EspudpError",
@@ -120,11 +133,16 @@ __all__ = [
     "RawKeyOf",
     "SignKey",
     "Timers",
+    "TlsIdentity",
+    "TlsSetup",
     "TrafficSelector",
     "Train",
+    "Trust",
     "TrustAnchor",
     "Tunnel",
     "UdpAddress",
+    "UserTable",
+    "Verdict",
     "VnetHeader",
     "WireError",
     "emit_manual",
@@ -133,4 +151,5 @@ __all__ = [
     "load_public_key",
     "parse_esp_suite",
     "parse_manual",
+    "parse_users",
 ]
