@@ -59,14 +59,12 @@ def test_certificates(kind: str) -> None:
     assert all(flow.tally.perfect for flow in lab.exchange(client, 1.0))
     assert str(client.told(ConnectionUp)[0].remote_identity) == SERVER
     assert str(lab.server.told(ConnectionUp)[0].remote_identity) == CLIENT
-    assert ladder.matches(
-        """
-        IKE_SA_INIT 0 request -->
-        <-- IKE_SA_INIT 0 response
-        IKE_AUTH 1 request -->
-        <-- IKE_AUTH 1 response
-        """
-    )
+    # Two exchanges, however many fragments the large ones take.
+    exchanges = dict.fromkeys((s.left, s.exchange, s.message_id) for s in ladder.steps)
+    assert list(exchanges) == [
+        *((True, "IKE_SA_INIT", 0), (False, "IKE_SA_INIT", 0)),
+        *((True, "IKE_AUTH", 1), (False, "IKE_AUTH", 1)),
+    ]
 
 
 def test_rsa_pss() -> None:

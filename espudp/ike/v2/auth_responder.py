@@ -163,8 +163,6 @@ class AwaitAuth:
         identity, self._config = self._caller.identity, self._caller.config
         hub.admission.authenticated(self.local_spi)
         number = hub.next_number()
-        if message.notify(NotifyType.INITIAL_CONTACT) is not None and not identity.is_nobody:
-            self._forget_former(identity)
         who = message.get(IdInitiator)
         peer = Peer(
             identity,
@@ -174,6 +172,8 @@ class AwaitAuth:
             claimed=None if who is None else Identity(who.id_type, who.data),
             entry=self._entry(),
         )
+        if message.notify(NotifyType.INITIAL_CONTACT) is not None and not identity.is_nobody:
+            self._forget_former(peer)
         connection = Connection(hub, number, self._config, peer, received.path, now)
         connection.current = established = Established(connection, self._sa, now)
         hub.emit(
@@ -199,9 +199,13 @@ class AwaitAuth:
         self._sa.respond(received, [*proof, *token, *child, *agreed, *ticket])
         return established.advance(now)
 
-    def _forget_former(self, identity: Identity) -> None:
-        """RFC 7296 section 2.4: the peer says that it has no other IKE SA with us."""
-        former = [c for c in self._hub.with_peer(identity) if not c.dialled]
+    def _forget_former(self, peer: Peer) -> None:
+        """RFC 7296 section 2.4: the peer says that it has no other IKE SA with us. One user may log in from
+        several hosts by EAP, which call themselves different things in IDi.
+        """
+        identity = peer.identity
+        of_peer = self._hub.with_peer(identity)
+        former = [c for c in of_peer if not c.dialled and c.peer.claimed == peer.claimed]
         for connection in former:
             reason = f"{identity} connected anew"
             connection.down(Farewell(Fault.PEER_REQUEST, reason))

@@ -112,6 +112,18 @@ def test_a_lost_message_in_the_middle() -> None:
     assert pair.client.told(ConnectionUp)
 
 
+@pytest.mark.parametrize(("second", "left"), [("laptop", 2), ("phone", 1)])
+def test_one_user_at_two_hosts(second: str, left: int) -> None:
+    """INITIAL_CONTACT speaks for what calls itself the same in IDi, not for all that log in by one name."""
+    configs = [replace(_client(), local_identity=Identity.parse(name)) for name in ("phone", second)]
+    pair = _pair(configs[0], _entry(_users())).connect()
+    other = Pair(configs[1], seed=1)
+    other.server = pair.server
+    other.dial(source=40_000)
+    other.flush()
+    assert len(pair.server.endpoint._hub.connections) == left
+
+
 # What does not
 
 
