@@ -25,6 +25,7 @@ from espudp.ike.eap.passthrough import BackendAnswer
 from espudp.ike.events import Event, Fault
 from espudp.ike.keylog import KeyLog
 from espudp.ike.snapshot import ConnectionSnapshot, snapshot_of
+from espudp.ike.tickets import Ticket
 from espudp.ike.v2.admission import REFUSALS_AT_ONCE, REFUSALS_PER_SECOND
 from espudp.ike.v2.auth_initiator import AuthSent
 from espudp.ike.v2.auth_responder import AwaitAuth
@@ -77,7 +78,7 @@ class Endpoint:
         self._hub = Hub(rng, listener, key_log, workers, wall_clock, path_mtus)
         self._doorkeeper = None if listener is None else Doorkeeper(self._hub, listener)
         self._succession = Succession(
-            self._hub, lambda config, path, now: self.connect(config, path, None, now)
+            self._hub, lambda config, path, now: self._dial(config, path, None, None, now)
         )
         self._answers_to_strangers = TokenBucket(REFUSALS_AT_ONCE, REFUSALS_PER_SECOND)
 
@@ -89,9 +90,19 @@ class Endpoint:
         IKE_SA_INIT goes over `path`, everything after it over `float_path` (RFC 7296 section 2.23: from port
         500 to 4500); None: over `path` as well. ConnectionUp or ConnectionDown follows.
         """
+        ticket = self._hub.wallet.find(config, path.remote.ip, now) if config.resume else None
+        return self._dial(config, path, float_path, ticket, now)
+
+    def _dial(
+        self,
+        config: ConnectionConfig,
+        path: Path,
+        float_path: Path | None,
+        ticket: Ticket | None,
+        now: float,
+    ) -> int:
         number = self._hub.next_number()
         state: InitSent | ResumeSent
-        ticket = self._hub.wallet.find(config, path.remote.ip, now) if config.resume else None
         if ticket is None:
             state = InitSent(self._hub, number, config, path, float_path, now)
         else:
