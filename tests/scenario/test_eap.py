@@ -7,6 +7,7 @@ import pytest
 from espudp.crypto.tls import TlsIdentity
 from espudp.crypto.x509 import Trust
 from espudp.ike.credentials import ByEap, EapClient, EapOf, NoDemand, Psk
+from espudp.ike.drop import Drop
 from espudp.ike.eap.login import EapLogin, EapUsers
 from espudp.ike.eap.passthrough import BackendAnswer, EapRadius, Verdict
 from espudp.ike.eap.peer import EapPeer
@@ -98,6 +99,19 @@ def test_the_rounds_of_a_login() -> None:
     """), ladder
 
 
+def test_a_user_with_two_hosts() -> None:
+    """RFC 7296 section 2.4: none of the two says that it is the only one, and both stay."""
+    lab = lab_of(login(MSCHAPV2), users(MSCHAPV2))
+    one, other = lab.client("alice", number=7), lab.client("alice", number=8)
+    for host in (one, other):
+        host.connect(lab.terms.connection("alice"), lab.server.ip)
+        lab.world.run(10.0)
+    assert one.up
+    assert other.up
+    assert one.address != other.address
+    assert not lab.server.told(ConnectionDown)
+
+
 def test_both_sides_agree_on_a_method() -> None:
     lab = lab_of(login(GTC), users(MSCHAPV2, MD5, GTC))
     lab.connect(lab.client())
@@ -113,6 +127,7 @@ def test_a_wrong_name_or_password(method: EapType, user: str, password: str) -> 
     assert down.remedy
     (refused,) = lab.server.told(PeerRefused)
     assert "wrong user name or password" in refused.reason
+    assert lab.server.tunnel.snapshot(lab.world.now).drops[Drop.UNPROVED.value] == 1
     assert PASSWORD not in f"{down}{refused}"
 
 

@@ -196,8 +196,10 @@ class AuthSent:
         return [Notify.of(NotifyType.ANOTHER_AUTH_FOLLOWS)] if follows else []
 
     def _is_only_contact(self) -> bool:
-        """Whether we know of no other IKE SA between these two (RFC 7296 section 2.4)."""
-        return not any(
+        """Whether we know of no other IKE SA between these two (RFC 7296 section 2.4). Of a user who logs in
+        from several hosts, as EAP's may, none of these knows that.
+        """
+        return not isinstance(self._config.proof, EapClient) and not any(
             c.dialled
             and c.policy.local_identity == self._config.local_identity
             and c.path.remote.ip == self._path.remote.ip
