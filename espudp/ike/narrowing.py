@@ -86,15 +86,6 @@ def pairs(
         yield from ((ours, theirs) for theirs in remote if theirs.version == ours.version)
 
 
-def covers(outer: Iterable[TrafficSelector], inner: Iterable[TrafficSelector]) -> bool:
-    """Whether each selector of `inner` lies within one of `outer`.
-
-    The initiator's check of an answer, and of a rekey, which must not narrow (RFC 7296 sections 2.9, 2.9.2).
-    """
-    outer = tuple(outer)
-    return all(any(wide.contains(selector) for wide in outer) for selector in inner)
-
-
 def describe_no_common(
     proposed_ours: Sequence[TrafficSelector],
     proposed_theirs: Sequence[TrafficSelector],

@@ -370,6 +370,26 @@ def test_a_gateway_whose_pfs_group_shows_at_the_rekey(place: Place, group: int |
     assert not client.told(ConnectionDown)
 
 
+def test_a_gateway_that_answers_with_all_that_it_has(place: Place) -> None:
+    """openiked's flows, wider than what was asked for: we keep to what was, at first and at the rekey."""
+    gateway = Gateway(place, uses=USES["azure"], esp_bits=256)
+    wide = networks("10.0.0.0/8")
+
+    def answer(message: Message) -> Sequence[Payload]:
+        said = Gateway.answer(gateway, message)
+        return [replace(p, selectors=wide) if isinstance(p, TsInitiator | TsResponder) else p for p in said]
+
+    gateway.answers = answer
+    client = place.dial(dialling("azure", HERE, THERE))
+    (old,) = client.children()
+    rekey_child(client, old)
+    place.world.run(3.0)
+    (new,) = client.children()
+    assert new.replaces == old.spi_in
+    assert [str(s) for s in new.local] == list(HERE)
+    assert [str(s) for s in new.remote] == list(THERE)
+
+
 def test_aws_has_two_tunnels_and_takes_one_down(place: Place) -> None:
     """Both carry the same: what one carried goes through the other."""
     terms = Terms(

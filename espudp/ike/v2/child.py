@@ -12,7 +12,7 @@ from espudp.crypto.ikekeys import derive_child_keys
 from espudp.crypto.suites import Dh, EspSuite
 from espudp.errors import PeerError
 from espudp.ike.config import ChildConfig
-from espudp.ike.narrowing import covers, describe_no_common, narrow, pairs
+from espudp.ike.narrowing import describe_no_common, narrow, pairs
 from espudp.ike.offers import describe_mismatch
 from espudp.ike.proposals import EspChoice, offer_esp, select_esp, verify_esp
 from espudp.ike.v2.groups import refusal_of_group
@@ -150,10 +150,13 @@ class ChildOffer:
                 notify=NotifyType.NO_PROPOSAL_CHOSEN,
                 remedy="Name one ESP proposal that both sides have.",
             )
-        local, remote = tsi.selectors, tsr.selectors
-        if not (local and remote and covers(self._local, local) and covers(self._remote, remote)):
+        # RFC 7296 section 2.9 has it choose among what we offer. Some answer with all that they have, wider
+        # than that, and mean no harm: what we do not carry is dropped, and what both have is good.
+        local, remote = narrow(tsi.selectors, self._local), narrow(tsr.selectors, self._remote)
+        if local is None or remote is None:
+            chosen = f"{_text(tsi.selectors)} here, {_text(tsr.selectors)} there"
             raise PeerError(
-                f"the peer chose subnets that we did not offer: {_text(local)} here, {_text(remote)} there",
+                f"the peer chose subnets that we did not offer: {chosen}",
                 notify=NotifyType.TS_UNACCEPTABLE,
                 remedy="Make the subnets of both sides agree.",
             )
