@@ -195,8 +195,8 @@ def test_every_pair_ends_well(ours: str, theirs: str) -> None:
         _play(_pair(seed), ours, theirs, order)
 
 
-# C and S: the first request arrives; c and s: what the client or the server has to say since does. They cross,
-# or one side is done before it hears of the other's request.
+# C and S: the first request arrives; c and s: what the client or the server has to say since does. They
+# cross, or one side is done before it hears of the other's request.
 ORDERS = ("CScs", "CsSc", "ScCs")
 
 
