@@ -46,9 +46,13 @@ def runtime(tmp_path: Path) -> Path:
 def the_machines_own() -> Iterator[None]:
     """Is as it was."""
     path = Path("/etc/resolv.conf")
-    before = (path.lstat(), path.read_bytes()) if path.exists() else None
+
+    def look() -> tuple[int, int, bytes] | None:
+        return (path.lstat().st_ino, path.lstat().st_mtime_ns, path.read_bytes()) if path.exists() else None
+
+    before = look()
     yield
-    assert before == ((path.lstat(), path.read_bytes()) if path.exists() else None)
+    assert look() == before
 
 
 def lines(file: Path) -> list[str]:

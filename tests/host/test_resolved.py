@@ -39,9 +39,9 @@ for file in passwd group; do
     cp /etc/$file /run/$file
     mount --bind /run/$file /etc/$file
 done
-echo systemd-resolve:x:65501:65501::/:/bin/false >>/etc/passwd
-echo systemd-resolve:x:65501: >>/etc/group
-chown 65501:65501 /run/systemd/resolve
+grep -q ^systemd-resolve: /etc/group || echo systemd-resolve:x:65501: >>/etc/group
+grep -q ^systemd-resolve: /etc/passwd || echo systemd-resolve:x:65501:65501::/:/bin/false >>/etc/passwd
+chown systemd-resolve:systemd-resolve /run/systemd/resolve
 mount --bind "$0/resolv.conf" /etc/resolv.conf
 dbus-daemon --config-file="$0/bus.conf" --nofork --nopidfile --nosyslog >"$0/bus.log" 2>&1 &
 echo $! >>"$0/pids"
