@@ -78,6 +78,7 @@ def _entries(name: str, table: dict[str, Any], folder: Path, child: ChildConfig)
     peers = [Pattern.parse(text) for text in _texts(table, "peers")] or [Pattern()]
     networks = parsing.networks(_texts(table, "from"), "from")
     subnets = parsing.selectors(_texts(table, "subnet"), "subnet")
+    pool = parsing.networks(_texts(table, "pool"), "pool")
     local = _text(table, "id")
     who = ListenAuthentication(**_options(ListenAuthentication, table, folder))
     eap = ListenEap(**_options(ListenEap, table, folder))
@@ -85,7 +86,10 @@ def _entries(name: str, table: dict[str, Any], folder: Path, child: ChildConfig)
         raise _wrong(f"'{next(iter(table))}' means nothing here", "Write the words that `listen` has.")
     made = who.entries(who.psk(), None if local is None else Identity.parse(local), eap)
     inside = replace(child, local=subnets) if subnets else None
-    return [replace(entry, name=name, peers=tuple(peers), networks=networks, child=inside) for entry in made]
+    return [
+        replace(entry, name=name, peers=tuple(peers), networks=networks, child=inside, pool=pool)
+        for entry in made
+    ]
 
 
 def _options(kind: type[Any], table: dict[str, Any], folder: Path) -> Mapping[str, Any]:

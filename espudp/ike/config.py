@@ -226,6 +226,11 @@ class ListenerConfig:
                 field="psk",
                 remedy="Give it a PSK file.",
             )
+        for network in (network for entry in self.pad for network in entry.pool):
+            if network not in self.pool:
+                raise ConfigError(
+                    f"{network} is none of the pools", field="pool", remedy="Name it with --pool as well."
+                )
         _require_proposals(self.ike_proposals, "IKE")
 
     @property
@@ -238,7 +243,7 @@ class ListenerConfig:
         ours, child = entry.local_identity or self.local_identity, entry.child or self.child
         if isinstance(entry.proof, NoProof):
             ours = NOBODY
-        return replace(self, pad=(entry,), local_identity=ours, child=child)
+        return replace(self, pad=(entry,), local_identity=ours, child=child, pool=entry.pool or self.pool)
 
 
 def _require_proposals(proposals: tuple[IkeProposal, ...] | tuple[EspProposal, ...], protocol: str) -> None:

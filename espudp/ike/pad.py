@@ -73,6 +73,9 @@ class PadEntry:
 
     local_identity: Identity | None = None
     child: "ChildConfig | None" = None
+    pool: tuple[IPv4Network | IPv6Network, ...] = ()
+    """Those of the listener's networks that its virtual addresses are from; empty: all."""
+
     redirect_to: str = ""
     """The gateway, by address or name, to which who comes this way is sent if it would go (RFC 5685)."""
 

@@ -1,7 +1,7 @@
 """The pool of virtual addresses (RFC 7296 section 2.19): one per peer, the same one when it comes back."""
 
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 from espudp.errors import ConfigError
@@ -48,13 +48,21 @@ class AddressPool:
         return len(self._leased)
 
     def assign(
-        self, identity: Identity, connection: int, *, version: int = 4, requested: str = ""
+        self,
+        identity: Identity,
+        connection: int,
+        *,
+        version: int = 4,
+        requested: str = "",
+        within: Collection[Network] | None = None,
     ) -> str | None:
         """An address of IP `version` (4, 6) for this connection until its release; None: none is left.
 
-        `requested` is the address that the peer asked for, "" or 0.0.0.0 for any.
+        `requested` is the address that the peer asked for, "" or 0.0.0.0 for any. `within` are those of the
+        networks that are for this peer; None: all.
         """
-        address = self._pick(identity, version, requested)
+        mine = [r for r in self._ranges if within is None or r.network in within]
+        address = self._pick(identity, version, requested, mine)
         if address is None:
             return None
         self._forget(address, self._former.pop(address, identity))
@@ -77,29 +85,26 @@ class AddressPool:
                 self._forget(oldest, identity)
                 self._range_of(oldest).reclaim()
 
-    def _pick(self, identity: Identity, version: int, requested: str) -> Address | None:
+    def _pick(
+        self, identity: Identity, version: int, requested: str, ranges: "Sequence[_Range]"
+    ) -> Address | None:
         wanted = ip_address(requested) if requested else None
-        if wanted is not None and self._leased.get(wanted) == identity and not identity.is_nobody:
+        is_own = wanted is not None and self._leased.get(wanted) == identity and not identity.is_nobody
+        if wanted is not None and is_own and _offer(ranges, wanted):
             return wanted  # it comes again before it goes: make before break
         for address in (wanted, self._remembered.get((identity, version))):
-            if address is None or address.version != version or not self._is_free(address):
+            if address is None or address.version != version or address in self._leased:
+                continue
+            if not _offer(ranges, address):
                 continue
             # Whoever has left a moment ago comes back to its own, not to somebody who asks for it by number.
             if self._former.get(address, identity) == identity:
                 return address
-        for r in self._ranges:
+        for r in ranges:
             if r.network.version == version and (address := r.next_unused(self._taken)) is not None:
                 return address
-        return self._longest_free(version)
-
-    def _longest_free(self, version: int) -> Address | None:
-        for address in self._former:
-            if address.version == version:
-                return address
-        return None
-
-    def _is_free(self, address: Address) -> bool:
-        return address not in self._leased and any(r.offers(address) for r in self._ranges)
+        # The longest free
+        return next((a for a in self._former if a.version == version and _offer(ranges, a)), None)
 
     def _taken(self, address: Address) -> bool:
         return address in self._leased or address in self._former
@@ -110,6 +115,10 @@ class AddressPool:
 
     def _range_of(self, address: Address) -> "_Range":
         return next(r for r in self._ranges if r.offers(address))
+
+
+def _offer(ranges: "Sequence[_Range]", address: Address) -> bool:
+    return any(r.offers(address) for r in ranges)
 
 
 class _Range:

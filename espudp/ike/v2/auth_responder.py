@@ -235,7 +235,8 @@ class AwaitAuth:
     ) -> tuple[NewChild, list[Payload]]:
         hub, peer = self._hub, connection.peer
         if asked is not None and hub.pool is not None and configuration.wants_address(asked):
-            addresses = configuration.assign(asked, hub.pool, peer.identity, connection.number)
+            within = self._config.pool
+            addresses = configuration.assign(asked, hub.pool, peer.identity, connection.number, within)
             connection.peer = replace(peer, addresses=addresses)
             hub.emit(PeerAddressAssigned(connection.number, addresses))
         elif hub.pool is not None and all(isinstance(s, Dynamic) for s in self._config.child.remote):

@@ -205,15 +205,23 @@ def wants_address(asked: Configuration | None) -> bool:
     return any(type_ in _ADDRESS.values() for type_, _ in asked.attributes)
 
 
-def assign(asked: Configuration, pool: AddressPool, identity: Identity, connection: int) -> tuple[str, ...]:
+def assign(
+    asked: Configuration,
+    pool: AddressPool,
+    identity: Identity,
+    connection: int,
+    within: Sequence[IPv4Network | IPv6Network],
+) -> tuple[str, ...]:
     """The addresses that are asked for, of each version as many as are in the pool, `MAX_ADDRESSES` at most.
 
-    Raises PeerError if there is none.
+    `within` are those of its networks that are for this peer. Raises PeerError if there is none.
     """
     assigned = []
     for version, attribute in _ADDRESS.items():
         for wanted in asked.values(attribute)[:MAX_ADDRESSES]:
-            given = pool.assign(identity, connection, version=version, requested=_decode(wanted))
+            given = pool.assign(
+                identity, connection, version=version, requested=_decode(wanted), within=within
+            )
             assigned += [given] if given is not None else []
     if not assigned:
         raise PeerError(

@@ -66,6 +66,7 @@ def test_several_ways_in(program: Program, folder: Path) -> None:
         ca = ["ca"]
         revocation = "off"
         subnet = ["10.1.0.0/16"]
+        pool = ["10.98.0.0/24"]
 
         [laptops]
         cert = "gw"
@@ -90,6 +91,7 @@ def test_several_ways_in(program: Program, folder: Path) -> None:
     assert len(staff.peers) == 2
     assert staff.child is not None
     assert [str(s) for s in staff.child.local] == ["10.1.0.0/16"]
+    assert [str(network) for network in staff.pool] == ["10.98.0.0/24"]
     assert laptops.demand == RawKeyOf(key)
     assert isinstance(guests.demand, EapOf)
 

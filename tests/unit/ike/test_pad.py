@@ -5,6 +5,7 @@ from ipaddress import ip_network
 import pytest
 
 from espudp.errors import ConfigError
+from espudp.ike.config import DYNAMIC, ChildConfig, ListenerConfig
 from espudp.ike.credentials import NoProof, PskOf
 from espudp.ike.identity import Identity
 from espudp.ike.pad import PadEntry, Pattern, candidates
@@ -88,3 +89,14 @@ def test_by_the_identity_that_is_wanted_of_us() -> None:
     assert _names(entries, "a", wanted="gw.example.org")[0] == "usual"
     assert _names(entries, "a", wanted="green.example.org")[0] == "usual"
     assert _names(entries, "a") == ["usual", "red", "blue"]
+
+
+def test_a_pool_that_the_listener_has_not() -> None:
+    entry = PadEntry(proof=NoProof(), demand=PskOf(b"x"), pool=(ip_network("10.1.0.0/24"),))
+    child = ChildConfig(remote=(DYNAMIC,))
+    with pytest.raises(ConfigError, match="none of the pools"):
+        ListenerConfig(local_identity=HERE, pad=(entry,), child=child, pool=(ip_network("10.99.0.0/24"),))
+    config = ListenerConfig(
+        local_identity=HERE, pad=(entry,), child=child, pool=(*entry.pool, ip_network("10.99.0.0/24"))
+    )
+    assert config.by(entry).pool == entry.pool

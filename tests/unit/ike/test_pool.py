@@ -123,3 +123,17 @@ def test_the_smallest_network() -> None:
     pool = _pool("10.0.0.0/31")
     assert pool.own == ("10.0.0.0",)
     assert pool.assign(_ANNA, 1) == "10.0.0.1"
+
+
+def test_networks_that_are_not_for_everybody() -> None:
+    red, blue = ip_network("10.99.0.0/29"), ip_network("10.98.0.0/29")
+    pool = AddressPool([red, blue])
+    assert pool.assign(_ANNA, 1, within=[blue]) == "10.98.0.2"
+    assert pool.assign(_BERT, 2, within=[red]) == "10.99.0.2"
+    assert pool.assign(_BERT, 3, within=[red], requested="10.98.0.5") == "10.99.0.3"
+    assert pool.assign(_BERT, 4, within=[red], requested="10.98.0.2") == "10.99.0.4"  # Anna's, too
+    pool.release(1)
+    assert pool.assign(_ANNA, 5, within=[red]) == "10.99.0.5"  # not what it had in the other one
+    assert pool.assign(_ANNA, 6) == "10.99.0.6"
+    assert pool.assign(_ANNA, 7, within=[red]) is None
+    assert pool.assign(_ANNA, 8, within=[]) is None
