@@ -7,6 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
+Childless = Annotated[
+    bool, typer.Option("--childless", help="Authenticate first, and then make the child SA (RFC 6023).")
+]
 Resume = Annotated[bool, typer.Option(help="Resume a session that broke off by its ticket (RFC 5723).")]
 Tickets = Annotated[bool, typer.Option(help="Give clients tickets to resume sessions with (RFC 5723).")]
 Redirect = Annotated[bool, typer.Option(help="Go where the peer sends us (RFC 5685).")]
@@ -20,12 +23,17 @@ RedirectAbove = Annotated[int, typer.Option(metavar="NUMBER", help="... when the
 class Calling:
     """Of who connects."""
 
+    childless: Childless = False
     resume: Resume = True
     redirect: Redirect = True
 
     def settings(self) -> dict[str, Any]:
         """For ConnectionConfig."""
-        return {"resume": self.resume, "follow_redirects": self.redirect}
+        return {
+            "childless": self.childless,
+            "resume": self.resume,
+            "follow_redirects": self.redirect,
+        }
 
 
 @dataclass(frozen=True)

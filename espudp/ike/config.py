@@ -141,6 +141,9 @@ class ConnectionConfig:
     mobike: bool = True
     """Move with our addresses, if the peer can follow (RFC 4555)."""
 
+    childless: bool = False
+    """Make the child SA in an exchange of its own, if the peer can do so (RFC 6023)."""
+
     resume: bool = True
     """Ask for a ticket, and begin with it after the connection broke off (RFC 5723)."""
 
@@ -192,6 +195,9 @@ class ListenerConfig:
 
     secret: bytes = field(default=b"", repr=False)
     """What only this listener knows, and knows again after a restart; empty: nothing."""
+
+    childless: bool = True
+    """Let peers authenticate without a child SA (RFC 6023)."""
 
     tickets: bool = True
     """Give tickets to clients that ask for them (RFC 5723)."""

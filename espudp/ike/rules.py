@@ -40,7 +40,9 @@ class Shape(Enum):
     IKE_SA_INIT = auto()
     SESSION_RESUME = auto()
     IKE_AUTH = auto()
+    CHILDLESS = auto()
     EAP_BEGIN = auto()
+    EAP_BEGIN_CHILDLESS = auto()
     EAP = auto()
     EAP_PROOF = auto()
     ANOTHER_AUTH = auto()
@@ -75,6 +77,9 @@ REQUESTS: Mapping[Shape, Rule] = {
         (IdInitiator, Authentication, SecurityAssociation, TsInitiator, TsResponder),
         {IdResponder: 1, Configuration: 1, **_CERTS},
     ),
+    # RFC 6023 section 5
+    Shape.CHILDLESS: Rule((IdInitiator, Authentication), {IdResponder: 1, Configuration: 1, **_CERTS}),
+    Shape.EAP_BEGIN_CHILDLESS: Rule((IdInitiator,), {IdResponder: 1, Configuration: 1, **_CERTS}),
     # RFC 7296 section 2.16: without AUTH, whatever else comes then; EAP packets; AUTH from the method's key
     Shape.EAP_BEGIN: Rule(
         (IdInitiator, SecurityAssociation, TsInitiator, TsResponder),
@@ -140,6 +145,12 @@ def shape_of(message: Message) -> Shape | None:
     if sa is not None and sa.proposals[0].protocol == ProtocolId.IKE:
         return Shape.REKEY_IKE
     return Shape.CREATE_CHILD
+
+
+def is_childless(message: Message) -> bool:
+    """Whether an IKE_AUTH request says nothing of a child SA (RFC 6023 section 5)."""
+    kinds = SecurityAssociation, TsInitiator, TsResponder
+    return not any(isinstance(payload, kinds) for payload in message.payloads)
 
 
 def critical(message: Message) -> Unknown | None:

@@ -149,7 +149,7 @@ class Peer:
         `before`: the words of a command that runs it.
         """
         runtime = network.runtime / name
-        folders = {"ESPUDP_RUNTIME_DIR": str(runtime), "ESPUDP_CONFIG_DIR": str(runtime)}
+        folders = {"ESPUDP_RUNTIME_DIR": str(runtime), "ESPUDP_CONFIG_DIR": f"{runtime}-etc"}
         command = [*before, sys.executable, "-m", module, *arguments]
         peer = cls(
             namespace.start(

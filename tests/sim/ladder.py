@@ -4,12 +4,15 @@ from dataclasses import dataclass
 
 from espudp.errors import WireError
 from espudp.wire import natt
-from espudp.wire.ikev2.constants import ExchangeType
+from espudp.wire.ikev2.constants import ExchangeType, PayloadType
 from espudp.wire.ikev2.header import Header
 from tests.sim.host import IKE_PORT, Host
 from tests.sim.link import Datagram
 
 _WIDTH = 34
+
+# RFC 7383 section 2.5: behind both headers
+_FRAGMENT_NUMBER = slice(32, 34)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,8 @@ class Ladder:
             header = Header.parse(message)
         except WireError:
             return
+        if header.next_payload == PayloadType.SKF and message[_FRAGMENT_NUMBER] != b"\0\1":
+            return  # one message, however many pieces it goes in
         name = ExchangeType(header.exchange).name
         self.steps.append(Step(at_left, name, header.message_id, header.is_response, sender.world.now))
 

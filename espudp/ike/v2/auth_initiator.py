@@ -25,7 +25,7 @@ from espudp.ike.v2.hub import Datagram, Hub, State
 from espudp.ike.v2.initial import Initial
 from espudp.ike.v2.sa import IkeSa, Received
 from espudp.ike.v2.turns import Callee, turn_of
-from espudp.ike.v2.wanted import split, spread
+from espudp.ike.v2.wanted import WantedChild, split, spread
 from espudp.wire.address import Path
 from espudp.wire.ikev2.constants import ExchangeType, NotifyType, name_of_notify
 from espudp.wire.ikev2.message import Message
@@ -87,6 +87,8 @@ class AuthSent:
                 "the peer takes one proof of us, and not several",
                 remedy="Leave out what it does not ask for.",
             )
+        self._is_childless = config.childless and initial.childless
+        """RFC 6023: the child SA follows when both are authenticated."""
         self._claimed = self._turns[0].identity
         local, remote = self._selectors()
         self._offer = ChildOffer(hub, config.child, local, remote, shared=hub.workers > 1)
@@ -188,7 +190,8 @@ class AuthSent:
             payloads.append(configuration.request(config.request_addresses))
         payloads += resumption.wish(config)
         moves = mobike.offer(self._hub, self._path) if config.mobike else []
-        return [*payloads, *self._offer.payloads(None), *moves]
+        child = [] if self._is_childless else self._offer.payloads(None)
+        return [*payloads, *child, *moves]
 
     def _announcement(self) -> list[Payload]:
         """RFC 4739 section 3.2: beside AUTH, that it is not the last one."""
@@ -261,6 +264,8 @@ class AuthSent:
         if there is not None and self._config.follow_redirects:
             self._offer.withdraw()
             return established.close(redirect.departure(self._hub, self._config, there, now), now)
+        if self._is_childless and error_of(message) is None:
+            return self._without_child(established, given, now)
         try:
             new = self._first_child(message, given.addresses)
         except PeerError as refusal:
@@ -277,6 +282,15 @@ class AuthSent:
         connection.install(new)
         spread(established, new.child, message)
         established.share()
+        return established.advance(now)
+
+    def _without_child(
+        self, established: Established, given: configuration.Given, now: float
+    ) -> State | None:
+        self._offer.withdraw()
+        self._announce(established.connection, given)
+        if not (self._config.child.single_pair and split(established)):
+            established.enqueue(WantedChild(self._config.child))
         return established.advance(now)
 
     def _first_child(self, message: Message, addresses: tuple[str, ...]) -> NewChild:

@@ -16,6 +16,7 @@ from espudp.ike.eap.passthrough import BackendAnswer
 from espudp.ike.events import BackendAsked, ConnectionUp, Fault, PeerAddressAssigned, PeerRefused
 from espudp.ike.identity import Identity
 from espudp.ike.narrowing import Dynamic
+from espudp.ike.rules import is_childless
 from espudp.ike.tickets import Session
 from espudp.ike.v2 import configuration, mobike, reauth, redirect, resumption
 from espudp.ike.v2.caller import Caller
@@ -192,7 +193,8 @@ class AwaitAuth:
         away = redirect.by_entry(self._config) if peer.can_be_redirected else []
         if away:
             established.expire_by(now + redirect.LEAVE_SECONDS)
-        child = away or self._child(connection, message, now)
+        make = self._addresses if is_childless(message) else self._child
+        child = away or make(connection, message, now)
         if self._resumes is not None:
             resumption.limit(connection, self._resumes.session, now)
         ticket = resumption.grant(connection, self._sa, message, now)
@@ -209,6 +211,18 @@ class AwaitAuth:
         for connection in former:
             reason = f"{identity} connected anew"
             connection.down(Farewell(Fault.PEER_REQUEST, reason))
+
+    def _addresses(self, connection: Connection, message: Message, now: float) -> list[Payload]:
+        """What a peer gets that wants no child SA yet: its addresses (RFC 6023 section 5)."""
+        asked = message.get(Configuration)
+        if asked is None or not configuration.wants_address(asked):
+            return []
+        try:
+            self._assign(connection, asked)
+        except PeerError as error:
+            self._tell(connection, error, now)
+            return [Notify.of(error.notify, error.data)]
+        return [configuration.reply(asked, connection.peer.addresses, self._config.handout)]
 
     def _child(self, connection: Connection, message: Message, now: float) -> list[Payload]:
         """The first child SA. RFC 7296 section 2.21.2: its failure does not undo the authentication."""
@@ -233,12 +247,9 @@ class AwaitAuth:
     def _negotiate(
         self, connection: Connection, message: Message, asked: Configuration | None
     ) -> tuple[NewChild, list[Payload]]:
-        hub, peer = self._hub, connection.peer
+        hub = self._hub
         if asked is not None and hub.pool is not None and configuration.wants_address(asked):
-            within = self._config.pool
-            addresses = configuration.assign(asked, hub.pool, peer.identity, connection.number, within)
-            connection.peer = replace(peer, addresses=addresses)
-            hub.emit(PeerAddressAssigned(connection.number, addresses))
+            self._assign(connection, asked)
         elif hub.pool is not None and all(isinstance(s, Dynamic) for s in self._config.child.remote):
             # RFC 7296 section 2.19
             raise PeerError(
@@ -248,3 +259,12 @@ class AwaitAuth:
             )
         nonces = Nonces(self.initial.nonce_i, self.initial.nonce_r)
         return answer_child(hub, self._sa, message, connection.allowed(), nonces=nonces, pfs=False)
+
+    def _assign(self, connection: Connection, asked: Configuration) -> None:
+        """Raises PeerError."""
+        hub, peer = self._hub, connection.peer
+        if hub.pool is not None:
+            within = self._config.pool
+            addresses = configuration.assign(asked, hub.pool, peer.identity, connection.number, within)
+            connection.peer = replace(peer, addresses=addresses)
+            hub.emit(PeerAddressAssigned(connection.number, addresses))

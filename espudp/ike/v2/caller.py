@@ -19,7 +19,7 @@ from espudp.ike.eap.method import Outcome
 from espudp.ike.eap.passthrough import BackendAnswer, BackendQuestion, PassThrough
 from espudp.ike.identity import NOBODY, Identity
 from espudp.ike.pad import PadEntry, candidates
-from espudp.ike.rules import REQUESTS, Shape, breach, critical
+from espudp.ike.rules import REQUESTS, Shape, breach, critical, is_childless
 from espudp.ike.v2 import auth
 from espudp.ike.v2.auth import Claim, WrongMethod
 from espudp.ike.v2.hub import Hub
@@ -119,8 +119,11 @@ class Caller:
                 data=bytes([unsupported.type]),
             )
         shape = self._expects
-        if shape is Shape.IKE_AUTH and message.get(Authentication) is None:
-            shape = Shape.EAP_BEGIN
+        if shape is Shape.IKE_AUTH:
+            alone = self.config.childless and is_childless(message)
+            shape = Shape.CHILDLESS if alone else Shape.IKE_AUTH
+            if message.get(Authentication) is None:
+                shape = Shape.EAP_BEGIN_CHILDLESS if alone else Shape.EAP_BEGIN
         wrong = breach(message, REQUESTS[shape])
         if wrong is not None:
             raise PeerError(f"IKE_AUTH {wrong}", notify=NotifyType.INVALID_SYNTAX)

@@ -27,7 +27,7 @@ from espudp.ike.v2.hub import NO_SPI, Datagram, Hub
 from espudp.ike.v2.initial import Initial
 from espudp.ike.v2.sa import IkeSa
 from espudp.timing import TokenBucket
-from espudp.wire.ikev2.constants import ExchangeType, NotifyType
+from espudp.wire.ikev2.constants import ExchangeType, NotifyType, ProtocolId
 from espudp.wire.ikev2.header import Header
 from espudp.wire.ikev2.message import Message, emit_message, parse_message
 from espudp.wire.ikev2.payloads import KeyExchange, Nonce, Notify, Payload, SecurityAssociation
@@ -220,6 +220,9 @@ class Doorkeeper:
         fragments = message.notify(NotifyType.IKEV2_FRAGMENTATION_SUPPORTED)
         # RFC 7383 section 2.3
         payloads += [] if fragments is None else [Notify.of(NotifyType.IKEV2_FRAGMENTATION_SUPPORTED)]
+        if self._config.childless:
+            # RFC 6023 section 4
+            payloads.append(Notify.of(NotifyType.CHILDLESS_IKEV2_SUPPORTED, b"", ProtocolId.IKE))
         response = self._reply(datagram, opening.spi_r, [*payloads, *further])
         sa = IkeSa(
             hub,

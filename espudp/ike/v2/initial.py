@@ -55,6 +55,9 @@ class Initial:
     several: bool = False
     """The peer takes several proofs from one side (RFC 4739)."""
 
+    childless: bool = False
+    """The responder lets us authenticate without a child SA (RFC 6023)."""
+
     def initiator(self, p: Prf) -> Ground:
         """What the initiator signs."""
         return Ground(p, self.request, self.nonce_r, self.keys.pi)

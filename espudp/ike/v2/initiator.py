@@ -235,6 +235,7 @@ class InitSent:
             hashes=signing.announced(message),
             several=message.notify(NotifyType.MULTIPLE_AUTH_SUPPORTED) is not None,
             ambiguous=self._versions > 1,
+            childless=message.notify(NotifyType.CHILDLESS_IKEV2_SUPPORTED) is not None,
         )
         try:
             return AuthSent(

@@ -171,7 +171,10 @@ class ResumeSent:
             fragments=message.notify(NotifyType.IKEV2_FRAGMENTATION_SUPPORTED) is not None,
         )
         nat = found_by(message, self.local_spi, spi_r, self._path)
-        initial = Initial(self._request, datagram.data, self._nonce, nonce.data, keys, nat)
+        childless = message.notify(NotifyType.CHILDLESS_IKEV2_SUPPORTED) is not None
+        initial = Initial(
+            self._request, datagram.data, self._nonce, nonce.data, keys, nat, childless=childless
+        )
         path = self._float_path or self._path
         return AuthSent(
             hub, self.number, self._config, sa, initial, path, now, lambda *_: None, ticket=ticket

@@ -37,6 +37,8 @@ _GOOD: dict[Shape, tuple[Payload, ...]] = {
     Shape.IKE_SA_INIT: (_IKE_SA, _KE, _NONCE),
     Shape.SESSION_RESUME: (_NONCE,),
     Shape.IKE_AUTH: (IdInitiator(2, b"x"), _AUTH, _CHILD_SA, _TSI, _TSR),
+    Shape.CHILDLESS: (IdInitiator(2, b"x"), _AUTH),
+    Shape.EAP_BEGIN_CHILDLESS: (IdInitiator(2, b"x"),),
     Shape.EAP_BEGIN: (IdInitiator(2, b"x"), _CHILD_SA, _TSI, _TSR),
     Shape.EAP: (Eap(b"\x02\x01\x00\x05\x01"),),
     Shape.EAP_PROOF: (_AUTH,),
@@ -74,6 +76,7 @@ def test_some_payloads_may_stand_anywhere(shape: Shape) -> None:
 def test_others_are_out_of_place(shape: Shape, stray: Payload) -> None:
     allowed = {
         *((Shape.IKE_AUTH, IdResponder), (Shape.EAP_BEGIN, IdResponder), (Shape.INFORMATIONAL, Delete)),
+        *((Shape.CHILDLESS, IdResponder), (Shape.EAP_BEGIN_CHILDLESS, IdResponder)),
         (Shape.ANOTHER_AUTH, Authentication),
     }
     wrong = breach(_message(*_GOOD.get(shape, ()), stray), REQUESTS[shape])
