@@ -95,10 +95,10 @@ def authority(
         unit = "".join(f", OU={unit:064}" for unit in range(units))
         below.append(issuer.ca(f"CN=Authority {number}{unit}", key=new_key(kind), **valid))
     last = (top, *below)[-1]
-    ours = last.issue(f"C=CH, O=Interop, CN={ESPUDP_ID}", *espudp, key=new_key(kind), **valid)
+    ours = last.issue(f"C=CH, O=Interop {kind}, CN={ESPUDP_ID}", *espudp, key=new_key(kind), **valid)
     if expired:
         valid = {"begin": now - 30 * DAY, "end": now - DAY}
-    theirs = last.issue(f"C=CH, O=Interop, CN={SWAN_ID}", *swan, key=new_key(kind), **valid)
+    theirs = last.issue(f"C=CH, O=Interop {kind}, CN={SWAN_ID}", *swan, key=new_key(kind), **valid)
     return Authority(top, tuple(below), ours, theirs)
 
 

@@ -5,11 +5,14 @@ mounted over /usr/libexec for pluto alone.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, pkcs12
+
+from tests.interop.authority import Authority, pem
 from tests.interop.lab import Namespace, Process, run, wait_until
 from tests.interop.no_esp import shim
 from tests.interop.peer import secret_file
@@ -17,6 +20,8 @@ from tests.interop.peer import secret_file
 LIBEXEC = Path(os.environ.get("ESPUDP_LIBRESWAN", "/opt/libreswan")) / "usr" / "libexec"
 
 START = f'mount --bind {LIBEXEC} /usr/libexec && exec /usr/libexec/ipsec/pluto "$@"'
+
+PASSWORD = "of the bundle"
 
 # The updown script of this machine may be another program's.
 COMMON = """
@@ -56,13 +61,28 @@ class Pluto:
         self.command("addconn", "--config", str(conf), "--autoall")
 
 
+def certify(folder: Path, name: str, ours: Authority) -> None:
+    """A certificate with its key under a name, and the CA's, in the NSS database of a folder."""
+    database = f"sql:{folder / 'nss'}"
+    bundle, authority = folder / f"{name}.p12", folder / f"{name}.pem"
+    sealed = pkcs12.serialize_key_and_certificates(
+        name.encode(), ours.swan.key, ours.swan.certificate, None, BestAvailableEncryption(PASSWORD.encode())
+    )
+    bundle.write_bytes(sealed)
+    run(["pk12util", "-i", str(bundle), "-d", database, "-W", PASSWORD])
+    authority.write_text(pem(ours.root))
+    run(["certutil", "-A", "-n", f"{name}-ca", "-t", "CT,,", "-d", database, "-i", str(authority)])
+
+
 @contextmanager
-def pluto(space: Namespace, folder: Path) -> Iterator[Pluto]:
-    """Run pluto in a namespace until the end of the block."""
+def pluto(space: Namespace, folder: Path, certificates: Mapping[str, Authority]) -> Iterator[Pluto]:
+    """Run pluto in a namespace, with certificates under these names, until the end of the block."""
     folder.mkdir(parents=True)
     nss = folder / "nss"
     nss.mkdir()
     run(["certutil", "-N", "-d", f"sql:{nss}", "--empty-password"])
+    for name, ours in certificates.items():
+        certify(folder, name, ours)
     (folder / "ipsec.conf").write_text("config setup\n")
     secret_file(folder / "ipsec.secrets", "")
     # What the file says, or leaves to defaults, is overruled by what comes behind it.

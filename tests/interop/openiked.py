@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.interop.authority import Authority, key_pem, pem
 from tests.interop.lab import Namespace, Process, run, wait_until
 from tests.interop.no_esp import shim
 from tests.interop.peer import secret_file
@@ -41,6 +42,14 @@ def etc_iked(folder: Path) -> Path:
     run(["openssl", "genpkey", "-algorithm", "EC", "-pkeyopt", curve, "-out", key])
     run(["openssl", "pkey", "-in", key, "-pubout", "-out", str(etc / "local.pub")])
     return etc
+
+
+def certified(folder: Path, ours: Authority) -> None:
+    """iked will have a certificate, and demand one of the same authority."""
+    etc = etc_iked(folder)
+    (etc / "ca" / "ca.crt").write_text(pem(ours.root))
+    (etc / "certs" / "local.crt").write_text(pem(ours.swan))
+    (etc / "private" / "local.key").write_text(key_pem(ours.swan.key))
 
 
 @contextmanager

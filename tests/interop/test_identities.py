@@ -47,7 +47,7 @@ NAMES = {
     "IPv6 address": Named(("ip:fd00::2", "ip:fd00::1"), ("fd00::2", "fd00::1")),
     "DN": Named(
         (f"dns:{ESPUDP_ID}", f"dns:{SWAN_ID}"),
-        (f"C=CH, O=Interop, CN={ESPUDP_ID}", f"C=CH, O=Interop, CN={SWAN_ID}"),
+        (f"C=CH, O=Interop p256, CN={ESPUDP_ID}", f"C=CH, O=Interop p256, CN={SWAN_ID}"),
     ),
 }  # fmt: skip
 

@@ -1,16 +1,17 @@
 """The IKE of libreswan and openiked, in both roles: they need the kernel's ESP, which is only pretended."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from tests.interop.authority import Authority, of_kind
 from tests.interop.lab import CLIENT_ADDRESS, SERVER_ADDRESS, Lab, lab, wait_until
 from tests.interop.libreswan import Pluto, pluto
 from tests.interop.matrix import INITIATOR, RESPONDER
-from tests.interop.openiked import iked
+from tests.interop.openiked import certified, iked
 from tests.interop.peer import PSK, Espudp, espudp
 from tests.interop.swan import ESPUDP_ID, SWAN_ID
 
@@ -40,21 +41,22 @@ def arguments(ike: str, esp: str) -> list[str]:
 
 
 @contextmanager
-def calling(net: Lab, folder: Path, *algorithms: str) -> Iterator[Espudp]:
+def calling(net: Lab, folder: Path, *algorithms: str, proof: Sequence[str] = ()) -> Iterator[Espudp]:
     """espudp has connected to the peer on the server, and has it forget everything at the end."""
     ids = ["--id", ESPUDP_ID, "--remote-id", SWAN_ID]
-    wanted = [*ids, "--subnet", SUBNET, *arguments(*algorithms)]
-    with espudp(net.client, folder, "connect", SERVER_ADDRESS, *wanted) as peer:
+    wanted = [*ids, "--subnet", SUBNET, *arguments(*algorithms), *proof]
+    psk = None if proof else PSK
+    with espudp(net.client, folder, "connect", SERVER_ADDRESS, *wanted, psk=psk) as peer:
         peer.wait_for("Connected to")
         yield peer
 
 
 @contextmanager
-def listening(net: Lab, folder: Path, *algorithms: str) -> Iterator[Espudp]:
+def listening(net: Lab, folder: Path, *algorithms: str, proof: Sequence[str] = ()) -> Iterator[Espudp]:
     """espudp listens on the server."""
     reach = ["--pool", POOL, "--subnet", SUBNET, "--peer-subnet", BEHIND_CLIENT]
-    ours = ["--local-id", ESPUDP_ID, *reach, *arguments(*algorithms)]
-    with espudp(net.server, folder, "listen", *ours) as peer:
+    ours = ["--local-id", ESPUDP_ID, *reach, *arguments(*algorithms), *proof]
+    with espudp(net.server, folder, "listen", *ours, psk=None if proof else PSK) as peer:
         yield peer
 
 
@@ -81,7 +83,7 @@ def check_rekeys(peer: Espudp) -> None:
 def told(peer: Espudp) -> str:
     """The suite of the only child SA, as espudp has it."""
     (sa,) = peer.sas()
-    return f"PSK; child SA with {sa['suite']}; rekeys of both kinds; DELETE"
+    return f"child SA with {sa['suite']}"
 
 
 # libreswan
@@ -96,7 +98,7 @@ conn gateway
     right=%any
     rightid=@{ESPUDP_ID}
     rightaddresspool=10.79.0.7-10.79.0.7
-    authby=secret
+    {{auth}}
     ike={{ike}}
     esp={{esp}}
     auto=add
@@ -110,22 +112,25 @@ conn client
     right={SERVER_ADDRESS}
     rightid=@{ESPUDP_ID}
     rightsubnet={SUBNET}
-    authby=secret
+    {{auth}}
     ike={{ike}}
     esp={{esp}}
     auto=add
 """
 
-PLUTO_ESTABLISHED = "responder established IKE SA; authenticated peer using authby=secret"
+PLUTO_ESTABLISHED = "responder established IKE SA; authenticated peer"
 PLUTO_ENDED = "deleting state (STATE_V2_ESTABLISHED_IKE_SA)"
 
+PLUTO_KEYS = {"rsa": "rsasig", "p256": "ecdsa", "p384": "ecdsa"}
+
 # espudp's names, and libreswan's; PFS with the group of the IKE SA is its default
+PLUTO_FIRST = (
+    ("aes128gcm16-prfsha256-curve25519", "aes128gcm16-curve25519"),
+    ("aes_gcm128-sha2_256-dh31", "aes_gcm128"),
+)
+
 PLUTO_SUITES = [
-    pytest.param(
-        ("aes128gcm16-prfsha256-curve25519", "aes128gcm16-curve25519"),
-        ("aes_gcm128-sha2_256-dh31", "aes_gcm128"),
-        id="aes128gcm16-prfsha256-curve25519",
-    ),
+    pytest.param(*PLUTO_FIRST, id="aes128gcm16-prfsha256-curve25519"),
     pytest.param(
         ("aes256-sha512-modp2048", "aes256-sha256-modp2048"),
         ("aes256-sha2_512-dh14", "aes256-sha2_256"),
@@ -142,15 +147,21 @@ class Libreswan:
     pluto: Pluto
 
 
+def certificates() -> dict[str, Authority]:
+    return {kind: of_kind(kind) for kind in PLUTO_KEYS}
+
+
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Libreswan]:
-    with network() as net, pluto(net.server, tmp_path_factory.mktemp("pluto") / "gateway") as running:
+    folder = tmp_path_factory.mktemp("pluto") / "gateway"
+    with network() as net, pluto(net.server, folder, certificates()) as running:
         yield Libreswan(net, running)
 
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Libreswan]:
-    with network() as net, pluto(net.client, tmp_path_factory.mktemp("pluto") / "client") as running:
+    folder = tmp_path_factory.mktemp("pluto") / "client"
+    with network() as net, pluto(net.client, folder, certificates()) as running:
         yield Libreswan(net, running)
 
 
@@ -165,7 +176,7 @@ def test_espudp_connects_to_libreswan(
     gateway: Libreswan, tmp_path: Path, saw: Saw, ours: Suite, theirs: Suite
 ) -> None:
     (ike, esp), pluto = theirs, gateway.pluto
-    pluto.load(PLUTO_GATEWAY.format(ike=ike, esp=esp), PLUTO_SECRET)
+    pluto.load(PLUTO_GATEWAY.format(ike=ike, esp=esp, auth="authby=secret"), PLUTO_SECRET)
     before = pluto.log.count(PLUTO_ESTABLISHED)
     with calling(gateway.net, tmp_path, *ours) as peer:
         pluto.wait_for(PLUTO_ESTABLISHED, times=before + 1)
@@ -184,11 +195,51 @@ def test_libreswan_connects_to_espudp(
     client: Libreswan, tmp_path: Path, saw: Saw, ours: Suite, theirs: Suite
 ) -> None:
     (ike, esp), pluto = theirs, client.pluto
-    pluto.load(PLUTO_CLIENT.format(ike=ike, esp=esp), PLUTO_SECRET)
+    pluto.load(PLUTO_CLIENT.format(ike=ike, esp=esp, auth="authby=secret"), PLUTO_SECRET)
     with listening(client.net, tmp_path, *ours) as peer:
         said = pluto.command("whack", "--initiate", "--name", "client")
         assert "established Child SA" in said
         check_rekeys(peer)
+        saw(told(peer))
+        pluto.command("whack", "--terminate", "--name", "client")
+        wait_until(lambda: not peer.tunnel()["connections"], "espudp to hear of the DELETE")
+
+
+pluto_keys = pytest.mark.parametrize("kind", list(PLUTO_KEYS))
+
+
+def by_certificate(kind: str) -> str:
+    """Both prove themselves so, and are of the same authority."""
+    return f"authby={PLUTO_KEYS[kind]}\n    leftcert={kind}\n    leftsendcert=always\n    rightca=%same"
+
+
+@pytest.mark.libreswan
+@pytest.mark.peer("libreswan (IKE)", INITIATOR)
+@pytest.mark.cell("certificates")
+@pluto_keys
+def test_espudp_connects_to_libreswan_by_certificate(
+    gateway: Libreswan, tmp_path: Path, saw: Saw, kind: str
+) -> None:
+    ours, (suite, (ike, esp)), pluto = of_kind(kind), PLUTO_FIRST, gateway.pluto
+    pluto.load(PLUTO_GATEWAY.format(ike=ike, esp=esp, auth=by_certificate(kind)))
+    before = pluto.log.count(PLUTO_ESTABLISHED)
+    with calling(gateway.net, tmp_path, *suite, proof=ours.arguments(tmp_path / "pki")) as peer:
+        pluto.wait_for(PLUTO_ESTABLISHED, times=before + 1)
+        saw(told(peer))
+
+
+@pytest.mark.libreswan
+@pytest.mark.peer("libreswan (IKE)", RESPONDER)
+@pytest.mark.cell("certificates")
+@pluto_keys
+def test_libreswan_connects_to_espudp_by_certificate(
+    client: Libreswan, tmp_path: Path, saw: Saw, kind: str
+) -> None:
+    ours, (suite, (ike, esp)), pluto = of_kind(kind), PLUTO_FIRST, client.pluto
+    pluto.load(PLUTO_CLIENT.format(ike=ike, esp=esp, auth=by_certificate(kind)))
+    with listening(client.net, tmp_path, *suite, proof=ours.arguments(tmp_path / "pki")) as peer:
+        said = pluto.command("whack", "--initiate", "--name", "client")
+        assert "established Child SA" in said
         saw(told(peer))
         pluto.command("whack", "--terminate", "--name", "client")
         wait_until(lambda: not peer.tunnel()["connections"], "espudp to hear of the DELETE")
@@ -199,21 +250,25 @@ def test_libreswan_connects_to_espudp(
 IKED_GATEWAY = f"""
 ikev2 "gateway" passive esp from {SUBNET} to {ADDRESS}/32 local {SERVER_ADDRESS} peer any \\
     ikesa {{ike}} childsa {{esp}} \\
-    srcid {SWAN_ID} dstid {ESPUDP_ID} psk "{PSK}" config address {ADDRESS}
+    srcid {SWAN_ID} dstid {ESPUDP_ID} {{auth}} config address {ADDRESS}
 """
 
 IKED_CLIENT = f"""
 ikev2 "client" active esp from {BEHIND_CLIENT} to {SUBNET} local {CLIENT_ADDRESS} peer {SERVER_ADDRESS} \\
     ikesa {{ike}} childsa {{esp}} \\
-    srcid {SWAN_ID} dstid {ESPUDP_ID} psk "{PSK}"
+    srcid {SWAN_ID} dstid {ESPUDP_ID} {{auth}}
 """
 
+IKED_PSK = f'psk "{PSK}"'
+
+
+IKED_FIRST = (
+    ("aes128gcm16-prfsha256-curve25519", "aes256-sha384"),
+    ("enc aes-128-gcm prf hmac-sha2-256 group curve25519", "auth hmac-sha2-384 enc aes-256"),
+)
+
 IKED_SUITES = [
-    pytest.param(
-        ("aes128gcm16-prfsha256-curve25519", "aes256-sha384"),
-        ("enc aes-128-gcm prf hmac-sha2-256 group curve25519", "auth hmac-sha2-384 enc aes-256"),
-        id="aes128gcm16-prfsha256-curve25519",
-    ),
+    pytest.param(*IKED_FIRST, id="aes128gcm16-prfsha256-curve25519"),
     pytest.param(
         ("aes256-sha384-prfsha384-ecp384", "aes128-sha1"),
         ("auth hmac-sha2-384 enc aes-256 prf hmac-sha2-384 group ecp384", "auth hmac-sha1 enc aes-128"),
@@ -228,7 +283,7 @@ IKED_SUITES = [
 @pytest.mark.parametrize(("ours", "theirs"), IKED_SUITES)
 def test_espudp_connects_to_openiked(net: Lab, tmp_path: Path, saw: Saw, ours: Suite, theirs: Suite) -> None:
     ike, esp = theirs
-    with iked(net.server, tmp_path / "iked", IKED_GATEWAY.format(ike=ike, esp=esp)) as gateway:
+    with iked(net.server, tmp_path / "iked", IKED_GATEWAY.format(ike=ike, esp=esp, auth=IKED_PSK)) as gateway:
         with calling(net, tmp_path, *ours) as peer:
             gateway.wait_for(f"established peer 203.0.113.1:4500[FQDN/{ESPUDP_ID}]")
             assert peer.ask("status")["addresses"] == [f"{ADDRESS}/32"]
@@ -243,10 +298,44 @@ def test_espudp_connects_to_openiked(net: Lab, tmp_path: Path, saw: Saw, ours: S
 @pytest.mark.parametrize(("ours", "theirs"), IKED_SUITES)
 def test_openiked_connects_to_espudp(net: Lab, tmp_path: Path, saw: Saw, ours: Suite, theirs: Suite) -> None:
     ike, esp = theirs
-    policy = IKED_CLIENT.format(ike=ike, esp=esp)
+    policy = IKED_CLIENT.format(ike=ike, esp=esp, auth=IKED_PSK)
     with listening(net, tmp_path, *ours) as peer, iked(net.client, tmp_path / "iked", policy) as client:
         client.wait_for(f"established peer {SERVER_ADDRESS}:4500[FQDN/{ESPUDP_ID}]")
         check_rekeys(peer)
         saw(told(peer))
         client.forget(ESPUDP_ID)
         wait_until(lambda: not peer.tunnel()["connections"], "espudp to hear of the DELETE")
+
+
+iked_keys = pytest.mark.parametrize("kind", ["rsa", "p256", "p384"])
+
+
+@pytest.mark.openiked
+@pytest.mark.peer("openiked (IKE)", INITIATOR)
+@pytest.mark.cell("certificates")
+@iked_keys
+def test_espudp_connects_to_openiked_by_certificate(net: Lab, tmp_path: Path, saw: Saw, kind: str) -> None:
+    ours, (suite, (ike, esp)) = of_kind(kind), IKED_FIRST
+    certified(tmp_path / "iked", ours)
+    policy = IKED_GATEWAY.format(ike=ike, esp=esp, auth="")
+    with iked(net.server, tmp_path / "iked", policy) as gateway:
+        with calling(net, tmp_path, *suite, proof=ours.arguments(tmp_path / "pki")) as peer:
+            gateway.wait_for(f"established peer 203.0.113.1:4500[FQDN/{ESPUDP_ID}]")
+            saw(told(peer))
+        gateway.wait_for("sa_free: received delete")
+
+
+@pytest.mark.openiked
+@pytest.mark.peer("openiked (IKE)", RESPONDER)
+@pytest.mark.cell("certificates")
+@iked_keys
+def test_openiked_connects_to_espudp_by_certificate(net: Lab, tmp_path: Path, saw: Saw, kind: str) -> None:
+    ours, (suite, (ike, esp)) = of_kind(kind), IKED_FIRST
+    certified(tmp_path / "iked", ours)
+    policy = IKED_CLIENT.format(ike=ike, esp=esp, auth="")
+    with (
+        listening(net, tmp_path, *suite, proof=ours.arguments(tmp_path / "pki")) as peer,
+        iked(net.client, tmp_path / "iked", policy) as client,
+    ):
+        client.wait_for(f"established peer {SERVER_ADDRESS}:4500[FQDN/{ESPUDP_ID}]")
+        saw(told(peer))
