@@ -53,7 +53,7 @@ def _headline(process: Json) -> Text:
         f"offloads {' '.join(process['offloads'])}" if process["offloads"] else "no offloads",
         f"UDP {', '.join(map(str, process['ports']))}",
         f"routes {', '.join(process['routes'])}" if process["routes"] else "",
-        f"DNS {', '.join(process['dns'])}" if process["dns"] else "",
+        " for ".join(", ".join(part) for part in _dns(process)),
         f"pid {process['pid']}",
         f"up {duration(max(0.0, time.time() - process['started']))}",
     ]
@@ -62,6 +62,14 @@ def _headline(process: Json) -> Text:
         (process["role"], "bold cyan"),
         f"  {'  '.join(f for f in facts if f)}",
     )
+
+
+def _dns(process: Json) -> Iterator[list[str]]:
+    """The servers that the peer offers, and what they are for."""
+    if process["dns"]:
+        yield [f"DNS {process['dns'][0]}", *process["dns"][1:]]
+        if process["dns_domains"]:
+            yield process["dns_domains"]
 
 
 def _manual(number: int, sas: list[Json], inner: str) -> Text:

@@ -77,10 +77,15 @@ class Dns:
 
     def _tell_resolved(self, wanted: Wanted) -> str:
         domains = [f"~{domain}" for domain in wanted.domains] or [_ALL]
-        _resolvectl("dns", self._device, *wanted.servers)
         self._resolved = True
-        _resolvectl("domain", self._device, *domains)
-        _resolvectl("default-route", self._device, "no" if wanted.domains else "yes")
+        try:
+            _resolvectl("dns", self._device, *wanted.servers)
+            _resolvectl("domain", self._device, *domains)
+            _resolvectl("default-route", self._device, "no" if wanted.domains else "yes")
+        except HostError:
+            with suppress(HostError):  # half of it would send names astray
+                self.clear()
+            raise
         self.wanted, self.way = wanted, "systemd-resolved"
         return ""
 

@@ -275,6 +275,7 @@ def test_resolved_may_refuse(
     conf = NetConf(runtime, "esp0")
     with pytest.raises(HostError, match="refuses `resolvectl domain`: Failed to set DNS configuration: no"):
         Dns(conf, "esp0", file).set(ALL)
+    assert resolvectl.read_text().splitlines()[-1] == "revert esp0"
     conf.close()
 
 

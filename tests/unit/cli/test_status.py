@@ -54,6 +54,7 @@ PROCESS: dict[str, Any] = {
     "routes": ["10.1.0.0/16"],
     "ports": [500, 4500],
     "dns": ["10.1.0.53"],
+    "dns_domains": ["corp.example"],
     "send_errors": {"Network is unreachable": 2},
     "send_drops": {},
     "tun_errors": {},
@@ -125,7 +126,7 @@ def test_everything_is_shown(width: int) -> None:
     text = shown(PROCESS, width)
     assert max(map(len, text.splitlines())) <= width
     for fact in (
-        *("esp0", "connect", "10.99.0.2", "UDP 500, 4500", "pid 77", "10.1.0.53"),
+        *("esp0", "connect", "10.99.0.2", "UDP 500, 4500", "pid 77", "DNS 10.1.0.53 for corp.example"),
         *("gw.example.org", "me@example.org", "203.0.113.2:4500", "192.168.77.2:4500", "established"),
         *("this side", "1438", "aes256gcm16-prfsha384-curve25519", "0011223344556677", "8899aabbccddeeff"),
         *("heard 2 s ago", "new keys in 3 h 58 min", "ends in 4 h 46 min", "requests under way: 1"),
