@@ -38,8 +38,8 @@ def reported(command: Callable[P, R]) -> Callable[P, R]:
             raise typer.Exit(EXIT_USAGE if isinstance(error, ConfigError) else EXIT_FAILURE) from None
         except KeyboardInterrupt:
             raise typer.Exit(EXIT_INTERRUPTED) from None
-        except (typer.Exit, typer.Abort, typer.BadParameter):
-            raise
+        except (typer.Exit, typer.Abort, typer.BadParameter, BrokenPipeError):
+            raise  # a pipe: nobody reads on, as with `| head`, and typer ends without a word
         except Exception as error:
             _tell_unexpected(error)
             raise typer.Exit(EXIT_FAILURE) from None

@@ -128,6 +128,8 @@ class Identity:
             return text
         if self.type == IdType.KEY_ID:
             return f"{_KEY_ID_PREFIX}{text}" if _PRINTABLE.fullmatch(text) else f"#{self.data.hex()}"
+        if self == NOBODY:
+            return "anonymous (ID_NULL)"
         return f"{_TYPE_NAMES.get(self.type, f'type {self.type}')}:#{self.data.hex()}"
 
 

@@ -1,5 +1,6 @@
 """Every error is two lines and an exit code, never a traceback and never a secret."""
 
+import errno
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -66,6 +67,10 @@ def test_a_command_in_the_remedy_stays_as_it_is() -> None:
 
 def test_ctrl_c() -> None:
     assert run(partial(throw, KeyboardInterrupt())) == (130, "")
+
+
+def test_nobody_reads_on() -> None:
+    assert run(partial(throw, BrokenPipeError(errno.EPIPE, "Broken pipe"))) == (1, "")
 
 
 def test_exit_codes_pass() -> None:

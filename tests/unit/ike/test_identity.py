@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from espudp.errors import ConfigError
-from espudp.ike.identity import MAX_OCTETS, Identity
+from espudp.ike.identity import MAX_OCTETS, NOBODY, Identity
 from espudp.wire.ikev2.constants import IdType
 
 
@@ -70,6 +70,11 @@ def test_what_is_no_identity(text: str) -> None:
 )
 def test_text_and_back(text: str) -> None:
     assert str(Identity.parse(text)) == text
+
+
+def test_nobody_is_no_name_that_anybody_could_have() -> None:
+    assert str(NOBODY) == "anonymous (ID_NULL)"
+    assert str(Identity(IdType.FQDN, str(NOBODY).encode())) != str(NOBODY)
 
 
 def test_equality_is_type_and_octets() -> None:
