@@ -37,7 +37,7 @@ class Children:
         peer.children[keys.spi_in] = child
         peer.path = keys.path
         peer.follow = keys.follow_peer
-        replaced = None if keys.replaces is None else peer.children.get(keys.replaces)
+        replaced = None if keys.replaces is None else self._find(keys.replaces)
         if standby and replaced is not None and replaced.state in (State.ACTIVE, State.STANDBY):
             replaced.successors.append(child)
         else:
@@ -103,7 +103,8 @@ class Children:
         self.spd.remove(child.outbound)
         successors, child.successors = child.successors, []
         for successor in successors:
-            self.activate(successor)
+            if self._find(successor.inbound.spi) is successor:
+                self.activate(successor)
 
     def _forget(self, child: Child) -> None:
         self._stop_sending(child)
@@ -113,9 +114,6 @@ class Children:
         peer.children.pop(child.inbound.spi, None)
         if not peer.children:
             self._peers.pop(peer.connection, None)
-        for other in peer.children.values():
-            if child in other.successors:
-                other.successors.remove(child)
 
     def _find(self, spi_in: int) -> Child | None:
         if not is_spi(spi_in):

@@ -91,7 +91,7 @@ class ListenSession(Session):
                 self._up[event.connection] = event
             case PeerAddressAssigned():
                 self._peer_addresses[event.connection] = event.addresses
-            case ChildInstalled() if event.replaces is None and self.children[event.connection] == 1:
+            case ChildInstalled() if self.children[event.connection] == 1:
                 self.tell(self._arrival(event), event=event)
             case ConnectionDown():
                 self._peer_addresses.pop(event.connection, None)

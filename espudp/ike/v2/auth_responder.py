@@ -235,7 +235,7 @@ class AwaitAuth:
         except CryptoError as error:
             self._tell(connection, error, now)
             return [Notify.of(NotifyType.NO_PROPOSAL_CHOSEN)]
-        connection.install(new)
+        connection.install(new, behind=reauth.predecessor(connection, new.child))
         if asked is not None and configuration.wants_address(asked):
             payloads.insert(0, configuration.reply(asked, connection.peer.addresses, self._config.handout))
         return payloads

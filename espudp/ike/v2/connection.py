@@ -245,8 +245,17 @@ class Connection:
         wanted = int.from_bytes(spi)
         return next((c for c in self.children.values() if c.spi_out == wanted), None)
 
-    def install(self, new: NewChild, *, replaces: Child | None = None, standby: bool = False) -> None:
-        """The child SA exists from now on; with `standby` the old one sends until the peer is ready."""
+    def install(
+        self,
+        new: NewChild,
+        *,
+        replaces: Child | None = None,
+        standby: bool = False,
+        behind: Child | None = None,
+    ) -> None:
+        """The child SA exists from now on; with `standby` the old one sends until the peer is ready. It also
+        stands by where it is `behind` one of another connection, with the same peer.
+        """
         child = new.child
         self.children[child.spi_in] = child
         if replaces is not None and replaces.spi_in not in self.children:
@@ -266,8 +275,8 @@ class Connection:
                 child.remote,
                 self.path,
                 jittered(child.config.lifetime, self.hub.rng),
-                replaces=None if replaces is None else replaces.spi_in,
-                standby=standby and replaces is not None,
+                replaces=former.spi_in if (former := replaces or behind) is not None else None,
+                standby=behind is not None or (standby and replaces is not None),
                 replay_window=child.config.replay_window,
                 resource=self.hub.resource_of(child.spi_in),
             )

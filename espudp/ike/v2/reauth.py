@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from espudp.ike.config import ConnectionConfig, ListenerConfig
 from espudp.ike.events import Fault
+from espudp.ike.v2.child import Child
 from espudp.ike.v2.connection import Connection, Farewell
 from espudp.ike.v2.hub import Hub
 from espudp.wire.address import Path
@@ -69,6 +70,19 @@ def _within(connection: Connection, seconds: float, now: float) -> None:
     share = _EARLIEST + (_LATEST - _EARLIEST) * connection.hub.share()
     at = now + max(MIN_REAUTH_SECONDS, seconds * share)
     connection.reauth_at = min(connection.reauth_at, at)
+
+
+def predecessor(connection: Connection, child: Child) -> Child | None:
+    """As responder: what the peer has for the same traffic over a connection that this one is to replace. It
+    sends until the peer uses the new one: our answer to IKE_AUTH may be overtaken by ESP, or lost.
+    """
+    peer = connection.peer
+    if peer.identity.is_nobody or not peer.addresses:
+        return None
+    for other in reversed(connection.hub.with_peer(peer.identity)):
+        if other is not connection and not other.dialled and other.peer.addresses == peer.addresses:
+            return next(iter(other.alike(child.local, child.remote)), None)
+    return None
 
 
 class Succession:

@@ -112,12 +112,24 @@ class TestTakingOver:
         right.install(new, 0.0, standby=True)
         assert spi_used(right, ANSWER) == new.spi_out
 
-    def test_another_connections_sa_is_not_replaced(self) -> None:
+    def test_the_sa_of_another_connection_with_the_same_peer(self) -> None:
+        """After the peer has authenticated anew: waited for as well, and followed when it goes."""
         right = DataPath(seeded_rng())
         right.install(mirrored(left_keys()), 0.0)
-        new = answering(successor())
+        new = mirrored(successor(), connection=2, replaces=RIGHT_SPI)
+        right.install(new, 0.0, standby=True)
+        assert spi_used(right, ANSWER) == LEFT_SPI
+        right.remove_connection(mirrored(left_keys()).connection, 0.0)
+        assert spi_used(right, ANSWER) == new.spi_out
+
+    def test_one_that_stands_by_and_goes_first(self) -> None:
+        right = DataPath(seeded_rng())
+        right.install(mirrored(left_keys()), 0.0)
         right.install(mirrored(successor(), connection=2, replaces=RIGHT_SPI), 0.0, standby=True)
-        assert states(right)[new.spi_in] == "active"
+        right.remove_connection(2, 0.0)
+        right.remove(RIGHT_SPI, 0.0)
+        assert right.snapshot(0.0) == []
+        assert right.seal([ANSWER], 0.0) == []
 
     def test_a_chain_of_rekeys_none_of_which_is_used(self) -> None:
         right = DataPath(seeded_rng())
