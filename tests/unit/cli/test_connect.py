@@ -261,3 +261,9 @@ def test_where_the_peer_sends_us(
 def test_tickets(program: Program, psk_file: str, option: tuple[str, ...], resumes: bool) -> None:
     assert program("connect", "vpn.example.org", "--psk-file", psk_file, *option).code == 0
     assert program.connected.config.resume is resumes
+
+
+@pytest.mark.parametrize(("option", "childless"), [((), False), (("--childless",), True)])
+def test_childless(program: Program, psk_file: str, option: tuple[str, ...], childless: bool) -> None:
+    assert program("connect", "vpn.example.org", "--psk-file", psk_file, *option).code == 0
+    assert program.connected.config.childless is childless
