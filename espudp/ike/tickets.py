@@ -14,6 +14,7 @@ from espudp.ike.config import SECRET_OCTETS, ConnectionConfig
 from espudp.ike.identity import Identity
 from espudp.ike.proposals import IkeProposal, offer_ike, select_ike
 from espudp.wire.buffer import Reader, Writer
+from espudp.wire.ikev2.header import SPI_OCTETS
 
 # Our choice: RFC 5723 section 6.2 wants a limit even where IKE SAs have none. In seconds.
 LONGEST_SECONDS = 24 * 3600
@@ -48,6 +49,9 @@ class Session:
     expires: int
     """Seconds since 1970."""
 
+    spi: bytes
+    """The gateway's SPI of the IKE SA, which ends when the session is resumed: 8 octets."""
+
     @classmethod
     def parse(cls, content: bytes) -> Self:
         """Raises WireError; what is sealed was written by us, but perhaps by another version."""
@@ -55,10 +59,11 @@ class Session:
         if reader.u8() != _VERSION:
             raise WireError("a ticket of another version")
         entry, expires = reader.u16(), int.from_bytes(reader.take(8))
+        spi = reader.take(SPI_OCTETS)
         suite, sk_d, *names = (reader.take(reader.u16()) for _ in range(5))
         reader.expect_end()
         claimed, known, ours = (Identity(name[0], name[1:]) for name in names)
-        return cls(suite.decode("ascii", "replace"), sk_d, claimed, known, ours, entry, expires)
+        return cls(suite.decode("ascii", "replace"), sk_d, claimed, known, ours, entry, expires, spi)
 
     def emit(self) -> bytes:
         names = (bytes([i.type]) + i.data for i in (self.claimed, self.known, self.ours))
@@ -66,6 +71,7 @@ class Session:
         writer.u8(_VERSION)
         writer.u16(self.entry)
         writer.put(self.expires.to_bytes(8))
+        writer.put(self.spi)
         for part in (self.suite.encode(), self.sk_d, *names):
             writer.u16(len(part))
             writer.put(part)

@@ -5,7 +5,13 @@ from dataclasses import replace
 import pytest
 
 from espudp.ike.events import ConnectionDown, ConnectionUp
+from espudp.ike.identity import Identity
+from espudp.ike.pad import PadEntry
+from espudp.wire.eap import EapType
+from tests.scenario.credentials import CLIENT, SERVER, person, trust
 from tests.scenario.lab import SERVER_IP, Lab, Terms
+from tests.scenario.test_eap import lab_of, login, users
+from tests.sim.host import Host
 from tests.sim.ladder import Ladder
 from tests.sim.link import Quality
 
@@ -86,3 +92,53 @@ def test_a_gateway_with_another_secret() -> None:
     lab.world.run_until(lambda: len(client.told(ConnectionUp)) == 2, 200.0)
     exchanges = [step.exchange for step in ladder.steps]
     assert exchanges.index("IKE_SESSION_RESUME") < exchanges.index("IKE_SA_INIT")
+
+
+def _sleeps_and_wakes(lab: Lab) -> tuple[Host, Ladder]:
+    client = lab.client()
+    client.keep_up(lab.terms.connection(), SERVER_IP, pause=1.0)
+    lab.world.run_until(lambda: client.up, 5.0)
+    lab.quality.loss = 1.0
+    number = client.connection
+    client.do(lambda tunnel: tunnel.check_alive(number, lab.world.now))
+    lab.world.run_until(lambda: bool(client.told(ConnectionDown)), 200.0)
+    lab.quality.loss = 0.0
+    ladder = Ladder(client, lab.server)
+    lab.world.run_until(lambda: len(client.told(ConnectionUp)) == 2, 60.0)
+    lab.world.run(1.0)
+    return client, ladder
+
+
+@pytest.mark.parametrize("method", [EapType.MSCHAPV2, EapType.GTC])
+def test_nobody_is_asked_for_a_password_again(method: EapType) -> None:
+    """And the gateway ends the IKE SA of before, of which it may not know yet that it broke off."""
+    lab = lab_of(login(method), users(method))
+    client, ladder = _sleeps_and_wakes(lab)
+    assert [step.exchange for step in ladder.steps if step.left][-2:] == ["IKE_SESSION_RESUME", "IKE_AUTH"]
+    first, second = lab.server.told(ConnectionUp)
+    assert first.remote_identity == second.remote_identity == Identity.of_user(b"alice")
+    assert len(lab.server.tunnel.snapshot(lab.world.now).connections) == 1
+    assert all(flow.tally.perfect for flow in lab.exchange(client))
+
+
+def test_certificates_are_not_shown_again() -> None:
+    proof = person("P-256", SERVER).proof
+    entry = PadEntry(proof=proof, demand=trust())
+    ours = person("P-256", CLIENT).proof
+    lab = Lab(terms=Terms(proof=ours, demand=trust(), pad=(entry,)))
+    client, ladder = _sleeps_and_wakes(lab)
+    assert [step.exchange for step in ladder.steps if step.left][-2:] == ["IKE_SESSION_RESUME", "IKE_AUTH"]
+    first, second = lab.server.told(ConnectionUp)
+    assert first.remote_identity == second.remote_identity
+    assert all(flow.tally.perfect for flow in lab.exchange(client))
+
+
+def test_a_login_without_a_child_sa() -> None:
+    """RFC 6023 section 5, with EAP."""
+    lab = lab_of(login(EapType.MSCHAPV2), users(EapType.MSCHAPV2))
+    client = lab.client()
+    client.connect(replace(lab.terms.connection(), childless=True), SERVER_IP)
+    ladder = Ladder(client, lab.server)
+    lab.world.run_until(lambda: client.up, 10.0)
+    assert ladder.steps[-1].exchange == "CREATE_CHILD_SA"
+    assert all(flow.tally.perfect for flow in lab.exchange(client))

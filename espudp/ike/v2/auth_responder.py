@@ -173,6 +173,8 @@ class AwaitAuth:
             claimed=None if who is None else Identity(who.id_type, who.data),
             entry=self._entry(),
         )
+        if self._resumes is not None:
+            resumption.end_former(hub, self._resumes.session)
         if message.notify(NotifyType.INITIAL_CONTACT) is not None and not identity.is_nobody:
             self._forget_former(peer)
         connection = Connection(hub, number, self._config, peer, received.path, now)

@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, ClassVar
 from espudp.errors import AuthenticationFailed
 from espudp.ike.config import ConnectionConfig, ListenerConfig
 from espudp.ike.credentials import Resumed, ResumedAs
+from espudp.ike.events import Fault
 from espudp.ike.identity import Identity
 from espudp.ike.pad import Pattern
 from espudp.ike.tickets import LONGEST_SECONDS, Session, Ticket
-from espudp.ike.v2.connection import Connection
+from espudp.ike.v2.connection import Connection, Farewell
 from espudp.ike.v2.hub import Hub, State
 from espudp.ike.v2.sa import IkeSa
 from espudp.wire.ikev2.constants import ExchangeType, NotifyType
@@ -109,7 +110,7 @@ def grant(connection: Connection, sa: IkeSa, message: Message, now: float) -> li
     limits = policy.timers.ike_lifetime.hard_seconds or LONGEST_SECONDS, connection.ends_at - now
     lifetime = max(0, int(min(*limits, LONGEST_SECONDS)))
     names = peer.claimed, peer.identity, policy.local_identity
-    session = Session(sa.suite.name, sa.sk_d, *names, peer.entry, today + lifetime)
+    session = Session(sa.suite.name, sa.sk_d, *names, peer.entry, today + lifetime, sa.local_spi)
     ticket = issuer.issue(session)
     if len(ticket) > _MAX_TICKET_OCTETS:
         return [Notify.of(NotifyType.TICKET_NACK)]
@@ -138,6 +139,13 @@ def for_session(config: ListenerConfig, session: Session, ip: str) -> ListenerCo
         local_identity=session.ours,
     )
     return replace(config, pad=(back,))
+
+
+def end_former(hub: Hub, session: Session) -> None:
+    """The IKE SA that the ticket is of is over, without a word (RFC 5723 section 4.3.4)."""
+    for connection in hub.with_peer(session.known):
+        if not connection.dialled and session.spi in connection.sas:
+            connection.down(Farewell(Fault.PEER_REQUEST, f"{session.known} resumes its session"))
 
 
 def limit(connection: Connection, session: Session, now: float) -> None:

@@ -437,7 +437,8 @@ def test_a_box_opens_what_it_has_sealed() -> None:
 
 
 def test_a_session_is_written_and_read() -> None:
-    session = Session("aes128gcm16", b"d" * 32, CLIENT_ID, Identity.parse("192.0.2.1"), SERVER_ID, 7, 1 << 40)
+    names = CLIENT_ID, Identity.parse("192.0.2.1"), SERVER_ID
+    session = Session("aes128gcm16", b"d" * 32, *names, 7, 1 << 40, b"ourspi_r")
     octets = session.emit()
     assert Session.parse(octets) == session
     for bad in (b"", octets[:-1], octets + b"x", b"\\x02" + octets[1:]):
