@@ -13,8 +13,9 @@ from espudp.ike.config import Timers
 from espudp.ike.credentials import EapClient, EapOf, Psk
 from espudp.ike.eap.login import EapLogin, EapUsers
 from espudp.ike.eap.users import UserTable, parse_users
-from espudp.ike.events import ConnectionDown
+from espudp.ike.events import ConnectionDown, Fault
 from espudp.ike.pad import PadEntry
+from espudp.ike.v2.connection import Farewell
 from espudp.ike.v2.groups import MAX_GROUP_CHANGES
 from espudp.ike.v2.hub import State
 from espudp.ike.v2.initiator import MAX_COOKIES
@@ -68,6 +69,15 @@ def _fresh() -> Pair:
 
 def _init_sent() -> tuple[Pair, Side]:
     pair = _fresh()
+    pair.dial()
+    pair.take(pair.client)
+    return pair, pair.client
+
+
+def _resume_sent() -> tuple[Pair, Side]:
+    """A ticket is shown to a server that has yet to answer."""
+    pair = Pair(replace(client_config(timers=_TIMERS), resume=True), server_config(timers=_TIMERS)).connect()
+    pair.client.connection.down(Farewell(Fault.TIMEOUT, "asleep"))
     pair.dial()
     pair.take(pair.client)
     return pair, pair.client
@@ -189,6 +199,7 @@ def _deleting() -> tuple[Pair, Side]:
 
 _SCENES: dict[str, Scene] = {
     "InitSent": _init_sent,
+    "ResumeSent": _resume_sent,
     "AwaitAuth": _await_auth,
     "AuthSent": _auth_sent,
     **{f"AwaitAuth, round {n} of EAP": _logging_in("server", n) for n in range(3)},
@@ -311,12 +322,13 @@ def test_nothing_unauthentic_moves_a_state(name: str) -> None:
         for chain in chance.sample(_CHAINS, 12):
             side.endpoint.receive_datagram(emit_message(header, chain), strangers, pair.now)
         answers += len(side.endpoint.datagrams_to_send(pair.now))
-        if name == "InitSent":
-            continue  # it may start over, as often as RFC 7296 section 2.6 lets it
+        if name in ("InitSent", "ResumeSent"):
+            continue  # they may start over, as often as RFC 7296 section 2.6 lets them, or without a ticket
         assert _fingerprint(side) == before
     side.collect()
     assert side.events == []
-    assert [type(state).__name__ for _, state in _all(side)].count(name.split(",")[0]) >= 1
+    left = "InitSent" if name == "ResumeSent" else name.split(",")[0]
+    assert [type(state).__name__ for _, state in _all(side)].count(left) >= 1
     # Unknown IKE SAs, and forged wishes for a cookie or another group.
     assert answers <= 50 + MAX_COOKIES + MAX_GROUP_CHANGES
 
@@ -448,6 +460,7 @@ def test_every_state_is_here() -> None:
     """Whoever adds a state adds a scene."""
     assert {name.split(",")[0] for name in _SCENES} == {
         "InitSent",
+        "ResumeSent",
         "AuthSent",
         "AwaitAuth",
         "Answered",

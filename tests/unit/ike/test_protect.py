@@ -12,7 +12,7 @@ from espudp.ike.protect import Opened, Protection
 from espudp.wire.ikev2.constants import ExchangeType, IdType, NotifyType
 from espudp.wire.ikev2.header import Header
 from espudp.wire.ikev2.message import parse_message
-from espudp.wire.ikev2.payloads import Encrypted, IdInitiator, Notify, Payload
+from espudp.wire.ikev2.payloads import Encrypted, EncryptedFragment, IdInitiator, Notify, Payload
 from tests.shared_vectors import shared_vectors
 
 _SUITES = ["aes128gcm16", "aes256gcm16", "chacha20poly1305", "aes128-sha256", "aes256-sha512", "aes192-sha1"]
@@ -136,6 +136,22 @@ def test_a_message_of_android() -> None:
     assert payloads[0] == IdInitiator(IdType.IPV4_ADDR, bytes([10, 80, 80, 13]))
     assert payloads[-1] == Notify.of(NotifyType.SET_WINDOW_SIZE, (1).to_bytes(4))
     assert len(payloads) == 8
+
+
+def test_a_fragment_of_android() -> None:
+    """RFC 7383 section 2.5: the last of five."""
+    vectors = json.loads(shared_vectors("ike", "aosp_sk_skf.json").read_text())["vectors"]
+    vector = next(v for v in vectors if v["id"] == "aosp-skf-3des-sha1-5of5")
+    encr, mac = bytes.fromhex(vector["sk_e"]), bytes.fromhex(vector["sk_a"])
+    keys = IkeKeys(b"", mac, mac, encr, encr, b"", b"")
+    protection = Protection(_suite("3des-sha1"), keys, bytes, is_initiator=False)
+    message = bytes.fromhex(vector["message"])
+    (fragment,) = parse_message(message).payloads
+    assert isinstance(fragment, EncryptedFragment)
+    assert [fragment.number, fragment.total] == vector["fragment"]
+    opened = protection.open(message, fragment)
+    assert opened is not None
+    assert opened.content().data == bytes.fromhex(vector["inner"])
 
 
 def test_secrets_do_not_show() -> None:
