@@ -162,6 +162,14 @@ class Endpoint:
         one that leads to their peer; the peers of others are told the list.
         """
         self._hub.local = tuple(addresses)
+        usable = {address.ip for address in addresses}
+        for spi in list(self._hub.dialling.values()):
+            state = self._hub.states.get(spi)
+            if isinstance(state, InitSent | ResumeSent | AuthSent) and state.path.local.ip not in usable:
+                # Nobody could answer us there.
+                self._hub.discard(spi)
+                reason = f"our address {state.path.local.ip} is gone"
+                state.close(Farewell(Fault.TIMEOUT, reason, retry=True))
         for connection in list(self._hub.connections):
             self._command(connection, lambda ike: local_addresses_changed(ike, now))
 

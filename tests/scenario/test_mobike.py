@@ -339,3 +339,18 @@ def test_without_mobike_and_nat_a_client_dials_anew() -> None:
     (down,) = client.told(ConnectionDown)
     assert down.retry
     assert client.told(PathChanged) == []
+
+
+def test_the_address_goes_while_we_dial() -> None:
+    """The attempt ends at once, and the next one is from where we are then."""
+    lab = Lab()
+    client = lab.client()
+    client.look_around()
+    client.keep_up(lab.terms.connection(), lab.server.ip, pause=1.0)
+    _move(lab, client)
+    (down,) = client.told(ConnectionDown)
+    assert down.retry
+    assert "198.51.100.7 is gone" in down.reason
+    client.ip = CAFE_IP
+    lab.world.run_until(lambda: client.up, within=3.0)
+    assert all(flow.tally.perfect for flow in lab.exchange(client))

@@ -73,7 +73,7 @@ class AuthSent:
         self._config = config
         self._sa = sa
         self._initial = initial
-        self._path = path
+        self.path = path
         self._reconsider = reconsider
         self._others: deque[Datagram] = deque(maxlen=_MAX_OTHERS)
         self._callee: Callee | None = None
@@ -107,13 +107,13 @@ class AuthSent:
         pending = self._sa.pending
         if self._others and pending is not None and pending.is_due(now) and pending.tries >= _TRIES_OF_ONE:
             return self._try_another(now) or self
-        if self._sa.retransmit(self._path, now):
+        if self._sa.retransmit(self.path, now):
             return self
         return self._end(
             Farewell(
                 Fault.TIMEOUT,
-                f"{self._path.remote} answered at first, and then no more",
-                f"Check that UDP port {self._path.remote.port} is open on the way, and the peer's log.",
+                f"{self.path.remote} answered at first, and then no more",
+                f"Check that UDP port {self.path.remote.port} is open on the way, and the peer's log.",
                 retry=True,
             )
         )
@@ -146,10 +146,10 @@ class AuthSent:
                 self._hub.count_refusal(error)
             # RFC 7296 section 2.21.2
             notify = Notify.of(NotifyType.AUTHENTICATION_FAILED)
-            self._sa.notify_once(ExchangeType.INFORMATIONAL, [notify], self._path)
+            self._sa.notify_once(ExchangeType.INFORMATIONAL, [notify], self.path)
             return self._end(Farewell(Fault.AUTHENTICATION, str(error), error.remedy))
         except PeerError as error:
-            self._sa.notify_once(ExchangeType.INFORMATIONAL, [Notify.of(error.notify)], self._path)
+            self._sa.notify_once(ExchangeType.INFORMATIONAL, [Notify.of(error.notify)], self.path)
             return self._end(Farewell(Fault.PROTOCOL, f"the peer broke the protocol: {error}", error.remedy))
 
     def close(self, farewell: Farewell) -> None:
@@ -165,9 +165,9 @@ class AuthSent:
         versions = (
             a[-1] if a in ("any4", "any6") else ip_address(a).version for a in config.request_addresses
         )
-        hosts = tuple(f"any{version}" for version in versions) or (self._path.local.ip,)
+        hosts = tuple(f"any{version}" for version in versions) or (self.path.local.ip,)
         local = resolve(config.child.local, hosts)
-        remote = resolve(config.child.remote, (self._path.remote.ip,))
+        remote = resolve(config.child.remote, (self.path.remote.ip,))
         if config.child.single_pair:
             first = list(pairs(local, remote))[:1]
             return tuple(ours for ours, _ in first), tuple(theirs for _, theirs in first)
@@ -189,7 +189,7 @@ class AuthSent:
         if config.request_addresses:
             payloads.append(configuration.request(config.request_addresses))
         payloads += resumption.wish(config)
-        moves = mobike.offer(self._hub, self._path) if config.mobike else []
+        moves = mobike.offer(self._hub, self.path) if config.mobike else []
         child = [] if self._is_childless else self._offer.payloads(None)
         return [*payloads, *child, *moves]
 
@@ -205,7 +205,7 @@ class AuthSent:
         return not isinstance(self._config.proof, EapClient) and not any(
             c.dialled
             and c.policy.local_identity == self._config.local_identity
-            and c.path.remote.ip == self._path.remote.ip
+            and c.path.remote.ip == self.path.remote.ip
             for c in self._hub.connections.values()
         )
 
@@ -232,7 +232,7 @@ class AuthSent:
         if following is None:
             self._turns.popleft()
             following = self._turns[0].begin()
-        self._sa.request(ExchangeType.IKE_AUTH, [*following, *self._announcement()], self._path, now)
+        self._sa.request(ExchangeType.IKE_AUTH, [*following, *self._announcement()], self.path, now)
         return self
 
     def _shape(self) -> Shape:
@@ -247,8 +247,8 @@ class AuthSent:
             self._hub,
             self.number,
             self._policy,
-            Peer(identity, self._initial.nat, self._path.remote.ip),
-            self._path,
+            Peer(identity, self._initial.nat, self.path.remote.ip),
+            self.path,
             now,
             given.addresses,
         )
@@ -303,7 +303,7 @@ class AuthSent:
             new = self._offer.accept(message, self._sa, nonces, pfs=False)
         except CryptoError as error:
             raise PeerError(str(error), notify=NotifyType.NO_PROPOSAL_CHOSEN) from error
-        ours = resolve(self._config.child.local, addresses or (self._path.local.ip,))
+        ours = resolve(self._config.child.local, addresses or (self.path.local.ip,))
         local = narrow(new.child.local, ours)
         if local is None:
             raise PeerError("none of it is for our address", notify=NotifyType.TS_UNACCEPTABLE)
@@ -358,13 +358,13 @@ class AuthSent:
         if notify.type == NotifyType.AUTHENTICATION_FAILED:
             return Farewell(
                 Fault.AUTHENTICATION,
-                f"{self._path.remote} does not accept us as {self._config.local_identity}",
+                f"{self.path.remote} does not accept us as {self._config.local_identity}",
                 _remedy(self._config.proof),
                 retry=self._initial.ambiguous,
             )
         if notify.type in (NotifyType.NO_PROPOSAL_CHOSEN, NotifyType.TS_UNACCEPTABLE):
             return self._no_child(PeerError(name_of_notify(notify.type), notify=notify.type))
-        reason = f"{self._path.remote} refuses us: {name_of_notify(notify.type)}"
+        reason = f"{self.path.remote} refuses us: {name_of_notify(notify.type)}"
         return Farewell(Fault.PROTOCOL, reason, "The peer's log says why.", retry=True)
 
     def _no_child(self, refusal: PeerError) -> Farewell:

@@ -52,7 +52,7 @@ class InitSent:
         self._hub = hub
         self.number = number
         self._config = config
-        self._path = path
+        self.path = path
         self._float_path = float_path or path
         self._nonce = hub.nonce(NONCE_OCTETS)
         self._groups = Groups([group for proposal in config.ike_proposals for group in proposal.dh])
@@ -80,7 +80,7 @@ class InitSent:
             self._tries_left -= 1
         if not self._retransmission.advance(now):
             return self._end(self._unanswered())
-        self._hub.send(self._request, self._path)
+        self._hub.send(self._request, self.path)
         return self
 
     def receive(self, datagram: Datagram, now: float) -> State | None:
@@ -179,7 +179,7 @@ class InitSent:
             message_id=0,
         )
         source, destination = natd_data(
-            self.local_spi, NO_SPI, self._path, force_encap=self._config.force_encap
+            self.local_spi, NO_SPI, self.path, force_encap=self._config.force_encap
         )
         payloads: list[Payload] = [Notify.of(NotifyType.COOKIE, self._cookie)] if self._cookie else []
         payloads += [
@@ -195,7 +195,7 @@ class InitSent:
         ]
         self._request = emit_message(header, payloads)
         self._versions += 1
-        self._hub.send(self._request, self._path)
+        self._hub.send(self._request, self.path)
         return Retransmission(self._config.timers, now)
 
     # The good answer
@@ -253,7 +253,7 @@ class InitSent:
         sources = [n.data for n in notifies if n.type == NotifyType.NAT_DETECTION_SOURCE_IP]
         destinations = [n.data for n in notifies if n.type == NotifyType.NAT_DETECTION_DESTINATION_IP]
         spi_r = message.header.spi_r
-        found = detect(self.local_spi, spi_r, self._path, sources, destinations) or NatStatus()
+        found = detect(self.local_spi, spi_r, self.path, sources, destinations) or NatStatus()
         if only_claimed(self.local_spi, spi_r, sources):
             return replace(found, remote=False)
         if not found.found and not self._config.force_encap:
@@ -275,18 +275,18 @@ class InitSent:
     def _unanswered(self) -> Farewell:
         return Farewell(
             Fault.TIMEOUT,
-            f"no answer from {self._path.remote}",
-            f"Check the address, and that UDP port {self._path.remote.port} is open on the way.",
+            f"no answer from {self.path.remote}",
+            f"Check the address, and that UDP port {self.path.remote.port} is open on the way.",
             retry=True,
         )
 
     def _refused(self, notify: Notify) -> Farewell:
         name = name_of_notify(notify.type)
         if notify.type not in (NotifyType.NO_PROPOSAL_CHOSEN, NotifyType.INVALID_KE_PAYLOAD):
-            return Farewell(Fault.PROTOCOL, f"{self._path.remote} refuses to talk: {name}", retry=True)
+            return Farewell(Fault.PROTOCOL, f"{self.path.remote} refuses to talk: {name}", retry=True)
         offers = "\n".join(f"  {describe_offer(p)}" for p in offer_ike(self._config.ike_proposals))
         return Farewell(
             Fault.PROPOSAL,
-            f"{self._path.remote} accepts none of our IKE proposals ({name})",
+            f"{self.path.remote} accepts none of our IKE proposals ({name})",
             f"Name one that the peer has; its log says what it accepts. We offered:\n{offers}",
         )

@@ -49,7 +49,7 @@ class ResumeSent:
         self.number = number
         self._config = config
         self._ticket = ticket
-        self._path = path
+        self.path = path
         self._float_path = float_path
         self._nonce = hub.nonce(NONCE_OCTETS)
         self._cookie = b""
@@ -67,7 +67,7 @@ class ResumeSent:
             return self
         if self._retransmission.tries >= _TRIES or not self._retransmission.advance(now):
             return self._begin_anew(now)
-        self._hub.send(self._request, self._path)
+        self._hub.send(self._request, self.path)
         return self
 
     def close(self, farewell: Farewell) -> None:
@@ -129,7 +129,7 @@ class ResumeSent:
             message_id=0,
         )
         source, destination = natd_data(
-            self.local_spi, NO_SPI, self._path, force_encap=self._config.force_encap
+            self.local_spi, NO_SPI, self.path, force_encap=self._config.force_encap
         )
         payloads: list[Payload] = [Notify.of(NotifyType.COOKIE, self._cookie)] if self._cookie else []
         payloads += [
@@ -141,13 +141,13 @@ class ResumeSent:
             Notify.of(NotifyType.IKEV2_FRAGMENTATION_SUPPORTED),
         ]
         self._request = emit_message(header, payloads)
-        self._hub.send(self._request, self._path)
+        self._hub.send(self._request, self.path)
         return Retransmission(self._config.timers, now)
 
     def _begin_anew(self, now: float) -> State | None:
         """Under another SPI; the ticket may be good for another time."""
         hub = self._hub
-        following = InitSent(hub, self.number, self._config, self._path, self._float_path, now)
+        following = InitSent(hub, self.number, self._config, self.path, self._float_path, now)
         hub.dialling[self.number] = following.local_spi
         hub.put(following)
         return None
@@ -170,12 +170,12 @@ class ResumeSent:
             initial=True,
             fragments=message.notify(NotifyType.IKEV2_FRAGMENTATION_SUPPORTED) is not None,
         )
-        nat = found_by(message, self.local_spi, spi_r, self._path)
+        nat = found_by(message, self.local_spi, spi_r, self.path)
         childless = message.notify(NotifyType.CHILDLESS_IKEV2_SUPPORTED) is not None
         initial = Initial(
             self._request, datagram.data, self._nonce, nonce.data, keys, nat, childless=childless
         )
-        path = self._float_path or self._path
+        path = self._float_path or self.path
         return AuthSent(
             hub, self.number, self._config, sa, initial, path, now, lambda *_: None, ticket=ticket
         )
