@@ -1,4 +1,4 @@
-"""Several identities and proofs at one listener, and IKE SAs that begin without a child, with strongSwan."""
+"""Several identities and proofs at one listener, to which strongSwan connects."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,8 +9,7 @@ import vici
 
 from tests.interop.authority import key_pem, of_kind, pem
 from tests.interop.caller import GATEWAY, CallingSwan
-from tests.interop.gateway import BEHIND_SWAN, Gateway
-from tests.interop.matrix import INITIATOR, RESPONDER
+from tests.interop.matrix import RESPONDER
 from tests.interop.peer import PSK, secret_file
 from tests.interop.swan import ESPUDP_ID
 from tests.interop.test_authentication import certified, demanded
@@ -19,7 +18,6 @@ pytestmark = [pytest.mark.strongswan, pytest.mark.namespaces, pytest.mark.tun]
 
 Saw = Callable[[str], None]
 
-initiator = pytest.mark.peer("strongSwan", INITIATOR)
 responder = pytest.mark.peer("strongSwan", RESPONDER)
 
 OFFICE_ID, OFFICE_PSK = "branch@office.example", "a key for the office alone"
@@ -76,25 +74,3 @@ def test_mixed_as_responder(calling: CallingSwan, tmp_path: Path, saw: Saw) -> N
     with calling.listening(tmp_path, *own, psk=PSK) as place, place.dialled(remote=remote):
         saw(calling.swan.proofs())
         assert calling.swan.proofs() == "espudp by ECDSA_WITH_SHA256_DER, strongSwan by pre-shared key"
-
-
-@responder
-@pytest.mark.cell("childless IKE SAs (RFC 6023)")
-def test_childless_as_responder(calling: CallingSwan, tmp_path: Path, saw: Saw) -> None:
-    with calling.listening(tmp_path) as place:
-        before = len(calling.swan.log)
-        with place.dialled(childless="force"):
-            assert calling.net.client.ping(GATEWAY)
-            assert "generating CREATE_CHILD_SA request" in calling.swan.log[before:]
-    saw("the child SA comes by CREATE_CHILD_SA")
-
-
-@initiator
-@pytest.mark.cell("childless IKE SAs (RFC 6023)")
-def test_childless_as_initiator(gateway: Gateway, tmp_path: Path, saw: Saw) -> None:
-    gateway.serve(childless="force")
-    before = len(gateway.swan.log)
-    with gateway.connected(tmp_path, "--childless"):
-        assert gateway.net.client.ping(BEHIND_SWAN)
-        assert "parsed CREATE_CHILD_SA request" in gateway.swan.log[before:]
-    saw("the child SA comes by CREATE_CHILD_SA")
