@@ -395,5 +395,6 @@ class ListenAuthentication(Authentication):
         if psk is not None:
             # Beside other ways in a PSK is for both sides; alone with a certificate it is for the peers.
             proof = own if own is not None and not demands else Psk(psk)
-            entries.append(PadEntry(proof=proof, demand=PskOf(psk), further=further, local_identity=local))
+            ours = name if proof is own else local
+            entries.append(PadEntry(proof=proof, demand=PskOf(psk), further=further, local_identity=ours))
         return tuple(entries)

@@ -230,6 +230,14 @@ def _judge_certificate(
         )
     name = claim.identity if wanted is None or wanted.means(claim.identity) else wanted
     ocsp = claim.content(CertEncoding.OCSP_CONTENT)
-    key = demand.trust.verify(chain, name.type, name.data, clock(), ocsp)
+    try:
+        key = demand.trust.verify(chain, name.type, name.data, clock(), ocsp)
+    except AuthenticationFailed as error:
+        from espudp.crypto.certificate import Refusal
+
+        if wanted is None or error.reason is not Refusal.NAME:
+            raise
+        remedy = "If it is the right peer, name it as its certificate does: --remote-id NAME"
+        raise AuthenticationFailed(str(error), remedy=remedy, reason=error.reason) from None
     signing.check(key, claim.auth, claim.octets, sha1=demand.sha1)
     return name

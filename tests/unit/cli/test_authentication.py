@@ -157,6 +157,7 @@ def test_a_gateway_by_certificate_and_clients_by_psk(program: Program, psk_file:
     (entry,) = program.listened.config.pad
     assert isinstance(entry.proof, SignKey)
     assert entry.demand == PskOf(key)
+    assert str(entry.local_identity) == "gw.example.org"  # what the certificate is for
 
 
 @pytest.mark.usefixtures("pki")
