@@ -31,17 +31,17 @@ class Grids:
         self._limit = octets
         self.octets = 0
         """About how much memory they take, those that are taken included."""
-        # By layout, octets of plaintext and number of bursts, least recently used first.
+        # By layout, octets of plaintext and the bursts that there is room for, least recently used first.
         self._free: OrderedDict[_Key, list[Sheet]] = OrderedDict()
         self.taken: list[tuple[_Key, Sheet]] = []
 
-    def has(self, layout: Layout, plain: int, bursts: int = 1) -> bool:
+    def has(self, layout: Layout, plain: int, count: int = 1) -> bool:
         """Whether `take` has no need to make one."""
-        return bool(self._free.get((layout, plain, bursts if bursts == 1 else MAX_BURSTS)))
+        return bool(self._free.get(_key(layout, plain, count)))
 
-    def take(self, layout: Layout, plain: int, bursts: int = 1) -> Sheet:
-        """One for plaintexts of `plain` octets, trailers included, as many as up to MAX_BURSTS bring."""
-        key = (layout, plain, bursts if bursts == 1 else MAX_BURSTS)
+    def take(self, layout: Layout, plain: int, count: int = 1) -> Sheet:
+        """One for `count` plaintexts of `plain` octets, trailers included: at most what MAX_BURSTS bring."""
+        key = _key(layout, plain, count)
         free = self._free.get(key)
         if free:
             sheet = free.pop()
@@ -64,6 +64,11 @@ class Grids:
                 self.octets -= _octets(sheets.pop())
             else:
                 del self._free[key]
+
+
+def _key(layout: Layout, plain: int, count: int) -> _Key:
+    # What several small bursts bring goes into the room of one.
+    return layout, plain, 1 if count <= layout.rows(plain) else MAX_BURSTS
 
 
 def _octets(sheet: Sheet) -> int:

@@ -196,9 +196,8 @@ class Inbound:
     def open_burst(self, burst: Burst, path: Path, now: float, tos: int) -> list[Buffer | Frame] | None:
         """See `DataPath.open_burst`."""
         pieces, width, octets = burst.pieces, burst.size, burst.octets
-        first, bursts = pieces[0], len(pieces)
         count = -(-octets // width)
-        sa = self._find(bytes(first[:4])) if count >= MIN_ROWS and bursts <= MAX_BURSTS else None
+        sa = self._find(bytes(pieces[0][:4])) if count >= MIN_ROWS else None
         if sa is None or _is_over(sa, now) or not sa.usage.has_room(count, octets):
             return None
         overhead = sa.layout.overhead
@@ -207,18 +206,19 @@ class Inbound:
             tail -= overhead
             if tail <= TRAILER_OCTETS:
                 return None
-        if plain <= TRAILER_OCTETS or width % _ALIGNMENT or count > bursts * sa.layout.rows(plain):
+        if plain <= TRAILER_OCTETS or width % _ALIGNMENT or count > MAX_BURSTS * sa.layout.rows(plain):
             return None
         if self._grids.taken:
             self._grids.reclaim()
-        if not self._grids.has(sa.layout, plain, bursts) and not sa.is_authentic(burst[0]):
+        if not self._grids.has(sa.layout, plain, count) and not sa.is_authentic(burst[0]):
             # Grids take time to make, and the place of others: that is for those who have the keys.
             return None
-        sheet = self._grids.take(sa.layout, plain, bursts)
+        sheet = self._grids.take(sa.layout, plain, count)
         highest = sa.window.highest
         if not sa.open_rows(pieces, sheet.grid, count, tail):
             return None
-        packets = self._unwrap_rows(sa, sheet.plain.head(count, plain, tail), len(first) // width, tos)
+        each = -(-len(pieces[0]) // width)
+        packets = self._unwrap_rows(sa, sheet.plain.head(count, plain, tail), each, tos)
         sa.usage.packets += count
         self._heard_from(sa.child, path, now, advanced=sa.window.highest > highest)
         self._wear(sa.child, now)
@@ -327,11 +327,12 @@ def _stripped(plaintexts: Rows) -> Rows | None:
 def _may_carry_rows(sa: InboundSa, inner: Rows, packets: Sequence[Buffer | Frame]) -> bool:
     """Whether the SA may carry all of them, none of which is out of the ordinary.
 
-    `packets` are what they were joined to: those that became one frame have the same header.
+    `packets` are what they were joined to: those that became one frame have the same header. The first is of
+    the IP version that all trailers name.
     """
     if len(packets) <= MAX_BURSTS:
         heads = [packet.parts[0] for packet in packets if isinstance(packet, Frame)]
-        if len(heads) == len(packets):
+        if len(heads) == len(packets) and len({head[0] >> 4 for head in heads}) == 1:
             return all(_may_carry_all(sa, ip.addresses_of(head)) for head in heads)
     version = version_of(inner)
     return version != 0 and all(_may_carry_all(sa, pair) for pair in addresses_of(inner, version))

@@ -65,7 +65,7 @@ class Outbound:
                 singles = []
                 supers = [packet]
                 if packet.header.gso_size and count > end and type(packets[end]) is Frame:
-                    end = min(_end_of_alike(packets, at), at + TOGETHER)
+                    end = _end_of_alike(packets[: at + TOGETHER], at)
                     supers += [one for one in packets[at + 1 : end] if isinstance(one, Frame)]
                 self._seal_supers(supers, now, trains)
             elif count - at >= MIN_ALIKE and (end := _end_of_alike(packets, at)) - at >= MIN_ALIKE:
@@ -303,7 +303,7 @@ class Outbound:
             return
         each = min(each, most)
         for piece in _pieces(rows, MAX_BURSTS * each):
-            grid = self._grids.take(sa.layout, plain, -(-len(piece) // each)).grid
+            grid = self._grids.take(sa.layout, plain, len(piece)).grid
             trains.append(Train(child.peer.path, sa.seal_rows(piece, grid, each), tos))
         if sa.usage.worn:
             self._children.wear(child, now)

@@ -67,6 +67,8 @@ _U64 = np.dtype(np.uint64)
 _U32 = np.dtype(np.uint32)
 _KEPT = 128
 _MAX_KEPT_ROWS = 256
+# Each further shape among packets costs another look at all of them; those of still further ones stay alone.
+_MAX_SHAPES = 16
 
 _Run = tuple[int, int]
 """From one row up to another."""
@@ -101,7 +103,7 @@ def _in_runs(
     at, count = 0, len(packets)
     while at < count:
         shape = _joinable(packets[at], kinds) if at + 1 < count else None
-        if shape is None:
+        if shape is None or (len(known) == _MAX_SHAPES and shape not in known):
             found.append(packets[at])
             at += 1
             continue
@@ -305,8 +307,8 @@ def _are_whole(
         ):
             return False
     if less and shape.version == ip.IPV4:
-        last = packets[-1]
-        if last[IPV4_CHECKSUM] & last[IPV4_CHECKSUM + 1] == 0xFF:
+        # Smaller, and what is taken from it would be taken from the protocol beside it, too.
+        if not less <= int.from_bytes(packets[-1][IPV4_CHECKSUM : IPV4_CHECKSUM + 2], "big") < 0xFFFF:
             return False
         heads[-1:, IPV4_CHECKSUM // 4] -= np.uint32(less)
     octets, width = (heads - pattern.steps).tobytes(), shape.header

@@ -1,19 +1,24 @@
 """Super-packets and bursts of one flow that are worked on together: the same comes of them as one by one."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import pytest
 
 from espudp.crypto.rows import MAX_BURSTS
 from espudp.crypto.suites import EspSuite
+from espudp.errors import CryptoError
 from espudp.esp.datapath import DataPath
 from espudp.esp.drops import Drop
 from espudp.esp.sa import Lifetime
+from espudp.offload import superpackets
 from espudp.wire.train import TOGETHER, Burst, Train
 from espudp.wire.vnet import Frame, Offload
+from tests.property.both_paths import Sender
+from tests.property.inner_traffic import Flow, Hosts, Item, TcpItem
 from tests.unit.crypto.vectors import DISTINCT_SUITES
-from tests.unit.esp.peers import TO_LEFT, both, udp
-from tests.unit.esp.test_rows import EVERYTHING, flattened, segments_of, some_suites, tcp_frame
+from tests.unit.esp.peers import GCM, LEFT, RIGHT, TO_LEFT, both, left_keys, left_path, right_path, udp
+from tests.unit.esp.test_rows import EVERYTHING, Failing, flattened, segments_of, some_suites, tcp_frame
 
 every_suite = pytest.mark.parametrize("suite", DISTINCT_SUITES, ids=lambda suite: suite.name)
 
@@ -185,3 +190,56 @@ def test_what_came_before_is_not_overwritten() -> None:
     broken[-1] ^= 1
     opened = taking_all(right).open(Burst(burst.pieces[0], burst.size, broken), TO_LEFT, 0.0)
     assert flattened(opened) == cut(supers)[:-1]
+
+
+def test_small_ones_share_the_room_of_one() -> None:
+    left, right = both()
+    for segments, room in ((2, 1), (20, MAX_BURSTS)):
+        burst = burst_of(left, frames(TOGETHER, segments))
+        assert taking_all(right).open_burst(burst, TO_LEFT, 0.0) is not None
+        for grids in (left._outbound._grids, right._inbound._grids):
+            assert [bursts for (_, _, bursts), _ in grids.taken] == [room]
+
+
+@pytest.mark.parametrize("whole", [0, 1, TOGETHER - 1])
+@pytest.mark.parametrize("last", [1000, 300])
+def test_one_look_joins_bursts_of_which_the_last_is_short(
+    whole: int, last: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left, right = both()
+    supers = [*frames(whole), tcp_frame(8, last=last)]
+    pieces = [burst_of(left, [frame]) for frame in supers]
+    burst = Burst(pieces[0].data, pieces[0].size, *(piece.data for piece in pieces[1:]))
+    monkeypatch.delattr(superpackets, "_in_runs")
+    opened = taking_all(right).open(burst, TO_LEFT, 0.0)
+    assert len(opened) == len(supers)
+    assert flattened(opened) == cut(supers)
+
+
+@pytest.mark.parametrize("fails_at", [1, 21, 80])
+def test_no_nonce_comes_twice_even_if_the_cipher_fails_among_them(fails_at: int) -> None:
+    left = left_path()
+    sa = left._outbound._children.spd.lookup(LEFT + RIGHT, udp(60))
+    sealer: Any = sa._sealer if sa is not None else None
+    cipher = sealer._cipher = Failing(sealer._cipher, fails_at)
+    with pytest.raises(CryptoError):
+        left.seal(frames(), 0.0)
+    left.seal([*frames(), udp(60)], 0.0)
+    assert len(cipher.nonces) == fails_at + 80 + 1
+    assert len(set(cipher.nonces)) == len(cipher.nonces)
+
+
+def test_trailers_that_name_another_ip_version_than_the_packets_in_one_piece() -> None:
+    sender, hosts = Sender([left_keys()], GCM), Hosts()
+
+    def datagrams_of(item: Item) -> list[bytes]:
+        leaving = [sealed for packet in hosts.make(item).packets for sealed in sender.path.seal(packet, 0.0)]
+        return [sender._seal(sealed, sealed.plaintext[:-1] + b"\x04").datagram for sealed in leaving]
+
+    # NOPs make up for the longer IP header.
+    right_ones = datagrams_of(TcpItem(Flow(4), 8000, options=b"\1" * 20))
+    wrong_ones = datagrams_of(TcpItem(Flow(6), 8000, options=b""))
+    right = taking_all(right_path())
+    burst = Burst(b"".join(right_ones), len(right_ones[0]), b"".join(wrong_ones))
+    assert len(flattened(right.open(burst, TO_LEFT, 0.0))) == 8
+    assert right.drops == {Drop.INNER_HEADER: 8}

@@ -7,7 +7,8 @@ import pytest
 from scapy.layers.inet import IP
 from scapy.layers.inet6 import IPv6
 
-from espudp.offload import coalesce, rows_of, segment
+from espudp.offload import Rows, coalesce, rows_of, segment, superpackets
+from espudp.offload.shape import Shape
 from espudp.wire.vnet import (
     GSO_ECN,
     GSO_TCPV4,
@@ -442,3 +443,35 @@ def test_rows_stay_as_they_are() -> None:
     before = rows.matrix.tobytes()
     coalesce(rows, EVERYTHING)
     assert rows.matrix.tobytes() == before
+
+
+def test_a_last_packet_of_the_next_protocol_stays_alone() -> None:
+    """What it lacks in length its header's checksum has more, up to a carry into the protocol beside it."""
+    for identification in range(0x10000):
+        flow = replace(TCP4, identification=identification)
+        made = [build(flow, one) for one in fields(flow, 6, 500, 100)]
+        if u16(made[0], 10) == 0xFFF0:
+            break
+    last = put16(made[-1][:9] + bytes([7]) + made[-1][10:], 10, 0)
+    made[-1] = put16(last, 10, 0xFFFF - ones_sum(last[:20]))
+    super_packet, alone = coalesce(laid_out(made, 3), EVERYTHING)
+    assert isinstance(super_packet, Frame)
+    assert list(segment(super_packet)) == made[:-1]
+    assert bytes(alone) == made[-1]  # type: ignore[arg-type]
+
+
+def test_shapes_that_somebody_makes_up_are_not_all_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[object] = []
+    look = superpackets._continuing
+
+    def counted(rows: Rows, packets: list[memoryview], shape: Shape) -> bytes:
+        looks.append(shape)
+        return look(rows, packets, shape)
+
+    monkeypatch.setattr(superpackets, "_continuing", counted)
+    flows = [Flow(version=6, protocol=UDP, extensions=(60,) * count) for count in range(6)]
+    flows += [Flow(version=6, options=bytes([1] * 4 * count)) for count in range(11)]
+    flows += [Flow(version=6, options=bytes([1] * 4 * count), extensions=(60,)) for count in range(11)]
+    made = [build(flow, Fields(bytes(300 - flow.headers), 0, 0)) for flow in flows]
+    assert [bytes(one) for one in coalesce(laid_out(made, 0), EVERYTHING)] == made  # type: ignore[arg-type]
+    assert len(looks) == len(set(looks)) == 16 < len(flows)
