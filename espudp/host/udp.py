@@ -110,8 +110,8 @@ class UdpSocket:
         self._socket = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK, fileno=inherited)
         self.errors: Counter[int] = Counter()
         """Datagrams that could not be sent, by errno."""
-        # Mapped, so that what no burst ever reached costs no memory.
-        memory = memoryview(mmap.mmap(-1, TOGETHER * BUFFER_STRIDE))
+        # Mapped, so that what no burst ever reached costs no memory; for this process alone, should it fork.
+        memory = memoryview(mmap.mmap(-1, TOGETHER * BUFFER_STRIDE, mmap.MAP_PRIVATE))
         self._buffers = [memory[n * BUFFER_STRIDE :][:MAX_DATAGRAM_OCTETS] for n in range(TOGETHER)]
         self._mark = mark
         self._on_limit = on_limit

@@ -1,6 +1,7 @@
 """UDP sockets on the loopback interface."""
 
 import errno
+import os
 import select
 import socket
 import struct
@@ -195,6 +196,19 @@ def test_bursts_of_one_flow_are_pieces_of_one() -> None:
             [list(full)] * 2 + [list(short)]
         ]
         assert [[list(piece) for piece in _pieces(train)] for train in last] == [[list(full)]]
+
+
+def test_a_fork_receives_into_memory_of_its_own() -> None:
+    with Ends() as ends:
+        first, other = _burst(4, 100, 100), _burst(4, 90, 90)
+        ends.here.send(Train(ends.path, first))
+        (train,) = _receive(ends.there)
+        child = os.fork()
+        if not child:
+            ends.here.send(Train(ends.path, other))
+            os._exit(_all(_receive(ends.there)) != list(other))
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert list(train.datagrams) == list(first)
 
 
 def test_not_more_pieces_than_are_worked_on_together() -> None:
