@@ -20,6 +20,7 @@ from espudp.ike.v2.groups import MAX_GROUP_CHANGES
 from espudp.ike.v2.hub import State
 from espudp.ike.v2.initiator import MAX_COOKIES
 from espudp.ike.v2.sa import IkeSa
+from espudp.wire.address import UdpAddress
 from espudp.wire.eap import EapType
 from espudp.wire.ikev2.constants import AuthMethod, CfgType, ExchangeType, NotifyType, PayloadType, ProtocolId
 from espudp.wire.ikev2.header import Header
@@ -182,6 +183,22 @@ def _contested() -> tuple[Pair, Side]:
     return pair, pair.client
 
 
+def _moving(*, proving: bool) -> Scene:
+    """UPDATE_SA_ADDRESSES is under way, or the question whether it is true (RFC 4555)."""
+
+    def scene() -> tuple[Pair, Side]:
+        pair = _fresh().connect()
+        pair.client.endpoint.local_addresses_changed([UdpAddress("203.0.113.50", 4500)], pair.now)
+        if not proving:
+            pair.take(pair.client)
+            return pair, pair.client
+        pair.move(pair.client)
+        pair.take(pair.server)
+        return pair, pair.server
+
+    return scene
+
+
 def _superseded() -> tuple[Pair, Side]:
     pair = _fresh().connect()
     pair.client.endpoint.rekey_ike(1, pair.now)
@@ -212,6 +229,8 @@ _SCENES: dict[str, Scene] = {
     "Established, asking for more child SAs": _sharing("client"),
     "Established, asked for more child SAs": _sharing("server"),
     "Established, contested": _contested,
+    "Established, has moved": _moving(proving=False),
+    "Established, asks whether the peer has moved": _moving(proving=True),
     "Superseded": _superseded,
     "Deleting": _deleting,
 }

@@ -354,3 +354,18 @@ def test_the_address_goes_while_we_dial() -> None:
     client.ip = CAFE_IP
     lab.world.run_until(lambda: client.up, within=3.0)
     assert all(flow.tally.perfect for flow in lab.exchange(client))
+
+
+def test_all_workers_move_along() -> None:
+    lab = Lab(terms=Terms(workers=3))
+    client = lab.client()
+    client.look_around()
+    lab.connect(client)
+    lab.world.run(2.0)
+    assert len(client.children()) == 3
+    _move(lab, client)
+    lab.world.run(1.0)
+    from_home: list[Datagram] = []
+    lab.server.on_send.append(lambda d: from_home.append(d) if d.destination.ip != CAFE_IP else None)
+    assert all(flow.tally.perfect for flow in lab.exchange(client))
+    assert not from_home
