@@ -4,8 +4,6 @@ MD4 and DES are what it is made of; `cryptography` has no MD4, so both come from
 be tried against the whole of DES in a day: it belongs inside a tunnel whose gateway has proven itself.
 """
 
-from Crypto.Cipher import DES
-from Crypto.Hash import MD4
 from cryptography.hazmat.primitives.hashes import SHA1, Hash
 
 from espudp.crypto.failures import failing_as
@@ -90,11 +88,15 @@ def _sha1(*parts: bytes) -> bytes:
 
 
 def _md4(data: bytes) -> bytes:
+    from Crypto.Hash import MD4  # loaded where it is used: most have no use for it
+
     return MD4.new(data).digest()
 
 
 def _des(key: bytes, block: bytes) -> bytes:
     """DesEncrypt (RFC 2759 section 8.6) of one block of 8 octets with a key of 7."""
+    from Crypto.Cipher import DES
+
     bits = int.from_bytes(key, "big")
     # Each octet of a DES key is seven bits of key and one of parity, which nobody looks at
     spread = bytes((bits >> (49 - 7 * index) & 0x7F) << 1 for index in range(8))
