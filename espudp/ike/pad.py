@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import TYPE_CHECKING, Self
 
+from espudp.crypto.digest import sha1
 from espudp.ike.credentials import Demand, Proof, Psk, PskOf
 from espudp.ike.identity import Identity
 
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
 # The text before the rest of a name, which may be anything.
 _WILDCARD = "*"
 _ANYBODY = ("*", "%any")
+
+# Of SHA-1
+MARK_OCTETS = 20
 
 _NONE, _ANY, _WILD, _EXACT = range(4)
 
@@ -83,6 +87,16 @@ class PadEntry:
     def of_psk(cls, key: bytes, peer: Identity | None = None) -> Self:
         """Both sides have a key; `peer` has it for itself, or everybody the same one. Raises ConfigError."""
         return cls(proof=Psk(key), demand=PskOf(key), peers=(Pattern(peer),))
+
+    @property
+    def mark(self) -> bytes:
+        """By which a ticket knows the entry again, `MARK_OCTETS`. Entries that were changed, or stand at
+        another place after a restart, are not taken for one another. No secret is in it.
+        """
+        kinds = [type(demand).__name__ for demand in (self.demand, *self.further)]
+        child = None if self.child is None else (self.child.local, self.child.remote)
+        known = self.name, self.peers, self.networks, self.local_identity, child, self.pool
+        return sha1(repr((kinds, known)).encode())
 
     def names(self, peer: Identity) -> bool:
         """Whether it is for one peer, and that is this one."""

@@ -12,6 +12,7 @@ from espudp.crypto.tickets import TicketBox
 from espudp.errors import EspudpError, WireError
 from espudp.ike.config import SECRET_OCTETS, ConnectionConfig
 from espudp.ike.identity import Identity
+from espudp.ike.pad import MARK_OCTETS
 from espudp.ike.proposals import IkeProposal, offer_ike, select_ike
 from espudp.wire.buffer import Reader, Writer
 from espudp.wire.ikev2.header import SPI_OCTETS
@@ -25,7 +26,7 @@ _MAX_USED = 1 << 14
 # Our choice: how often a ticket is shown to a gateway that does not answer.
 _MAX_TRIES = 3
 
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +44,8 @@ class Session:
     ours: Identity
     """IDr."""
 
-    entry: int
-    """The place of the entry of the peer authorization database by which the client came in."""
+    entry: bytes
+    """The mark of the entry of the peer authorization database by which the client came in."""
 
     expires: int
     """Seconds since 1970."""
@@ -58,7 +59,7 @@ class Session:
         reader = Reader(content)
         if reader.u8() != _VERSION:
             raise WireError("a ticket of another version")
-        entry, expires = reader.u16(), int.from_bytes(reader.take(8))
+        entry, expires = reader.take(MARK_OCTETS), int.from_bytes(reader.take(8))
         spi = reader.take(SPI_OCTETS)
         suite, sk_d, *names = (reader.take(reader.u16()) for _ in range(5))
         reader.expect_end()
@@ -69,7 +70,7 @@ class Session:
         names = (bytes([i.type]) + i.data for i in (self.claimed, self.known, self.ours))
         writer = Writer()
         writer.u8(_VERSION)
-        writer.u16(self.entry)
+        writer.put(self.entry)
         writer.put(self.expires.to_bytes(8))
         writer.put(self.spi)
         for part in (self.suite.encode(), self.sk_d, *names):

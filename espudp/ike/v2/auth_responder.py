@@ -135,13 +135,9 @@ class AwaitAuth:
         if self._resumes is not None and (issuer is None or not issuer.use_up(self._resumes.ticket)):
             raise AuthenticationFailed("the ticket of a session was used already")
 
-    def _entry(self) -> int:
-        """The place of the peer's entry in the database."""
-        if self._resumes is not None:
-            return self._resumes.session.entry
-        listener = self._hub.listener
-        entries = () if listener is None else listener.pad
-        return next((at for at, entry in enumerate(entries) if entry is self._config.pad[0]), -1)
+    def _entry(self) -> bytes:
+        """The mark of the peer's entry in the database."""
+        return self._config.pad[0].mark if self._resumes is None else self._resumes.session.entry
 
     def _ask(self, received: Received) -> None:
         question = self._caller.question

@@ -76,8 +76,8 @@ class Peer:
     """It would go to another gateway if we asked it to (RFC 5685)."""
     claimed: Identity | None = None
     """What it called itself in IDi, when it called us."""
-    entry: int = -1
-    """The place of the entry of the peer authorization database by which it came in."""
+    entry: bytes = b""
+    """The mark of the entry of the peer authorization database by which it came in."""
 
 
 class Connection:

@@ -125,10 +125,8 @@ def session_of(hub: Hub, ticket: bytes) -> Session | None:
 
 def for_session(config: ListenerConfig, session: Session, ip: str) -> ListenerConfig | None:
     """What holds for the client that resumes this; None: who came that way may come no more."""
-    if session.entry >= len(config.pad):
-        return None
-    entry = config.pad[session.entry]
-    if not entry.fit(session.claimed, ip):
+    entry = next((entry for entry in config.pad if entry.mark == session.entry), None)
+    if entry is None or not entry.fit(session.claimed, ip):
         return None
     back = replace(
         entry,

@@ -21,6 +21,7 @@ from espudp.wire.ikev2.constants import ExchangeType, NotifyType
 from espudp.wire.ikev2.header import Header
 from espudp.wire.ikev2.message import parse_message
 from espudp.wire.ikev2.payloads import KeyExchange, Nonce, Notify, SecurityAssociation
+from espudp.wire.selectors import TrafficSelector
 from tests.unit.crypto.certs import NOW
 from tests.unit.ike.pair import (
     CLIENT_ID,
@@ -200,6 +201,29 @@ def test_who_may_come_no_more() -> None:
     assert notified(answer) == [NotifyType.TICKET_NACK]
 
 
+@pytest.mark.parametrize("moved", [False, True])
+def test_entries_that_change_places(moved: bool) -> None:
+    """A guest does not come back by the entry that stands where its own did before a restart."""
+    lan, all_ = (
+        replace(server_config().child, local=(TrafficSelector.from_network(net),))
+        for net in ("10.1.0.0/16", "10.0.0.0/8")
+    )
+    guests, staff = (replace(PadEntry.of_psk(PSK), name=name, child=lan) for name in ("guests", "staff"))
+    staff = replace(staff, child=all_)
+    pair = _broken_off(pad=(guests,))
+    pad = (staff, guests) if moved else (staff,)
+    _fresh_listener(pair, replace(server_config(), secret=_SECRET, pad=pad))
+    (request,) = pair.take(pair.client)
+    pair.give(pair.server, request)
+    (answer,) = pair.take(pair.server)
+    assert notified(answer).count(NotifyType.TICKET_NACK) == (not moved)
+    pair.give(pair.client, answer)
+    pair.flush()
+    if moved:
+        assert pair.server.connection.policy.pad[0].name == "guests"
+        assert pair.server.connection.policy.child == lan
+
+
 def test_an_entry_that_is_gone() -> None:
     pair = _broken_off()
     for ticket in (t for _, _, t in pair.client.endpoint._hub.wallet._tickets):
@@ -209,7 +233,7 @@ def test_an_entry_that_is_gone() -> None:
     (request,) = pair.take(pair.client)
     session = issuer.read(_ticket(request), int(NOW.timestamp()))
     assert session is not None
-    bent = issuer.issue(replace(session, entry=1))
+    bent = issuer.issue(replace(session, entry=bytes(20)))
     pair.give(pair.server, _with_ticket(request, bent))
     (answer,) = pair.take(pair.server)
     assert notified(answer) == [NotifyType.TICKET_NACK]
@@ -438,7 +462,7 @@ def test_a_box_opens_what_it_has_sealed() -> None:
 
 def test_a_session_is_written_and_read() -> None:
     names = CLIENT_ID, Identity.parse("192.0.2.1"), SERVER_ID
-    session = Session("aes128gcm16", b"d" * 32, *names, 7, 1 << 40, b"ourspi_r")
+    session = Session("aes128gcm16", b"d" * 32, *names, bytes(20), 1 << 40, b"ourspi_r")
     octets = session.emit()
     assert Session.parse(octets) == session
     for bad in (b"", octets[:-1], octets + b"x", b"\\x02" + octets[1:]):
