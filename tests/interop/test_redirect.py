@@ -1,4 +1,4 @@
-"""REDIRECT (RFC 5685): who is sent elsewhere goes there, with strongSwan in both roles."""
+"""A gateway sends its clients to another one (RFC 5685): strongSwan's client follows, and so does ours."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.interop.caller import GATEWAY, CallingSwan
-from tests.interop.gateway import BEHIND_SWAN, Gateway
-from tests.interop.lab import SERVER_ADDRESS, Namespace, wait_until
+from tests.interop.caller import CallingSwan
+from tests.interop.gateway import Gateway
+from tests.interop.lab import SERVER_ADDRESS, Lab
 from tests.interop.matrix import INITIATOR, RESPONDER
 from tests.interop.peer import espudp
 from tests.interop.swan import ESPUDP_ID
@@ -22,43 +22,46 @@ pytestmark = [
 
 Saw = Callable[[str], None]
 
-ELSEWHERE = "203.0.113.3"
+OTHER_ADDRESS = "203.0.113.3"
 
 
 @contextmanager
-def another_address(server: Namespace) -> Iterator[None]:
-    server.run("ip", "address", "add", f"{ELSEWHERE}/24", "dev", "eth0")
+def _other_address(net: Lab) -> Iterator[None]:
+    net.server.run("ip", "address", "add", f"{OTHER_ADDRESS}/24", "dev", "eth0")
     try:
         yield
     finally:
-        server.run("ip", "address", "del", f"{ELSEWHERE}/24", "dev", "eth0")
+        net.server.run("ip", "address", "del", f"{OTHER_ADDRESS}/24", "dev", "eth0")
 
 
 @pytest.mark.peer("strongSwan", INITIATOR)
-def test_strongswan_sends_espudp_elsewhere(gateway: Gateway, tmp_path: Path, saw: Saw) -> None:
-    with another_address(gateway.net.server):
-        gateway.serve(local_addrs=[SERVER_ADDRESS, ELSEWHERE])
-        with gateway.connected(tmp_path):
-            gateway.swan.vici.redirect({"ike": "gateway", "gateway": ELSEWHERE})
-
-            def arrived() -> bool:
-                return [sa["local-host"] for sa in gateway.swan.ike_sas()] == [ELSEWHERE]
-
-            wait_until(arrived, "espudp to come to the other address")
-            wait_until(lambda: gateway.net.client.ping(BEHIND_SWAN), "traffic")
-    saw("while connected")
+def test_as_initiator(gateway: Gateway, tmp_path: Path, saw: Saw) -> None:
+    """strongSwan asks for it while the connection is up."""
+    with _other_address(gateway.net):
+        gateway.serve(local_addrs=["%any"])
+        with gateway.connected(tmp_path, "--verbose") as peer:
+            gateway.check_traffic(peer)
+            gateway.swan.vici.redirect({"ike": "gateway", "gateway": OTHER_ADDRESS})
+            peer.wait_for(f"sends us to {OTHER_ADDRESS}")
+            peer.wait_for(f"({OTHER_ADDRESS}:4500)")
+            gateway.check_traffic(peer)
+            (connection,) = peer.tunnel()["connections"]
+            assert f"-> {OTHER_ADDRESS}:" in connection["path"]
+    saw("in a session")
 
 
 @pytest.mark.peer("strongSwan", RESPONDER)
-def test_espudp_sends_strongswan_elsewhere(calling: CallingSwan, tmp_path: Path, saw: Saw) -> None:
-    busy = ["--bind", SERVER_ADDRESS, "--redirect-to", ELSEWHERE, "--pool", "10.98.0.0/24"]
+def test_as_responder(calling: CallingSwan, tmp_path: Path, saw: Saw) -> None:
+    net, swan = calling.net, calling.swan
+    first = ["--bind", SERVER_ADDRESS, "--pool", "10.77.0.0/24", "--local-id", ESPUDP_ID]
     with (
-        another_address(calling.net.server),
-        espudp(calling.net.server, tmp_path / "busy", "listen", *busy, "--local-id", ESPUDP_ID),
-        calling.listening(tmp_path / "idle", "--bind", ELSEWHERE) as place,
-        place.dialled(),
+        _other_address(net),
+        calling.listening(tmp_path, "--bind", OTHER_ADDRESS) as place,
+        espudp(net.server, tmp_path / "first", "listen", *first, "--redirect-to", OTHER_ADDRESS) as busy,
+        place.dialled() as address,
     ):
-        (sa,) = calling.swan.ike_sas()
-        assert sa["remote-host"] == ELSEWHERE
-        assert calling.net.client.ping(GATEWAY)
-    saw("from IKE_SA_INIT")
+        place.check_traffic(address)
+        (sa,) = swan.ike_sas()
+        assert sa["remote-host"] == OTHER_ADDRESS
+        assert busy.tunnel()["connections"] == []
+    saw("in IKE_SA_INIT")
