@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from espudp.errors import ConfigError
+
 Childless = Annotated[
     bool, typer.Option("--childless", help="Authenticate first, and then make the child SA (RFC 6023).")
 ]
@@ -45,7 +47,13 @@ class Serving:
     redirect_above: RedirectAbove = 0
 
     def settings(self) -> dict[str, Any]:
-        """For ListenerConfig."""
+        """For ListenerConfig. Raises ConfigError."""
+        if self.redirect_above and not self.redirect_to:
+            raise ConfigError(
+                "it is not said where clients are to go",
+                field="redirect-above",
+                remedy="Name another gateway with --redirect-to HOST.",
+            )
         return {
             "tickets": self.tickets,
             "redirect_to": tuple(self.redirect_to or ()),

@@ -221,3 +221,9 @@ def test_clients_are_sent_elsewhere(program: Program, psk_file: str) -> None:
 def test_tickets(program: Program, psk_file: str, option: tuple[str, ...], gives: bool) -> None:
     assert program("listen", "--psk-file", psk_file, *option).code == 0
     assert program.listened.config.tickets is gives
+
+
+def test_clients_are_sent_nowhere(program: Program, psk_file: str) -> None:
+    outcome = program("listen", "--psk-file", psk_file, "--redirect-above", "3")
+    assert outcome.code == 2
+    assert "--redirect-to HOST" in outcome.err

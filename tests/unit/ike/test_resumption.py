@@ -220,7 +220,9 @@ def test_entries_that_change_places(moved: bool) -> None:
     pair.give(pair.client, answer)
     pair.flush()
     if moved:
-        assert pair.server.connection.policy.pad[0].name == "guests"
+        policy = pair.server.connection.policy
+        assert isinstance(policy, ListenerConfig)
+        assert policy.pad[0].name == "guests"
         assert pair.server.connection.policy.child == lan
 
 
