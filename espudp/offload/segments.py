@@ -78,7 +78,8 @@ def segment(frame: Frame) -> Rows:
 
 
 def segment_all(frames: Sequence[Frame]) -> Rows | None:
-    """As `segment` for super-packets of one length with one header, all of whose segments are full.
+    """As `segment` for super-packets of one length with one header, each in one part, all of whose segments
+    are full.
 
     None: each has to be cut by itself.
     """

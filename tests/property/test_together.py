@@ -30,7 +30,7 @@ from tests.property.both_paths import (
 )
 from tests.property.inner_traffic import THERE, Hosts, TcpItem, UdpItem
 from tests.property.inner_traffic import Flow as InnerFlow
-from tests.property.offload_traffic import ACK, CWR, ECE, FIN, PSH, SYN, TCP, URG, Flow, laid_out
+from tests.property.offload_traffic import ACK, CWR, ECE, FIN, PSH, RST, SYN, TCP, URG, Flow, laid_out
 from tests.property.test_offload import EVERYTHING, FLAGS, FLOWS, NUMBERS, ODD_STEPS, Step, Super, Train
 from tests.reference import offload_reference as reference
 from tests.unit.esp import reference as esp
@@ -38,8 +38,10 @@ from tests.unit.esp.peers import CBC, GCM, GCM_ESN, RIGHT_SPI, mirrored
 
 some_suites = pytest.mark.parametrize("suite", [GCM, GCM_ESN, CBC], ids=lambda suite: suite.name)
 thorough = settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
+
+KINDS = {(4, 6): GSO_TCPV4, (6, 6): GSO_TCPV6, (4, 17): GSO_UDP_L4, (6, 17): GSO_UDP_L4}
 
 # Super-packets that are cut together
 
@@ -93,6 +95,23 @@ def test_one_that_is_different_is_cut_right_or_not_together(frames: list[Frame],
 
 # Packets that are joined together
 
+# Most trains are as they should be; of some all packets are out of the ordinary in one way.
+WRONG = [Step(fault=what, salt=0x8000) for what in ("ip sum", "sum", "urgent", "none", "length")]
+WRONG += [Step(flags=ACK | flag) for flag in (URG, RST, SYN)]
+USUAL = st.sampled_from([Step()] * 6 + WRONG)
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=lambda step: step.fault or f"flags {step.flags:#x}")
+@pytest.mark.parametrize("where", [(0,), (1,), (2,), (0, 1, 2)])
+def test_bursts_that_are_wrong_all_through_stay_what_they_are(wrong: Step, where: tuple[int, ...]) -> None:
+    for version, protocol in KINDS:
+        packets: list[bytes] = []
+        for number in range(3):
+            flow = Flow(version, protocol, number + 1, identification=100)
+            steps = [wrong if number in where else Step()] * 8
+            packets += Train([flow], steps, 140, 140).packets()
+        assert delivered(coalesce(laid_out(packets, 3), EVERYTHING, 8), EVERYTHING) == packets
+
 
 @st.composite
 def bursts(draw: st.DrawFn) -> tuple[list[bytes], int]:
@@ -100,10 +119,12 @@ def bursts(draw: st.DrawFn) -> tuple[list[bytes], int]:
     flow = draw(FLOWS)
     each, size = draw(st.integers(2, 20)), flow.headers + draw(st.integers(1, 200))
     packets: list[bytes] = []
+    common = draw(USUAL)
     for _ in range(draw(st.integers(2, TOGETHER))):
-        steps = [Step()] * each
-        steps[0] = Step(flags=draw(st.sampled_from([ACK, ACK, ACK | ECE, ACK | CWR, SYN])))
-        steps[-1] = Step(flags=draw(st.sampled_from([ACK, ACK, ACK | PSH, ACK | FIN | PSH, ACK | URG])))
+        usual = draw(st.one_of(st.just(common), st.just(common), USUAL))
+        steps = [usual] * each
+        steps[0] = replace(usual, flags=usual.flags | draw(st.sampled_from([0, 0, ECE, CWR, SYN])))
+        steps[-1] = replace(usual, flags=usual.flags | draw(st.sampled_from([0, 0, PSH, FIN | PSH, URG])))
         if not draw(st.integers(0, 3)):
             steps[draw(st.integers(0, each - 1))] = draw(ODD_STEPS)
         packets += Train([flow], steps, size, size).packets()
@@ -138,9 +159,6 @@ def test_joined_by_bursts_and_cut_again_nothing_has_changed(
 
 def flat(packets: list[bytes | Frame]) -> list[bytes]:
     return [one.packet if isinstance(one, Frame) else one for one in packets]
-
-
-KINDS = {(4, 6): GSO_TCPV4, (6, 6): GSO_TCPV6, (4, 17): GSO_UDP_L4, (6, 17): GSO_UDP_L4}
 
 
 @given(FLOWS, st.integers(2, 20), st.integers(2, TOGETHER), st.integers(0, 20))
