@@ -35,7 +35,8 @@ garbage = st.binary(max_size=400)
 octet = st.integers(0, 255)
 u16 = st.integers(0, 0xFFFF)
 short = st.binary(max_size=40)
-spi = st.binary(min_size=4, max_size=4).filter(any)
+# RFC 4303 section 2.1: 0 to 255 are reserved.
+spi = st.integers(256, 0xFFFFFFFF).map(lambda number: number.to_bytes(4))
 ike_spi = st.binary(min_size=8, max_size=8).filter(any)
 
 transforms = st.builds(Transform, octet, u16, st.none() | u16)
