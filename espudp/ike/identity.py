@@ -3,7 +3,7 @@
 import ipaddress
 import re
 from binascii import b2a_base64
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 from espudp.errors import ConfigError
@@ -95,14 +95,25 @@ class Identity:
     def means(self, other: "Identity") -> bool:
         """Whether `other` is what the user meant who wrote this one.
 
-        That is the same; or the same DN to RFC 5280 section 7.1, which knows no case and no string types,
-        with any value where this one has `*`.
+        That is the same; the same host, and the same user at the same host, whatever its case, for so do
+        certificates compare them (RFC 5280 section 7); or the same DN to section 7.1, which knows no case
+        and no string types, with any value where this one has `*`.
         """
         if self.type != other.type or self.type != IdType.DER_ASN1_DN:
-            return self == other
+            return self.folded == other.folded
         from espudp.crypto import dn
 
         return dn.matches(self.data, other.data)
+
+    @property
+    def folded(self) -> Self:
+        """With the host in small letters, if there is one in it."""
+        if self.type not in (IdType.FQDN, IdType.RFC822_ADDR):
+            return self
+        user, at, host = (
+            self.data.rpartition(b"@") if self.type == IdType.RFC822_ADDR else (b"", b"", self.data)
+        )
+        return replace(self, data=user + at + host.lower())
 
     @classmethod
     def of_user(cls, name: bytes) -> Self:

@@ -6,8 +6,9 @@ from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import TYPE_CHECKING, Self
 
 from espudp.crypto.digest import sha1
-from espudp.ike.credentials import Demand, Proof, Psk, PskOf
+from espudp.ike.credentials import Demand, EapOf, Proof, Psk, PskOf
 from espudp.ike.identity import Identity
+from espudp.wire.ikev2.constants import IdType
 
 if TYPE_CHECKING:
     from espudp.ike.config import ChildConfig
@@ -50,7 +51,7 @@ class Pattern:
         if self.identity.means(identity):
             return _NONE if self.wild else _EXACT
         alike = self.wild and identity.type == self.identity.type
-        return _WILD if alike and identity.data.endswith(self.identity.data) else _NONE
+        return _WILD if alike and identity.folded.data.endswith(self.identity.folded.data) else _NONE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +68,9 @@ class PadEntry:
     """What they prove themselves with besides, one after the other (RFC 4739)."""
 
     peers: tuple[Pattern, ...] = (Pattern(),)
-    """Who may call itself what; with EAP, in IDi."""
+    """Who may come, by what it calls itself and has proved to be. With EAP the first is IDi, which leads to
+    an entry, and the second the name of the user, which has to fit as well: see `entry_of_user`.
+    """
 
     networks: tuple[IPv4Network | IPv6Network, ...] = ()
     """Where they come from; empty: anywhere."""
@@ -107,6 +110,25 @@ class PadEntry:
         if self.networks and not any(ip_address(ip) in network for network in self.networks):
             return _NONE
         return max((pattern.fit(peer) for pattern in self.peers), default=_NONE)
+
+    def fit_user(self, name: bytes, ip: str) -> int:
+        """As `fit`, for a user of EAP at that address, with or without the domain that Windows puts first."""
+        kinds = (IdType.RFC822_ADDR, IdType.FQDN, IdType.KEY_ID)
+        names = (name, name.rpartition(b"\\")[2])
+        return max(self.fit(Identity(kind, known), ip) for kind in kinds for known in names)
+
+
+def entry_of_user(entries: Sequence[PadEntry], came_by: PadEntry, name: bytes, ip: str) -> PadEntry | None:
+    """The entry for a user who has logged in by EAP, `came_by` one that was chosen by what the user's client
+    calls itself; None: there is no such entry.
+
+    RFC 7296 section 2.16: that may be anything, and what somebody gets is by the name that was proved. It may
+    be another entry's with the same users, but not that of others.
+    """
+    fits = [(entry.fit_user(name, ip), entry) for entry in entries if isinstance(entry.demand, EapOf)]
+    best = max((fit for fit, _ in fits), default=_NONE)
+    meant = [entry for fit, entry in fits if fit == best and fit and entry.demand == came_by.demand]
+    return next((entry for entry in meant if entry is came_by), meant[0] if meant else None)
 
 
 def candidates(

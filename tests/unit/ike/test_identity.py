@@ -94,7 +94,10 @@ def test_equality_is_type_and_octets() -> None:
         ("O=Example, CN=*", "O=Other, CN=gw", False),
         ("CN=gw, O=Example", "O=Example, CN=gw", False),
         ("gw.example.org", "gw.example.org", True),
-        ("gw.example.org", "GW.example.org", False),
+        ("gw.example.org", "GW.Example.org", True),
+        ("alice@example.org", "alice@EXAMPLE.org", True),
+        ("alice@example.org", "Alice@example.org", False),
+        ("keyid:gw", "keyid:GW", False),
         ("CN=gw", "keyid:CN=gw", False),
     ],
 )
