@@ -113,7 +113,9 @@ class EapTurn:
         if packet is None:
             raise PeerError("no EAP, where there must be", notify=NotifyType.INVALID_SYNTAX)
         if self._eap is None:
-            self._eap = self._login.peer(self._hub.rng, gateway_proven=callee.known is not None)
+            # Whoever has proved nothing (RFC 7619) has not proved to be the one that a password is for.
+            proven = callee.known is not None and not callee.known.is_nobody
+            self._eap = self._login.peer(self._hub.rng, gateway_proven=proven)
         reply = self._eap.receive(packet.data)
         if self._eap.outcome is Outcome.SUCCESS:
             self.proves = True
