@@ -27,6 +27,7 @@ class Drop(Enum):
     FRAGMENT_REPEATED = "a fragment that is there already"
     FRAGMENTS_TOO_MANY = "more in fragments than any message needs"
     FRAGMENTS_MISSING = "a message of which fragments never came"
+    ELSEWHERE = "a request of IKE_AUTH from another address than the one before"
     UNPROVED = "a peer that did not prove who it is"
     TICKET = "a ticket that is not ours, too old or used"
     CLOSED = "for an IKE SA that is being closed"

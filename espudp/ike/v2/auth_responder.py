@@ -12,6 +12,7 @@ from functools import partial
 
 from espudp.errors import AuthenticationFailed, CryptoError, EspudpError, PeerError
 from espudp.ike.config import ListenerConfig
+from espudp.ike.drop import Drop
 from espudp.ike.eap.passthrough import BackendAnswer
 from espudp.ike.events import BackendAsked, ConnectionUp, Fault, PeerAddressAssigned, PeerRefused
 from espudp.ike.identity import Identity
@@ -95,6 +96,10 @@ class AwaitAuth:
         return None
 
     def receive(self, datagram: Datagram, now: float) -> State | None:
+        if self._came_by is not None and datagram.path.remote.ip != self._came_by.remote.ip:
+            # Our answer may be much larger than a request that is repeated in the name of others.
+            self._hub.drop(Drop.ELSEWHERE)
+            return self
         received = self._sa.accept(datagram, _EXCHANGES)
         if received is None or received.is_response or self._caller.asks_elsewhere:
             return self
