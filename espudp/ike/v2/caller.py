@@ -18,7 +18,7 @@ from espudp.ike.credentials import ByEap, Demand, EapOf, EapServer, RawKeyOf
 from espudp.ike.eap.method import Outcome
 from espudp.ike.eap.passthrough import BackendAnswer, BackendQuestion, PassThrough
 from espudp.ike.identity import NOBODY, Identity
-from espudp.ike.pad import PadEntry, candidates
+from espudp.ike.pad import PadEntry, candidates, entry_of_user
 from espudp.ike.rules import REQUESTS, Shape, breach, critical, is_childless
 from espudp.ike.v2 import auth
 from espudp.ike.v2.auth import Claim, WrongMethod
@@ -43,6 +43,7 @@ class Caller:
         self._hub = hub
         self.config = config
         """What holds for it; that of its entry, once that is known."""
+        self._listener = config
         self._hashes = initial.hashes
         self._theirs, self._ours = initial.initiator(prf), initial.responder(prf)
         self._first: Message | None = None
@@ -96,7 +97,7 @@ class Caller:
         if self._expects is Shape.EAP:
             return self._converse(message)
         if self._expects is Shape.EAP_PROOF:
-            return self._end_eap(message)
+            return self._end_eap(message, received.path.remote.ip)
         return self._go_on(message)
 
     def provide(self, answer: BackendAnswer) -> list[Payload]:
@@ -224,15 +225,30 @@ class Caller:
             self.refusal = eap.error or AuthenticationFailed("EAP has failed")
         return [] if packet is None else [Eap(packet)]
 
-    def _end_eap(self, message: Message) -> list[Payload]:
+    def _end_eap(self, message: Message, ip: str) -> list[Payload]:
         """RFC 7296 section 2.16: both show that it was they who have spoken EAP."""
         proof, eap = message.get(Authentication), self._eap
         if proof is None or eap is None:
             raise PeerError("IKE_AUTH has no proof", notify=NotifyType.INVALID_SYNTAX)
         auth.judge_eap(Claim(self._claimed, proof, (), self._theirs), eap.msk)
+        if not self._known:
+            self._find_place(eap.identity, ip)
         self._known.append(Identity.of_user(eap.identity))
         ours = auth.prove_eap(self._ours, self.config.local_identity, eap.msk)
         return self._turn_over(message, [ours])
+
+    def _find_place(self, user: bytes, ip: str) -> None:
+        """Policy goes by who has logged in, and not by IDi."""
+        came_by, name = self.config.pad[0], self.config.local_identity
+        entry = entry_of_user(self._listener.pad, came_by, user, ip)
+        if entry is None:
+            raise AuthenticationFailed(
+                f"{Identity.of_user(user)} has logged in as {self._claimed}, where that user may not come in",
+                remedy="Let the client call itself (IDi) by its user name, or let this user in there.",
+            )
+        if entry is not came_by:
+            self.config = replace(self._listener.by(entry), local_identity=name)
+            self._further = deque(entry.further)
 
     # Further proofs (RFC 4739)
 
