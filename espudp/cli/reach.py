@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from espudp.ike.narrowing import Selector
     from espudp.presets import Preset
 
-EVERYTHING = "0.0.0.0/0"
+EVERYTHING, EVERYTHING6 = "0.0.0.0/0", "::/0"
 POOL = "10.99.0.0/24"
 ANY = "any"
 
 Subnets = Annotated[
     list[str] | None,
-    typer.Option(metavar="CIDR[PROTO/PORT]", help="Behind the peer.", show_default=EVERYTHING),
+    typer.Option(metavar="CIDR[PROTO/PORT]", help="Behind the peer.", show_default="everything"),
 ]
 LocalSubnets = Annotated[list[str] | None, typer.Option(metavar="CIDR[PROTO/PORT]", help="Behind us.")]
 SinglePair = Annotated[
@@ -111,9 +111,15 @@ class Reach:
             )
         named = self._wants_none() or any(isinstance(s, Dynamic) for s in behind_us)
         local: tuple[Selector, ...] = behind_us if named else (DYNAMIC, *behind_us)
-        remote = selectors(self.subnet or (EVERYTHING,), "--subnet")
-        child = algorithms.child(local, remote, keeping.lifetime())
+        child = algorithms.child(local, self._behind_peer(), keeping.lifetime())
         return replace(child, single_pair=self.single_pair or self.product.single_pair)
+
+    def _behind_peer(self) -> tuple[Selector, ...]:
+        """What is named, else everything that the addresses which are asked for can reach."""
+        asked = self.vip or [ANY]
+        of_ipv6 = [text for text in asked if text == "any6" or ":" in text]
+        everything = [EVERYTHING] if len(of_ipv6) < len(asked) or self.local_subnet else []
+        return selectors(self.subnet or (*everything, *([EVERYTHING6] if of_ipv6 else [])), "--subnet")
 
     def _wants_none(self) -> bool:
         if self.vip is not None and parsing.NONE in self.vip and len(self.vip) > 1:

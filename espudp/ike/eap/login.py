@@ -51,7 +51,7 @@ class EapLogin:
             raise ConfigError(
                 "logging in with EAP takes a password",
                 field="eap-password-file",
-                remedy="Write it into a file of mode 0600, and name that.",
+                remedy="Write it into a file of mode 0600, and name that with --eap-password-file.",
             )
         if self.tls is None and EapType.TLS in self.methods:
             raise _no_certificate()

@@ -146,6 +146,24 @@ def test_no_virtual_address(program: Program) -> None:
     assert [str(s) for s in config.child.local] == ["10.3.0.0/16"]
 
 
+@pytest.mark.parametrize(
+    ("given", "behind"),
+    [
+        ((), ["0.0.0.0/0"]),
+        (("--vip", "any4", "--vip", "any6"), ["0.0.0.0/0", "::/0"]),
+        (("--vip", "any6"), ["::/0"]),
+        (("--vip", "fd00::7"), ["::/0"]),
+        (("--vip", "any6", "--local-subnet", "10.3.0.0/16"), ["0.0.0.0/0", "::/0"]),
+        (("--vip", "any6", "--subnet", "10.1.0.0/16"), ["10.1.0.0/16"]),
+    ],
+)
+def test_everything_is_what_our_addresses_reach(
+    program: Program, given: tuple[str, ...], behind: list[str]
+) -> None:
+    program("connect", "h", "--psk", PSK, *given)
+    assert [str(s) for s in program.connected.config.child.remote] == behind
+
+
 def test_the_key_may_come_from_the_environment(program: Program) -> None:
     program("connect", "h", env={"ESPUDP_PSK": "from there"})
     assert program.connected.config.proof == Psk(b"from there")
