@@ -105,10 +105,6 @@ class EapLogin(Protocol):
 class EapUsers(Protocol):
     """Whom a server lets log in; see eap/login.py and eap/passthrough.py."""
 
-    @property
-    def prove_gateway(self) -> bool:
-        """Whether every method that is spoken proves the gateway as well (RFC 5998)."""
-
     def server(self, rng: Rng) -> EapServer:
         """Begins a conversation."""
 

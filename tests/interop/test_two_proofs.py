@@ -6,13 +6,12 @@ from typing import Any
 
 import pytest
 
-from tests.interop.authority import Authority, key_pem, of_kind, pem
+from tests.interop.authority import Authority, key_pem, of_kind
 from tests.interop.caller import CallingSwan
 from tests.interop.gateway import Gateway
 from tests.interop.lab import wait_until
 from tests.interop.matrix import INITIATOR, RESPONDER
 from tests.interop.peer import secret_file
-from tests.interop.swan import ESPUDP_ID, SWAN_ID
 from tests.interop.test_authentication import PEER_ID, certified, demanded
 
 pytestmark = [pytest.mark.strongswan, pytest.mark.namespaces, pytest.mark.tun]
@@ -75,21 +74,3 @@ def test_two_proofs_as_responder(calling: CallingSwan, tmp_path: Path, saw: Saw,
     ):
         place.check_traffic(address)
         saw("certificate, then EAP")
-
-
-@pytest.mark.cell("EAP", variant="TLS, nothing else")
-@pytest.mark.peer("strongSwan", RESPONDER)
-def test_tls_alone_as_responder(calling: CallingSwan, tmp_path: Path, saw: Saw, ours: Authority) -> None:
-    """RFC 5998: strongSwan is content with what EAP-TLS proves of the gateway."""
-    calling.swan.load_key(key_pem(ours.swan.key))
-    arguments = [*ours.arguments(tmp_path / "pki"), "--eap-method", "tls"]
-    local = certified(ours) | {"auth": "eap-tls", "eap_id": SWAN_ID}
-    # A CA that is named for the connection would have to vouch for AUTH, of which there is none.
-    calling.swan.vici.load_cert({"type": "X509", "flag": "CA", "data": pem(ours.root)})
-    remote = {"auth": "eap-tls", "id": ESPUDP_ID}
-    with (
-        calling.listening(tmp_path, *arguments, psk=None) as place,
-        place.dialled(local=local, remote=remote) as address,
-    ):
-        place.check_traffic(address)
-        saw("without AUTH of the gateway (RFC 5998)")

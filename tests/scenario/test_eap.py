@@ -6,7 +6,7 @@ import pytest
 
 from espudp.crypto.tls import TlsIdentity
 from espudp.crypto.x509 import Trust
-from espudp.ike.credentials import ByEap, EapClient, EapOf, NoDemand, Proof, Psk
+from espudp.ike.credentials import ByEap, EapClient, EapOf, NoDemand, Psk
 from espudp.ike.drop import Drop
 from espudp.ike.eap.login import EapLogin, EapUsers
 from espudp.ike.eap.passthrough import BackendAnswer, EapRadius, Verdict
@@ -18,9 +18,7 @@ from espudp.ike.events import BackendAsked, ConnectionDown, ConnectionUp, Fault,
 from espudp.ike.identity import Identity
 from espudp.ike.pad import PadEntry, Pattern
 from espudp.ike.v2 import auth
-from espudp.ike.v2.initial import Ground
 from espudp.wire.eap import EapCode, EapPacket, EapType
-from espudp.wire.ikev2.payloads import Payload
 from tests.scenario.credentials import CLIENT, SERVER, authority, person, trust
 from tests.scenario.lab import Lab, Terms
 from tests.sim.host import Host
@@ -379,25 +377,3 @@ def test_anybody_and_a_password() -> None:
     entry = PadEntry(proof=Psk(b"group"), demand=EapOf(users(MSCHAPV2)))
     lab = Lab(terms=Terms(proof=EapClient(login(MSCHAPV2)), demand=NoDemand(), pad=(entry,)))
     assert down_of(lab)[0].fault is Fault.AUTHENTICATION
-
-
-@pytest.mark.parametrize(("method", "proofs"), [(TLS, 0), (MSCHAPV2, 1)])
-def test_a_gateway_proves_itself_by_no_more_than_is_asked(
-    method: EapType, proofs: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """RFC 5998 section 3: with a certificate at hand, and a client that is content with EAP-TLS."""
-    made: list[object] = []
-
-    def prove(ground: Ground, identity: Identity, proof: Proof, hashes: frozenset[int]) -> list[Payload]:
-        made.append(proof)
-        return own_prove(ground, identity, proof, hashes)
-
-    own_prove = auth.prove
-    monkeypatch.setattr(auth, "prove", prove)
-    entry = PadEntry(proof=person("P-256", SERVER).proof, demand=EapOf(users(method)))
-    lab = Lab(terms=Terms(proof=EapClient(login(method)), demand=ByEap(), pad=(entry,)))
-    client = lab.client()
-    client.connect(lab.terms.connection(client.name), lab.server.ip)
-    lab.world.run_until(lambda: client.up or bool(client.told(ConnectionDown)), 60.0)
-    assert len(made) == proofs
-    assert client.up == (method is TLS)

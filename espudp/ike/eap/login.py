@@ -92,11 +92,6 @@ class EapUsers:
         if self.tls is None and EapType.TLS in self.methods:
             raise _no_certificate()
 
-    @property
-    def prove_gateway(self) -> bool:
-        """Whether each of the methods proves the gateway to its client, too (RFC 5998)."""
-        return bool(self.methods) and set(self.methods) <= SAFE_METHODS
-
     def server(self, rng: Rng) -> EapServer:
         """A conversation as the server."""
         makers: dict[EapType, MakeMethod] = {

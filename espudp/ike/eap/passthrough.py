@@ -146,11 +146,6 @@ class PassThrough:
 class EapRadius:
     """A server that asks RADIUS about everybody."""
 
-    @property
-    def prove_gateway(self) -> bool:
-        """Nobody here knows what it speaks."""
-        return False
-
     def server(self, rng: Rng) -> PassThrough:
         """A conversation."""
         return PassThrough(rng)

@@ -145,10 +145,10 @@ class Caller:
             self.config = replace(self.config, local_identity=ours)
         self._further.extend(entry.further)
         name = self.config.local_identity
-        payloads: list[Payload] = [IdResponder(name.type, name.data)]
-        if not self._known and _is_enough(entry.demand, message):
-            return [*payloads, *self._begin_eap(entry.demand)]
-        payloads += auth.prove(self._ours, name, entry.proof, self._hashes)
+        payloads = [
+            IdResponder(name.type, name.data),
+            *auth.prove(self._ours, name, entry.proof, self._hashes),
+        ]
         if self._known:
             return self._turn_over(message, payloads)
         return [*payloads, *self._begin_eap(entry.demand)]
@@ -276,9 +276,3 @@ class Caller:
         claim = Claim.of(message, IdInitiator, self._theirs)
         self._known.append(auth.judge(demand, claim, self._hub.wall_clock))
         return self._turn_over(message, [])
-
-
-def _is_enough(demand: Demand, message: Message) -> bool:
-    """RFC 5998 section 3: a peer that asks for it gets no other proof of ours than EAP, where EAP is one."""
-    only = message.notify(NotifyType.EAP_ONLY_AUTHENTICATION) is not None
-    return only and isinstance(demand, EapOf) and demand.users.prove_gateway
