@@ -126,7 +126,7 @@ def test_a_wrong_name_or_password(method: EapType, user: str, password: str) -> 
     assert "refused the login" in down.reason
     assert down.remedy
     (refused,) = lab.server.told(PeerRefused)
-    assert "wrong user name or password" in refused.reason
+    assert refused.reason.startswith(f"{Identity.of_user(user.encode())}: wrong user name or password")
     assert lab.server.tunnel.snapshot(lab.world.now).drops[Drop.UNPROVED.value] == 1
     assert PASSWORD not in f"{down}{refused}"
 

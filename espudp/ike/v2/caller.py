@@ -78,7 +78,7 @@ class Caller:
     @property
     def doubt(self) -> AuthenticationFailed | None:
         """What is wrong with its login so far, while it may still mend that."""
-        return None if self._eap is None else self._eap.error
+        return None if self._eap is None or self._eap.error is None else _of_user(self._eap, self._eap.error)
 
     @property
     def asks_elsewhere(self) -> bool:
@@ -222,7 +222,7 @@ class Caller:
         if eap.outcome is Outcome.SUCCESS:
             self._expects = Shape.EAP_PROOF
         if eap.outcome is Outcome.FAILURE or packet is None:
-            self.refusal = eap.error or AuthenticationFailed("EAP has failed")
+            self.refusal = _of_user(eap, eap.error or AuthenticationFailed("EAP has failed"))
         return [] if packet is None else [Eap(packet)]
 
     def _end_eap(self, message: Message, ip: str) -> list[Payload]:
@@ -276,3 +276,11 @@ class Caller:
         claim = Claim.of(message, IdInitiator, self._theirs)
         self._known.append(auth.judge(demand, claim, self._hub.wall_clock))
         return self._turn_over(message, [])
+
+
+def _of_user(eap: EapServer, error: AuthenticationFailed) -> AuthenticationFailed:
+    """The same, with the name that was to be logged in: an operator looks for that."""
+    if not eap.identity:
+        return error
+    who = Identity.of_user(eap.identity)
+    return AuthenticationFailed(f"{who}: {error}", remedy=error.remedy, reason=error.reason)
