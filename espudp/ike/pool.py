@@ -9,6 +9,9 @@ from espudp.ike.identity import Identity
 
 Network = IPv4Network | IPv6Network
 Address = IPv4Address | IPv6Address
+Holder = tuple[Identity, bytes]
+"""Who has an address, and by which way in: one name may be vouched for in several ways, not all as good."""
+
 _Taken = Callable[[Address], bool]
 
 # Our choice: how many addresses of peers that left are kept for them.
@@ -26,11 +29,11 @@ class AddressPool:
     def __init__(self, networks: Iterable[Network]) -> None:
         """Raises ConfigError for a network too small to have an address for us and one for a peer."""
         self._ranges = [_Range(network) for network in networks]
-        self._leased: dict[Address, Identity] = {}
+        self._leased: dict[Address, Holder] = {}
         self._of_connection: dict[int, list[Address]] = {}
         self._holders: Counter[Address] = Counter()
-        self._former: OrderedDict[Address, Identity] = OrderedDict()  # free since, oldest first
-        self._remembered: dict[tuple[Identity, int], Address] = {}  # by IP version
+        self._former: OrderedDict[Address, Holder] = OrderedDict()  # free since, oldest first
+        self._remembered: dict[tuple[Holder, int], Address] = {}  # by IP version
 
     @property
     def own(self) -> tuple[str, ...]:
@@ -54,22 +57,24 @@ class AddressPool:
         *,
         version: int = 4,
         requested: str = "",
+        entry: bytes = b"",
         within: Collection[Network] | None = None,
     ) -> str | None:
         """An address of IP `version` (4, 6) for this connection until its release; None: none is left.
 
-        `requested` is the address that the peer asked for, "" or 0.0.0.0 for any. `within` are those of the
-        networks that are for this peer; None: all.
+        `requested` is the address that the peer asked for, "" or 0.0.0.0 for any. `entry` is the mark of the
+        one by which it came in. `within` are those of the networks that are for this peer; None: all.
         """
         mine = [r for r in self._ranges if within is None or r.network in within]
-        address = self._pick(identity, version, requested, mine)
+        holder = identity, entry
+        address = self._pick(holder, version, requested, mine)
         if address is None:
             return None
-        self._forget(address, self._former.pop(address, identity))
-        self._leased[address] = identity
+        self._forget(address, self._former.pop(address, holder))
+        self._leased[address] = holder
         self._holders[address] += 1
         self._of_connection.setdefault(connection, []).append(address)
-        self._remembered[identity, version] = address
+        self._remembered[holder, version] = address
         return str(address)
 
     def release(self, connection: int) -> None:
@@ -81,24 +86,24 @@ class AddressPool:
             del self._holders[address]
             self._former[address] = self._leased.pop(address)
             if len(self._former) > REMEMBERED_MAX:
-                oldest, identity = self._former.popitem(last=False)
-                self._forget(oldest, identity)
+                oldest, holder = self._former.popitem(last=False)
+                self._forget(oldest, holder)
                 self._range_of(oldest).reclaim()
 
     def _pick(
-        self, identity: Identity, version: int, requested: str, ranges: "Sequence[_Range]"
+        self, holder: Holder, version: int, requested: str, ranges: "Sequence[_Range]"
     ) -> Address | None:
         wanted = ip_address(requested) if requested else None
-        is_own = wanted is not None and self._leased.get(wanted) == identity and not identity.is_nobody
+        is_own = wanted is not None and self._leased.get(wanted) == holder and not holder[0].is_nobody
         if wanted is not None and is_own and _offer(ranges, wanted):
             return wanted  # it comes again before it goes: make before break
-        for address in (wanted, self._remembered.get((identity, version))):
+        for address in (wanted, self._remembered.get((holder, version))):
             if address is None or address.version != version or address in self._leased:
                 continue
             if not _offer(ranges, address):
                 continue
             # Whoever has left a moment ago comes back to its own, not to somebody who asks for it by number.
-            if self._former.get(address, identity) == identity:
+            if self._former.get(address, holder) == holder:
                 return address
         for r in ranges:
             if r.network.version == version and (address := r.next_unused(self._taken)) is not None:
@@ -109,9 +114,9 @@ class AddressPool:
     def _taken(self, address: Address) -> bool:
         return address in self._leased or address in self._former
 
-    def _forget(self, address: Address, identity: Identity) -> None:
-        if self._remembered.get((identity, address.version)) == address:
-            del self._remembered[identity, address.version]
+    def _forget(self, address: Address, holder: Holder) -> None:
+        if self._remembered.get((holder, address.version)) == address:
+            del self._remembered[holder, address.version]
 
     def _range_of(self, address: Address) -> "_Range":
         return next(r for r in self._ranges if r.offers(address))

@@ -68,7 +68,7 @@ def test_what_a_client_asks_for_is_answered_within_bounds(sent: Configuration) -
     addresses: tuple[str, ...] = ()
     if configuration.wants_address(payload):
         try:
-            addresses = configuration.assign(payload, pool, PEER, 1, pool.networks)
+            addresses = configuration.assign(payload, pool, (PEER, b""), 1, pool.networks)
         except PeerError:
             return
     assert pool.leased == len(addresses) <= 2 * configuration.MAX_ADDRESSES

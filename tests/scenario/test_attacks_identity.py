@@ -97,6 +97,33 @@ def test_the_first_entry_of_two_that_fit_alike() -> None:
     assert pair.server.connection.policy.child == _FEW
 
 
+# The same name, vouched for in another way
+
+
+def test_a_key_of_all_does_not_vouch_for_the_name_of_a_user() -> None:
+    """Who has the guests' PSK calls itself what a user of EAP is known by: that ends no session of the user,
+    and the user's address is not given away.
+    """
+    guests = PadEntry.of_psk(b"guests")
+    pair = Pair(
+        _login("alice", "secret", calls_itself="keyid:alice"),
+        server_config(pad=(_entry(_users(), _ALL), guests)),
+    ).connect()
+    (alice,) = pair.server.connection.peer.addresses
+    guest = client_config(
+        psk=b"guests", identity=Identity.parse("keyid:alice"), remote_identity=None, addresses=(alice,)
+    )
+    other = Pair(guest, seed=1)
+    other.server = pair.server
+    other.dial(source=40_000)
+    other.flush()
+    assert other.client.told(ConnectionUp)
+    assert not pair.server.told(ConnectionDown)
+    first, second = pair.server.endpoint._hub.connections.values()
+    assert first.peer.identity == second.peer.identity
+    assert first.peer.addresses == (alice,) != second.peer.addresses
+
+
 # Certificates know no case in host names: nor does the choice of the entry
 
 

@@ -206,11 +206,12 @@ class AwaitAuth:
 
     def _forget_former(self, peer: Peer) -> None:
         """RFC 7296 section 2.4: the peer says that it has no other IKE SA with us. One user may log in from
-        several hosts by EAP, which call themselves different things in IDi.
+        several hosts by EAP, which call themselves different things in IDi; and whom a key of all vouches for
+        is not the one of that name whom a certificate does.
         """
-        identity = peer.identity
-        of_peer = self._hub.with_peer(identity)
-        former = [c for c in of_peer if not c.dialled and c.peer.claimed == peer.claimed]
+        identity, alike = peer.identity, (peer.claimed, peer.entry)
+        of_peer = [c for c in self._hub.with_peer(identity) if not c.dialled]
+        former = [c for c in of_peer if (c.peer.claimed, c.peer.entry) == alike]
         for connection in former:
             reason = f"{identity} connected anew"
             connection.down(Farewell(Fault.PEER_REQUEST, reason))
@@ -268,6 +269,7 @@ class AwaitAuth:
         hub, peer = self._hub, connection.peer
         if hub.pool is not None:
             within = self._config.pool
-            addresses = configuration.assign(asked, hub.pool, peer.identity, connection.number, within)
+            holder = peer.identity, peer.entry
+            addresses = configuration.assign(asked, hub.pool, holder, connection.number, within)
             connection.peer = replace(peer, addresses=addresses)
             hub.emit(PeerAddressAssigned(connection.number, addresses))

@@ -12,9 +12,8 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from espudp.errors import PeerError
 from espudp.ike.events import AddressAssigned
 from espudp.ike.handout import Handout, TrustAnchor, domain_name
-from espudp.ike.identity import Identity
 from espudp.ike.narrowing import EVERYTHING
-from espudp.ike.pool import AddressPool
+from espudp.ike.pool import AddressPool, Holder
 from espudp.wire.ikev2.constants import CfgAttribute, CfgType, NotifyType
 from espudp.wire.ikev2.payloads import Configuration
 from espudp.wire.selectors import TrafficSelector
@@ -208,7 +207,7 @@ def wants_address(asked: Configuration | None) -> bool:
 def assign(
     asked: Configuration,
     pool: AddressPool,
-    identity: Identity,
+    holder: Holder,
     connection: int,
     within: Sequence[IPv4Network | IPv6Network],
 ) -> tuple[str, ...]:
@@ -216,11 +215,16 @@ def assign(
 
     `within` are those of its networks that are for this peer. Raises PeerError if there is none.
     """
-    assigned = []
+    assigned, (identity, entry) = [], holder
     for version, attribute in _ADDRESS.items():
         for wanted in asked.values(attribute)[:MAX_ADDRESSES]:
             given = pool.assign(
-                identity, connection, version=version, requested=_decode(wanted), within=within
+                identity,
+                connection,
+                version=version,
+                requested=_decode(wanted),
+                entry=entry,
+                within=within,
             )
             assigned += [given] if given is not None else []
     if not assigned:

@@ -204,13 +204,14 @@ def test_domains_go_only_to_who_knows_a_server() -> None:
 def test_several_addresses_but_not_the_whole_pool() -> None:
     pool = AddressPool([ip_network("10.99.0.0/24"), ip_network("fd00:99::/64")])
     asked = ask(*[CfgAttribute.INTERNAL_IP4_ADDRESS] * 200, CfgAttribute.INTERNAL_IP6_ADDRESS)
-    given = configuration.assign(asked, pool, CLIENT_ID, 1, pool.networks)
+    given = configuration.assign(asked, pool, (CLIENT_ID, b""), 1, pool.networks)
     assert given == (*(f"10.99.0.{n}" for n in (2, 3, 4, 5)), "fd00:99::2")
     pool.release(1)
     assert pool.leased == 0
     # It has them again when it comes back, and others do not as long as there are fresh ones.
-    assert configuration.assign(ask(1), pool, Identity.parse("other"), 2, pool.networks) == ("10.99.0.6",)
-    assert configuration.assign(ask(1), pool, CLIENT_ID, 3, pool.networks) == ("10.99.0.5",)
+    other = Identity.parse("other"), b""
+    assert configuration.assign(ask(1), pool, other, 2, pool.networks) == ("10.99.0.6",)
+    assert configuration.assign(ask(1), pool, (CLIENT_ID, b""), 3, pool.networks) == ("10.99.0.5",)
 
 
 # Whole endpoints
