@@ -14,13 +14,15 @@ from espudp.ike.config import ConnectionConfig, Identity, ListenerConfig
 from espudp.ike.credentials import EapClient, EapOf, NoDemand, NoProof
 from espudp.ike.eap.login import EapLogin, EapUsers
 from espudp.ike.eap.users import UserTable, parse_users
+from espudp.ike.events import ConnectionUp
 from espudp.ike.pad import PadEntry
 from espudp.ike.protect import Content
 from espudp.ike.v2.fragments import Letter
 from espudp.ike.v2.sa import IkeSa
 from espudp.wire.address import Path, UdpAddress
-from espudp.wire.ikev2.constants import AuthMethod, CfgType, ExchangeType, NotifyType, ProtocolId
+from espudp.wire.ikev2.constants import AuthMethod, CfgType, ExchangeType, NotifyType, PayloadType, ProtocolId
 from espudp.wire.ikev2.header import Header
+from espudp.wire.ikev2.message import emit_message, parse_message
 from espudp.wire.ikev2.payloads import (
     Authentication,
     Configuration,
@@ -238,3 +240,69 @@ def test_liars_with_keys(way: str, liar: str, monkeypatch: pytest.MonkeyPatch) -
         # Nothing is left for good of what was never finished
         assert len(honest.endpoint._hub.states) < 40
     assert seed >= 3
+
+
+# Without keys
+
+
+class Forger(Liar):
+    """Writes what has no protection, in the name of either side."""
+
+    def forged(self, data: bytes) -> bytes:
+        """Something like a message that was seen: its header, or nearly, and payloads of the forger's."""
+        chance, header = self.chance, Header.parse(data)
+        said: list[Payload] = []
+        if header.next_payload not in (PayloadType.SK, PayloadType.SKF):
+            said += parse_message(data).payloads
+        for _ in range(chance.randrange(1, 5)):
+            self._rearrange(said)
+        if chance.random() < 0.3:
+            header = replace(header, exchange=chance.choice(list(ExchangeType)))
+        if chance.random() < 0.3:
+            header = replace(header, is_response=chance.random() < 0.5, is_initiator=chance.random() < 0.5)
+        if chance.random() < 0.2:
+            header = replace(
+                header, message_id=chance.randrange(4), spi_r=chance.choice([bytes(8), header.spi_r])
+            )
+        forged = emit_message(header, said)
+        return self._bend(forged) if chance.random() < 0.2 else forged
+
+
+def _with_forgeries(pair: Pair, sender: Side, receiver: Side, forger: Forger, sums: list[int]) -> int:
+    """As Pair.move; before each message come some that only look like it."""
+    sent = pair.take(sender)
+    for data, path in sent:
+        for _ in range(forger.chance.randrange(4)):
+            forged = forger.forged(data)
+            pair.give(receiver, (forged, path))
+            answers = receiver.endpoint.datagrams_to_send(pair.now)
+            sums[0] += len(forged)
+            sums[1] += sum(len(answer) for answer, _ in answers)
+        pair.give(receiver, (data, path))
+    return len(sent)
+
+
+@pytest.mark.parametrize("way", ["psk", "certificate", "eap"])
+def test_forgers_without_keys(way: str) -> None:
+    """Somebody on the way, from the first message on: whoever answers says no more than was said, and an
+    IKE SA that stands goes on.
+    """
+    end, sums = time.monotonic() + BUDGET, [0, 0]
+    for seed in count():
+        if time.monotonic() > end:
+            break
+        pair = Pair(*_WAYS[way], seed=seed)
+        forger = Forger(Random(f"{way} {seed}"))
+        pair.dial()
+        for _ in range(30):
+            _with_forgeries(pair, pair.client, pair.server, forger, sums)
+            _with_forgeries(pair, pair.server, pair.client, forger, [0, 0])
+            pair.now += 0.7
+            for side in (pair.client, pair.server):
+                side.endpoint.handle_timer(pair.now)
+        assert len(pair.server.endpoint._hub.states) <= 80
+        up = len(pair.client.told(ConnectionUp))
+        pair.wait(1.0)
+        assert len(pair.client.endpoint._hub.connections) >= min(up, 1), seed
+    assert seed >= 3
+    assert sums[1] < 2 * sums[0]
