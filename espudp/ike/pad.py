@@ -102,8 +102,9 @@ class PadEntry:
         return sha1(repr((kinds, known)).encode())
 
     def names(self, peer: Identity) -> bool:
-        """Whether it is for one peer, and that is this one."""
-        return len(self.peers) == 1 and self.peers[0].fit(peer) == _EXACT
+        """Whether it is for one peer, and that is this one: not for all whose DN has anything somewhere."""
+        only = self.peers[0] if len(self.peers) == 1 else Pattern()
+        return only.fit(peer) == _EXACT and only.identity is not None and peer.means(only.identity)
 
     def fit(self, peer: Identity, ip: str) -> int:
         """How closely this entry is meant for a peer of that name at that address; 0: not at all."""

@@ -135,6 +135,19 @@ def test_no_other_spelling_leads_past_an_entry(name: str) -> None:
     assert _came(client, *pad).server.connection.policy.child == _FEW
 
 
+# Raw keys: an entry for one peer gives it its name, and one for many does not
+
+
+@pytest.mark.parametrize(
+    ("pattern", "is_known"), [("O=Example, CN=admin", True), ("O=Example, CN=*", False), ("*", False)]
+)
+def test_no_name_for_the_owner_of_a_key(pattern: str, is_known: bool) -> None:
+    admin, owner = Identity.parse("O=Example, CN=admin"), person("P-256", "owner.example.org")
+    entry = PadEntry(proof=_GATEWAY, demand=owner.raw_demand, peers=(Pattern.parse(pattern),))
+    pair = _came(client_config(proof=owner.raw, demand=trust(), identity=admin), entry)
+    assert (pair.server.connection.peer.identity == admin) is is_known
+
+
 # Passwords
 
 
