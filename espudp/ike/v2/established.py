@@ -113,7 +113,8 @@ class Established:
         try:
             answer = self._answer(received, now)
         except PeerError as error:
-            self.connection.note(f"refused the peer's request: {error}")
+            if self.connection.hub.complaints.take(now):
+                self.connection.note(f"refused the peer's request: {error}")
             self.sa.respond(received, [_notify(error)])
             # RFC 7296 section 2.21.3: this one, and no other, is fatal on both sides.
             if error.notify == NotifyType.INVALID_SYNTAX:

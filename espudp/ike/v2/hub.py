@@ -108,6 +108,8 @@ class Hub:
         self.issuer = Issuer(rng, listener.secret) if listener is not None and listener.tickets else None
         self.rumours = TokenBucket(REFUSALS_AT_ONCE, REFUSALS_PER_SECOND)
         """How many unprotected messages to an IKE SA may be looked at."""
+        self.complaints = TokenBucket(REFUSALS_AT_ONCE, REFUSALS_PER_SECOND)
+        """How often it is told what peers may not have: they can ask as fast as they like."""
         self._refusals = TokenBucket(REFUSALS_AT_ONCE, REFUSALS_PER_SECOND)
         self._numbers = count(1)
 

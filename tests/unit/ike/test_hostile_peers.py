@@ -89,6 +89,19 @@ def _arrived(data: bytes) -> Datagram:
     return Datagram(data, Header.parse(data), path_to_server(4500), START)
 
 
+# The log
+
+
+def test_what_is_refused_fills_no_log() -> None:
+    """As fast as a peer can ask; every request is answered."""
+    pair = Pair().connect()
+    nowhere = (TrafficSelector.from_network("172.16.0.0/12"),)
+    for _ in range(300):
+        (notify,) = _ask_for_child(pair, ours=nowhere)
+        assert notify.type == NotifyType.TS_UNACCEPTABLE
+    assert 40 <= len(pair.server.told(Diagnostic)) <= 60
+
+
 # Selectors
 
 
