@@ -19,7 +19,7 @@ from espudp.wire.ikev2.message import emit_message, parse_message
 from espudp.wire.ikev2.payloads import Notify
 from espudp.wire.selectors import TrafficSelector
 from tests.scenario.credentials import CLIENT, SERVER, Person, authority, person, trust
-from tests.scenario.lab import Lab, Terms
+from tests.scenario.lab import SERVER_IP, Lab, Terms
 from tests.sim.host import IKE_PORT, Host
 from tests.sim.ladder import Ladder
 from tests.sim.link import Datagram
@@ -133,6 +133,19 @@ def test_a_server_by_another_name() -> None:
     assert SERVER in down.reason
     assert "other.example.org" in down.reason
     assert "--remote-id" in down.remedy
+
+
+def test_a_server_that_is_called_by_its_address() -> None:
+    """It answers with the name that its certificate has, and the client hears which one that is."""
+    server, client = person("P-256", SERVER), person("P-256", CLIENT)
+    lab = _lab((client.proof, trust()), (server.proof, trust()), remote_identity=SERVER_IP)
+    host = lab.client()
+    host.connect(lab.terms.connection(host.name), lab.server.ip)
+    lab.world.run_until(lambda: bool(host.told(ConnectionDown)), 200.0)
+    assert str(lab.server.told(ConnectionUp)[0].local_identity) == SERVER
+    (down,) = host.told(ConnectionDown)
+    assert down.reason == f"the peer calls itself {SERVER}, and its certificate is not for {SERVER_IP}"
+    assert down.remedy.endswith(f"--remote-id {SERVER}")
 
 
 def test_a_client_by_another_name() -> None:

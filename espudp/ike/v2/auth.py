@@ -237,7 +237,15 @@ def _judge_certificate(
 
         if wanted is None or error.reason is not Refusal.NAME:
             raise
-        remedy = "If it is the right peer, name it as its certificate does: --remote-id NAME"
-        raise AuthenticationFailed(str(error), remedy=remedy, reason=error.reason) from None
+        raise _other_name(claim.identity, wanted, error) from None
     signing.check(key, claim.auth, claim.octets, sha1=demand.sha1)
     return name
+
+
+def _other_name(claimed: Identity, wanted: Identity, error: AuthenticationFailed) -> AuthenticationFailed:
+    """Of a certificate that is not for whom we mean to talk to."""
+    text, name = str(error), "NAME"
+    if not wanted.means(claimed):
+        text, name = f"the peer calls itself {claimed}, and its certificate is not for {wanted}", str(claimed)
+    remedy = f"If it is the right peer, name it as its certificate does: --remote-id {name}"
+    return AuthenticationFailed(text, remedy=remedy, reason=error.reason)
