@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from espudp.ike.config import Identity
     from espudp.ike.credentials import CertificateOf, Demand, Proof, SignKey
     from espudp.ike.pad import PadEntry
+    from espudp.ike.proposals import EspProposal, IkeProposal
 
 WHO = "Who we are, and whom we let in"
 
@@ -128,6 +129,16 @@ def certified(identity: Identity, own: Proof) -> Identity:
         field="id",
         remedy=f"use one of its names: {', '.join(str(Identity(*name)) for name in names)}",
     )
+
+
+def tell_weaknesses(report: Reporter, proposals: Iterable[IkeProposal | EspProposal]) -> None:
+    """Which of the algorithms that may be agreed on are weak, and why: said at the start."""
+    from espudp.crypto.policy import warnings_about
+
+    weak = dict.fromkeys(line for proposal in proposals for line in warnings_about(str(proposal)))
+    if weak:
+        remedy = "Take it out of the proposals as soon as the peers can do without."
+        report(Report(f"Weak, and may be agreed on: {'; '.join(weak)}.", Severity.WARNING, remedy))
 
 
 def tell_cautions(report: Reporter, proofs: Iterable[Proof], demands: Iterable[Demand]) -> None:

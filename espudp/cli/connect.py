@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from espudp.cli import options, parsing, presets
-from espudp.cli.authentication import ConnectAuthentication, certified, identity_of, tell_cautions
+from espudp.cli.authentication import (
+    ConnectAuthentication,
+    certified,
+    identity_of,
+    tell_cautions,
+    tell_weaknesses,
+)
 from espudp.cli.console import reporter
 from espudp.cli.eap import ConnectEap
 from espudp.cli.errors import reported
@@ -18,7 +24,7 @@ from espudp.cli.options import KEEPING, Algorithms, Keeping, OnThisHost
 from espudp.cli.reach import Reach
 from espudp.cli.sessions import Calling
 from espudp.errors import ConfigError
-from espudp.host.options import IKE_PORT, NATT_PORT
+from espudp.host.options import IKE_PORT, NATT_PORT, Reporter
 
 if TYPE_CHECKING:
     from espudp.host.options import ConnectOptions
@@ -88,8 +94,13 @@ def connect(
         here=here,
     ).connect_options()
     presets.advise(reach.product, report)
-    tell_cautions(report, [wanted.config.proof], [wanted.config.demand])
+    _tell_cautions(wanted.config, report)
     raise typer.Exit(run_connect(wanted, report))
+
+
+def _tell_cautions(config: ConnectionConfig, report: Reporter) -> None:
+    tell_weaknesses(report, [*config.ike_proposals, *config.child.proposals])
+    tell_cautions(report, [config.proof], [config.demand])
 
 
 @dataclass(frozen=True, kw_only=True)

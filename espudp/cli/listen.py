@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from espudp.cli import options, parsing, presets
-from espudp.cli.authentication import ListenAuthentication, tell_cautions
+from espudp.cli.authentication import ListenAuthentication, tell_cautions, tell_weaknesses
 from espudp.cli.console import reporter
 from espudp.cli.eap import ListenEap
 from espudp.cli.errors import reported
@@ -163,6 +163,8 @@ def _serve(asked: _Asked, report: Reporter) -> int:
     from espudp.host.addresses import outward_address
     from espudp.host.run import run_listen
 
+    proposals = asked.algorithms.ike_proposals(), asked.algorithms.esp_proposals()
+    tell_weaknesses(report, [p for each in proposals for p in each])
     address = asked.here.bind_address() or outward_address()
     words = asked.invitation(address)
     if not (asked.who.is_silent and asked.eap.is_silent) or asked.who.connections is not None:

@@ -17,7 +17,7 @@ from espudp.host.options import WORKERS_MAX
 if TYPE_CHECKING:
     from espudp.ike.config import ChildConfig, Identity, LifetimeConfig, Timers
     from espudp.ike.narrowing import Selector
-    from espudp.ike.proposals import IkeProposal
+    from espudp.ike.proposals import EspProposal, IkeProposal
 
 CRYPTO, KEEPING, HOST = "Cryptography", "Keeping it up", "This host"
 
@@ -194,13 +194,18 @@ class Algorithms:
 
         return parsing.each(self.ike or (), IkeProposal.parse, DEFAULT_IKE_PROPOSALS)
 
+    def esp_proposals(self) -> tuple[EspProposal, ...]:
+        """Raises ConfigError."""
+        from espudp.ike.proposals import DEFAULT_ESP_PROPOSALS, EspProposal
+
+        return parsing.each(self.esp or (), EspProposal.parse, DEFAULT_ESP_PROPOSALS)
+
     def child(
         self, local: tuple[Selector, ...], remote: tuple[Selector, ...], lifetime: LifetimeConfig
     ) -> ChildConfig:
         """Raises ConfigError."""
         from espudp.esp.replay import MAX_WINDOW, MIN_WINDOW
         from espudp.ike.config import ChildConfig
-        from espudp.ike.proposals import DEFAULT_ESP_PROPOSALS, EspProposal
 
         if self.replay_window and not MIN_WINDOW <= self.replay_window <= MAX_WINDOW:
             raise ConfigError(
@@ -211,7 +216,7 @@ class Algorithms:
         return ChildConfig(
             local=local,
             remote=remote,
-            proposals=parsing.each(self.esp or (), EspProposal.parse, DEFAULT_ESP_PROPOSALS),
+            proposals=self.esp_proposals(),
             lifetime=lifetime,
             replay_window=self.replay_window,
         )

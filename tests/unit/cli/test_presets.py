@@ -87,3 +87,19 @@ def test_mistakes(program: Program, arguments: list[str], said: str) -> None:
     outcome = program(*CONNECT, *arguments)
     assert (outcome.code, program.ran) == (2, [])
     assert said in outcome.err
+
+
+@pytest.mark.parametrize(
+    "command", [("connect", "gw.example.org"), ("listen", "--bind", "203.0.113.7")], ids=["connect", "listen"]
+)
+def test_weak_algorithms_are_told_of_at_the_start(
+    command: tuple[str, ...], program: Program, psk_file: str
+) -> None:
+    """Once, with what is wrong with each of them, whether or not they are agreed on."""
+    weak = "--ike-proposal", "3des-sha1-modp1024", "--esp-proposal", "3des-sha1"
+    outcome = program(*command, "--psk-file", psk_file, *weak)
+    assert outcome.code == 0
+    assert outcome.err.count("Weak") == 1
+    assert outcome.err.count("3des has blocks of 64 bits") == 1
+    assert "modp1024 has a prime so small" in outcome.err
+    assert "sha1" not in outcome.err
