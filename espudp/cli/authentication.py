@@ -363,7 +363,7 @@ class ListenAuthentication(Authentication):
 
     def entries(self, psk: bytes | None, local: Identity | None, eap: ListenEap) -> tuple[PadEntry, ...]:
         """Who may come, and how. `local` is our identity where the user has given one. Raises ConfigError."""
-        from espudp.ike.credentials import EapOf, NoDemand, NoProof, Psk, PskOf, RawKeyOf
+        from espudp.ike.credentials import ByEap, EapOf, NoDemand, NoProof, Psk, PskOf, RawKeyOf
         from espudp.ike.pad import PadEntry
 
         trusted, keys, key = self.trusted(), self.peer_keys(), self.sign_key()
@@ -378,6 +378,8 @@ class ListenAuthentication(Authentication):
                 field="both-proofs",
                 remedy="add --eap-users FILE or --radius HOST",
             )
+        if self.both_proofs:
+            parsing.refuse_together("--both-proofs", {"--eap-only": eap.eap_only or None}, "EAP comes second")
         further = tuple(login) if self.both_proofs else ()
         demands: list[Demand] = [RawKeyOf(key) for key in keys]
         demands += [trusted] if trusted is not None else []
@@ -399,7 +401,12 @@ class ListenAuthentication(Authentication):
         if local is not None and own is not None:
             name = certified(local, own)
         entries = [
-            PadEntry(proof=own, demand=demand, further=further, local_identity=name)
+            PadEntry(
+                proof=ByEap() if eap.eap_only and isinstance(demand, EapOf) else own,
+                demand=demand,
+                further=further,
+                local_identity=name,
+            )
             for demand in demands
             if own is not None
         ]

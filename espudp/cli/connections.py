@@ -41,7 +41,7 @@ MAX_OCTETS = 1 << 20
 _FILES = {"psk_file", "cert", "key", "key_password", "eap_users"}
 _LISTS_OF_FILES = {"ca", "crl"}
 _LISTS = {"peer_key", "eap_method"}
-_SWITCHES = {"rsa_pss", "allow_sha1", "anonymous", "allow_anonymous", "both_proofs"}
+_SWITCHES = {"rsa_pss", "allow_sha1", "anonymous", "allow_anonymous", "both_proofs", "eap_only"}
 _TEXTS = {"revocation"}
 # As on the command line, where the field is called otherwise.
 _FIELDS = {"key-password-file": "key_password"}

@@ -43,6 +43,12 @@ Only = Annotated[
     bool,
     typer.Option("--eap-only", help="EAP-TLS proves the gateway as well (RFC 5998).", rich_help_panel=EAP),
 ]
+LeaveProof = Annotated[
+    bool,
+    typer.Option(
+        "--eap-only", help="Prove ourselves to users by EAP-TLS alone (RFC 5998).", rich_help_panel=EAP
+    ),
+]
 Users = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="Who may log in: NAME:PASSWORD, mode 0600.", rich_help_panel=EAP),
@@ -127,13 +133,16 @@ class ListenEap:
 
     eap_users: Users = None
     eap_method: Methods = None
+    eap_only: LeaveProof = False
     radius: RadiusServers = None
     radius_secret_file: RadiusSecret = None
 
     @property
     def is_silent(self) -> bool:
         """Whether nobody logs in by EAP."""
-        return not (self.eap_users or self.eap_method or self.radius or self.radius_secret_file)
+        return not (
+            self.eap_users or self.eap_method or self.eap_only or self.radius or self.radius_secret_file
+        )
 
     def backend(
         self, own: SignKey | None, trust: Trust | None, ca: Sequence[Path]
@@ -142,6 +151,12 @@ class ListenEap:
         certificates, and `trust` in the CAs of the files `ca`. Raises ConfigError."""
         from espudp.ike.eap.passthrough import EapRadius
 
+        if self.eap_only and [text.lower() for text in self.eap_method or ()] != ["tls"]:
+            raise ConfigError(
+                "only EAP-TLS proves the gateway as well as its users",
+                field="eap-only",
+                remedy="add --eap-method tls and no other method, or leave --eap-only out",
+            )
         if self.radius:
             parsing.refuse_together(
                 "--radius",

@@ -141,6 +141,15 @@ def test_users_with_certificates(program: Program) -> None:
     assert len(backend.tls.authorities) == 1
 
 
+def test_a_listener_that_leaves_its_proof_to_eap(program: Program) -> None:
+    """RFC 5998, only if it is asked for; others who come by certificate get the usual proof."""
+    outcome = program("listen", *HERE, *GW, *CA, "--eap-method", "tls", "--eap-only")
+    assert outcome.code == 0, outcome.err
+    pad = program.listened.config.pad
+    assert [(type(e.demand), type(e.proof)) for e in pad] == [(CertificateOf, SignKey), (EapOf, ByEap)]
+    assert str(pad[1].local_identity) == GATEWAY
+
+
 def test_radius(program: Program) -> None:
     backend = _listened(
         program, "--radius", "192.0.2.5", "--radius", "r2:1645", "--radius-secret-file", "secret"
@@ -164,6 +173,13 @@ def test_radius(program: Program) -> None:
             (*GW, "--radius", "r"), "secret is shared with the RADIUS", id="RADIUS without a secret"
         ),
         pytest.param((*GW, *CA, "--radius-secret-file", "secret"), "without --radius", id="a secret alone"),
+        pytest.param((*GW, "--eap-users", "users", "--eap-only"), "EAP-TLS proves", id="only, by password"),
+        pytest.param((*GW, *CA, "--eap-only"), "EAP-TLS proves", id="only, by nothing"),
+        pytest.param(
+            (*GW, *CA, "--eap-method", "tls", "--eap-only", "--both-proofs"),
+            "contradicts --both-proofs",
+            id="only, and both",
+        ),
         pytest.param(
             (*GW, "--radius", "r", "--radius-secret-file", "secret", "--eap-users", "users"),
             "contradicts --radius",
