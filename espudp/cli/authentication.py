@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from espudp.cli import options, parsing
+from espudp.cli.options import WHO
 from espudp.errors import ConfigError
 from espudp.host.options import Report, Reporter, Severity
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from espudp.ike.pad import PadEntry
     from espudp.ike.proposals import EspProposal, IkeProposal
 
-WHO = "Who we are, and whom we let in"
 
 Psk = Annotated[
     str | None,

@@ -20,7 +20,7 @@ from espudp.cli.eap import ConnectEap
 from espudp.cli.errors import reported
 from espudp.cli.grouped import grouped
 from espudp.cli.manual import run_file
-from espudp.cli.options import KEEPING, Algorithms, Keeping, OnThisHost
+from espudp.cli.options import KEEPING, WHO, Algorithms, Keeping, OnThisHost
 from espudp.cli.reach import Reach
 from espudp.cli.sessions import Calling
 from espudp.errors import ConfigError
@@ -36,10 +36,16 @@ ANYBODY = "%any"
 
 Host = Annotated[str | None, typer.Argument(metavar="HOST", help="Name or address of the peer.")]
 LocalId = Annotated[
-    str | None, typer.Option("--id", metavar="ID", help="Our identity.", show_default="the host's name")
+    str | None,
+    typer.Option(
+        "--id", metavar="ID", help="Our identity.", show_default="the host's name", rich_help_panel=WHO
+    ),
 ]
 RemoteId = Annotated[
-    str | None, typer.Option(metavar="ID", help="What the peer must be.", show_default="HOST with --ca")
+    str | None,
+    typer.Option(
+        metavar="ID", help="What the peer must be.", show_default="HOST with --ca", rich_help_panel=WHO
+    ),
 ]
 Port = Annotated[int | None, typer.Option(metavar="P", help="Peer's UDP port; alone: start there.")]
 IkePort = Annotated[int | None, typer.Option(metavar="P", help="Peer's UDP port of plain IKE.")]

@@ -19,7 +19,7 @@ from espudp.cli.eap import ListenEap
 from espudp.cli.errors import reported
 from espudp.cli.grouped import grouped
 from espudp.cli.manual import run_file
-from espudp.cli.options import Algorithms, Keeping, OnThisHost
+from espudp.cli.options import WHO, Algorithms, Keeping, OnThisHost
 from espudp.cli.reach import ServedReach
 from espudp.cli.sessions import Serving
 from espudp.host.options import IKE_PORT, NATT_PORT, Report, Reporter, Severity
@@ -28,6 +28,11 @@ if TYPE_CHECKING:
     from espudp.host.options import ListenOptions
     from espudp.ike.config import ChildConfig, Identity, ListenerConfig
     from espudp.ike.pad import PadEntry
+
+LocalId = Annotated[
+    str | None,
+    typer.Option(metavar="ID", help="Our identity.", show_default="our address", rich_help_panel=WHO),
+]
 
 
 @reported
@@ -39,9 +44,7 @@ def listen(
     reach: ServedReach = ServedReach(),  # noqa: B008
     who: ListenAuthentication = ListenAuthentication(),  # noqa: B008
     eap: ListenEap = ListenEap(),  # noqa: B008
-    local_id: Annotated[
-        str | None, typer.Option(metavar="ID", help="Our identity.", show_default="our address")
-    ] = None,
+    local_id: LocalId = None,
     manual: options.Manual = None,
     ike_proposal: options.IkeProposals = None,
     esp_proposal: options.EspProposals = None,

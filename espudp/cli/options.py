@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from espudp.ike.narrowing import Selector
     from espudp.ike.proposals import EspProposal, IkeProposal
 
+WHO = "Who we are, and whom we let in"
 CRYPTO, KEEPING, HOST = "Cryptography", "Keeping it up", "This host"
 
 Bind = Annotated[
@@ -70,7 +71,9 @@ Verbose = Annotated[
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors.", rich_help_panel=HOST)]
 
-PskFile = Annotated[Path | None, typer.Option(metavar="FILE", help="Pre-shared key, mode 0600.")]
+PskFile = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Pre-shared key, mode 0600.", rich_help_panel=WHO)
+]
 Manual = Annotated[
     Path | None,
     typer.Option(metavar="FILE.toml", help="Keys of `espudp keygen`, and no IKE."),

@@ -171,6 +171,7 @@ class ConnectSession(Session):
             self._dns_text(),
             f"suite {child.suite.name}",
             f"NAT: {self._up.nat}" if self._up else "",
+            "session resumed by ticket" if self._up and self._up.resumed else "",
             f"MTU {self.inner_mtu(child.connection)}",
             f"device {self.tun.name}",
         ]

@@ -55,6 +55,8 @@ class ConnectionUp:
     suite_name: str
     path: Path
     nat: NatStatus
+    resumed: bool = False
+    """By a ticket of the session before (RFC 5723)."""
 
 
 @dataclass(frozen=True, slots=True)

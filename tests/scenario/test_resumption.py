@@ -33,6 +33,7 @@ def test_after_a_sleep(behind_nat: bool) -> None:
     lab.world.run_until(lambda: len(client.told(ConnectionUp)) == 2, 60.0)
     assert {step.exchange for step in ladder.steps} >= {"IKE_SESSION_RESUME", "IKE_AUTH"}
     assert "IKE_SA_INIT" not in {step.exchange for step in ladder.steps if not step.left}
+    assert [up.resumed for up in client.told(ConnectionUp)] == [False, True]
     assert client.address == address
     assert all(flow.tally.perfect for flow in lab.exchange(client))
     assert len(lab.server.tunnel.snapshot(lab.world.now).connections) == 1

@@ -131,7 +131,7 @@ class PassThrough:
         """EAP-Failure: the other server's own, if it is one."""
         self.outcome = Outcome.FAILURE
         self.error = AuthenticationFailed(
-            f"{self.identity.decode('utf-8', 'replace')[:80]!r} was not let in: {reason}",
+            f"the user was not let in: {reason}",
             remedy="Look into the log of the RADIUS server.",
         )
         failure = EapPacket(EapCode.FAILURE, self._identifier)

@@ -320,6 +320,7 @@ class AuthSent:
                 suite_name=self._sa.suite.name,
                 path=connection.path,
                 nat=connection.peer.nat,
+                resumed=self._is_resumed,
             )
         )
         if given != configuration.NOTHING:
