@@ -156,3 +156,53 @@ def test_a_child_per_pair(gateway: Gateway, tmp_path: Path, saw: Saw) -> None:
         assert gateway.net.client.ping(BEHIND_SWAN)
         assert gateway.net.client.ping(IN_SECOND)
     saw("a child SA for what the first left out")
+
+
+@responder
+@pytest.mark.cell("one child SA per pair of selectors")
+def test_a_child_per_pair_of_the_peer(calling: CallingSwan, tmp_path: Path, saw: Saw) -> None:
+    """strongSwan plays a client whose children have one pair each."""
+    children = {
+        "net": {"remote_ts": [FIRST], "esp_proposals": [ESP]},
+        "second": {"remote_ts": [SECOND], "esp_proposals": [ESP]},
+    }
+    calling.net.server.run("ip", "address", "add", f"{IN_SECOND}/25", "dev", "lo")
+    try:
+        with calling.listening(tmp_path) as place, place.dialled(children=children):
+            calling.swan.initiate("second")
+            (_,) = calling.swan.ike_sas()
+            reached = [selector for child in calling.swan.child_sas() for selector in child["remote-ts"]]
+            assert sorted(reached) == sorted([FIRST, SECOND])
+            assert calling.net.client.ping(BEHIND)
+            assert calling.net.client.ping(IN_SECOND)
+    finally:
+        calling.net.server.run("ip", "address", "del", f"{IN_SECOND}/25", "dev", "lo")
+    saw("a child SA for what the first left out")
+
+
+@initiator
+@pytest.mark.cell("IPv6 inside")
+def test_ipv6_inside(gateway: Gateway, tmp_path: Path, saw: Saw) -> None:
+    child = {"local_ts": [SUBNET, SUBNET6], "esp_proposals": [ESP]}
+    with pools(gateway) as names:
+        gateway.serve(pools=names, children={"net": child})
+        more = ["--subnet", SUBNET6, "--vip", "any4", "--vip", "any6"]
+        with gateway.connected(tmp_path, *more) as peer:
+            addresses = [text.partition("/")[0] for text in peer.ask("status")["addresses"]]
+            (six,) = (address for address in addresses if ":" in address)
+            assert gateway.net.client.ping(BEHIND6, octets=1000)
+            assert gateway.net.server.ping(six)
+    saw("addresses of both families")
+
+
+@initiator
+@pytest.mark.cell("split DNS (RFC 8598)")
+def test_domains_of_strongswan(gateway: Gateway, tmp_path: Path, saw: Saw) -> None:
+    child = {"local_ts": [SUBNET, SUBNET6], "esp_proposals": [ESP]}
+    with pools(gateway) as names:
+        gateway.serve(pools=names, children={"net": child})
+        with gateway.connected(tmp_path, "--subnet", SUBNET6) as peer:
+            status = peer.ask("status")
+            assert status["dns_domains"] == ["corp.example"]
+            assert DNS4 in status["dns"]
+    saw("a domain and the DNS server for it")
