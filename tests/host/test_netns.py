@@ -1,5 +1,6 @@
 """Namespaces without names: separate, connected, translated, and gone with what was in them."""
 
+import errno
 import os
 import socket
 import sys
@@ -91,6 +92,19 @@ def test_a_masquerading_router() -> None:
             assert asking.recv(100) == b"answer"
 
 
+def _server(namespace: Namespace, address: str) -> socket.socket:
+    """The kernel takes an IPv6 address into use a moment after it has seen the carrier."""
+    deadline = time.monotonic() + 5
+    while True:
+        try:
+            with namespace.inside():
+                return socket.create_server((address, 0), family=socket.AF_INET6)
+        except OSError as error:
+            if error.errno != errno.EADDRNOTAVAIL or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+
+
 def test_ipv6_cables() -> None:
     with Namespace() as one, Namespace() as other:
         for namespace in (one, other):
@@ -98,9 +112,7 @@ def test_ipv6_cables() -> None:
         connect(Port(one, "a", "2001:db8::1/64"), Port(other, "b", "2001:db8::2/64"))
         with one.inside():
             sender = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
-        with other.inside():
-            receiver = socket.create_server(("2001:db8::2", 0), family=socket.AF_INET6)
-        with sender, receiver:
+        with sender, _server(one, "2001:db8::1"), _server(other, "2001:db8::2"):
             sender.connect(("2001:db8::2", 9))
             assert sender.getsockname()[0] == "2001:db8::1"
 
