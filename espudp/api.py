@@ -1,10 +1,11 @@
 """What programs need that embed a tunnel: the names that `import espudp` has."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from espudp.crypto.aead import CipherKeys
 from espudp.crypto.signatures import PrivateKey, PublicKey, load_private_key, load_public_key
 from espudp.crypto.suites import ESP_SUITES, EspSuite, parse_esp_suite
-from espudp.crypto.tls import TlsIdentity
-from espudp.crypto.x509 import Trust
 from espudp.errors import (
     AuthenticationFailed,
     ConfigError,
@@ -40,10 +41,7 @@ from espudp.ike.credentials import (
     RawKeyOf,
     SignKey,
 )
-from espudp.ike.eap.login import EapLogin, EapUsers
 from espudp.ike.eap.passthrough import BackendAnswer, BackendQuestion, EapRadius, Verdict
-from espudp.ike.eap.tls import TlsSetup
-from espudp.ike.eap.users import UserTable, parse_users
 from espudp.ike.events import (
     AddressAssigned,
     BackendAsked,
@@ -67,6 +65,32 @@ from espudp.wire.address import Path, UdpAddress
 from espudp.wire.selectors import TrafficSelector
 from espudp.wire.train import Burst, Train
 from espudp.wire.vnet import Frame, Offload, VnetHeader
+
+if TYPE_CHECKING:
+    from espudp.crypto.tls import TlsIdentity
+    from espudp.crypto.x509 import Trust
+    from espudp.ike.eap.login import EapLogin, EapUsers
+    from espudp.ike.eap.tls import TlsSetup
+    from espudp.ike.eap.users import UserTable, parse_users
+
+# Loaded when they are asked for: with X.509 and TLS they would make every start half as long again.
+_LATER = {
+    "EapLogin": "espudp.ike.eap.login",
+    "EapUsers": "espudp.ike.eap.login",
+    "TlsIdentity": "espudp.crypto.tls",
+    "TlsSetup": "espudp.ike.eap.tls",
+    "Trust": "espudp.crypto.x509",
+    "UserTable": "espudp.ike.eap.users",
+    "parse_users": "espudp.ike.eap.users",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """One of those (PEP 562)."""
+    if name not in _LATER:
+        raise AttributeError(f"module 'espudp' has no attribute '{name}'")
+    return getattr(import_module(_LATER[name]), name)
+
 
 __all__ = [
     "DYNAMIC",

@@ -39,7 +39,7 @@ def cpu_seconds(*arguments: str) -> float:
     "arguments",
     [
         ("-c", "import espudp"),
-        ("-c", "from espudp import *"),
+        ("-c", "from espudp import ConnectionConfig, ListenerConfig, PadEntry, SignKey, Tunnel"),
         ("-m", "espudp", "--version"),
         ("-m", "espudp", "--help"),
         ("-m", "espudp", "connect", "--help"),
