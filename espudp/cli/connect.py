@@ -57,22 +57,23 @@ Retry = Annotated[bool, typer.Option(help="Reconnect when it is lost.", rich_hel
 def connect(
     context: typer.Context,
     host: Host = None,
-    who: ConnectAuthentication = ConnectAuthentication(),  # noqa: B008
-    eap: ConnectEap = ConnectEap(),  # noqa: B008
+    *,
+    who: ConnectAuthentication,
+    eap: ConnectEap,
     local_id: LocalId = None,
     remote_id: RemoteId = None,
-    reach: Reach = Reach(),  # noqa: B008
+    reach: Reach,
     port: Port = None,
     ike_port: IkePort = None,
     manual: options.Manual = None,
     ike_proposal: options.IkeProposals = None,
     esp_proposal: options.EspProposals = None,
     force_encap: options.ForceEncap = False,
-    sessions: Calling = Calling(),  # noqa: B008
+    sessions: Calling,
     retry: Retry = True,
-    keeping: Keeping = Keeping(),  # noqa: B008
+    keeping: Keeping,
     replay_window: options.ReplayWindow = options.REPLAY_WINDOW,
-    here: OnThisHost = OnThisHost(),  # noqa: B008
+    here: OnThisHost,
     verbose: options.Verbose = False,
     quiet: options.Quiet = False,
 ) -> None:

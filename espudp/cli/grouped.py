@@ -1,4 +1,4 @@
-"""Options that belong together as one dataclass: `def command(who: Authentication = Authentication())`."""
+"""Options that belong together as one dataclass: `def command(*, who: Authentication)`."""
 
 import functools
 import inspect
@@ -21,7 +21,7 @@ def grouped(command: Callable[..., R]) -> Callable[..., R]:
             groups[name] = kind, tuple(fields)
             options += (p.replace(kind=inspect.Parameter.POSITIONAL_OR_KEYWORD) for p in fields.values())
         else:
-            options.append(parameter)
+            options.append(parameter.replace(kind=inspect.Parameter.POSITIONAL_OR_KEYWORD))
 
     @functools.wraps(command)
     def run(**given: Any) -> R:
@@ -29,5 +29,5 @@ def grouped(command: Callable[..., R]) -> Callable[..., R]:
             given[name] = kind(**{field: given.pop(field) for field in fields})
         return command(**given)
 
-    run.__signature__ = signature.replace(parameters=options)  # type: ignore[attr-defined]
+    vars(run)["__signature__"] = signature.replace(parameters=options)
     return run

@@ -41,18 +41,19 @@ def listen(
     context: typer.Context,
     port: Annotated[int, typer.Option(metavar="PORT", help="UDP port of ESP and IKE.")] = NATT_PORT,
     ike_port: Annotated[int, typer.Option(metavar="PORT", help="UDP port of plain IKE; 0: none.")] = IKE_PORT,
-    reach: ServedReach = ServedReach(),  # noqa: B008
-    who: ListenAuthentication = ListenAuthentication(),  # noqa: B008
-    eap: ListenEap = ListenEap(),  # noqa: B008
+    *,
+    reach: ServedReach,
+    who: ListenAuthentication,
+    eap: ListenEap,
     local_id: LocalId = None,
     manual: options.Manual = None,
     ike_proposal: options.IkeProposals = None,
     esp_proposal: options.EspProposals = None,
-    sessions: Serving = Serving(),  # noqa: B008
+    sessions: Serving,
     forward: Annotated[bool, typer.Option(help="Switch IP forwarding on.")] = True,
-    keeping: Keeping = Keeping(),  # noqa: B008
+    keeping: Keeping,
     replay_window: options.ReplayWindow = options.REPLAY_WINDOW,
-    here: OnThisHost = OnThisHost(),  # noqa: B008
+    here: OnThisHost,
     verbose: options.Verbose = False,
     quiet: options.Quiet = False,
 ) -> None:
