@@ -18,7 +18,7 @@ from espudp.ike.pad import PadEntry
 from espudp.ike.v2.connection import Farewell
 from espudp.ike.v2.groups import MAX_GROUP_CHANGES
 from espudp.ike.v2.hub import State
-from espudp.ike.v2.initiator import MAX_COOKIES
+from espudp.ike.v2.opening import MAX_COOKIES
 from espudp.ike.v2.sa import IkeSa
 from espudp.wire.address import UdpAddress
 from espudp.wire.eap import EapType

@@ -9,16 +9,16 @@ from dataclasses import replace
 
 from espudp.crypto.dh import KeyPair, generate
 from espudp.crypto.ikekeys import IkeKeys, derive_ike_keys
-from espudp.errors import AuthenticationFailed, CryptoError, PeerError, WireError
+from espudp.errors import AuthenticationFailed, CryptoError, PeerError
 from espudp.ike.config import ConnectionConfig
 from espudp.ike.drop import Drop
 from espudp.ike.events import Diagnostic, Fault, NatStatus
 from espudp.ike.exchange import Retransmission
-from espudp.ike.natd import detect, natd_data, only_claimed
+from espudp.ike.natd import detect, only_claimed
 from espudp.ike.offers import describe_offer
 from espudp.ike.proposals import IkeChoice, offer_ike, verify_ike
-from espudp.ike.rules import RESPONSES, Shape, breach, critical, error_of
-from espudp.ike.v2 import redirect, signing
+from espudp.ike.rules import Shape, error_of
+from espudp.ike.v2 import opening, redirect, signing
 from espudp.ike.v2.auth_initiator import AuthSent
 from espudp.ike.v2.child import NONCE_OCTETS
 from espudp.ike.v2.connection import Farewell
@@ -28,15 +28,8 @@ from espudp.ike.v2.initial import Initial
 from espudp.ike.v2.sa import IkeSa
 from espudp.wire.address import Path
 from espudp.wire.ikev2.constants import ExchangeType, NotifyType, name_of_notify
-from espudp.wire.ikev2.header import Header
-from espudp.wire.ikev2.message import Message, emit_message, parse_message
-from espudp.wire.ikev2.payloads import KeyExchange, Nonce, Notify, Payload, SecurityAssociation
-
-# Our bound on how often IKE_SA_INIT starts over: anybody can forge the answers that make it do so.
-MAX_COOKIES = 5
-
-# RFC 7296 section 2.6
-MAX_COOKIE_OCTETS = 64
+from espudp.wire.ikev2.message import Message
+from espudp.wire.ikev2.payloads import KeyExchange, Nonce, Notify, SecurityAssociation
 
 # RFC 7296 section 2.21.1: an error that anybody can forge is believed only when nothing better has come
 # after so many further tries.
@@ -57,8 +50,7 @@ class InitSent:
         self._nonce = hub.nonce(NONCE_OCTETS)
         self._groups = Groups([group for proposal in config.ike_proposals for group in proposal.dh])
         self._pair: KeyPair = generate(self._groups.current, hub.rng)
-        self._cookie = b""
-        self._cookies = 0
+        self._cookies = opening.Cookies()
         self._refusal: Farewell | None = None
         self._tries_left = 0
         self.local_spi = hub.new_spi()
@@ -84,20 +76,9 @@ class InitSent:
         return self
 
     def receive(self, datagram: Datagram, now: float) -> State | None:
-        header = datagram.header
-        if not header.is_response or header.is_initiator or header.message_id != 0:
-            self._hub.drop(Drop.UNSOLICITED)
-            return self
-        if header.exchange != ExchangeType.IKE_SA_INIT:
-            self._hub.drop(Drop.WRONG_EXCHANGE)
-            return self
-        try:
-            message = parse_message(datagram.data)
-        except WireError:
-            self._hub.drop(Drop.MALFORMED)
-            return self
-        if breach(message, RESPONSES[Shape.IKE_SA_INIT]) is not None or critical(message) is not None:
-            self._hub.drop(Drop.BAD_PAYLOADS)
+        message = opening.read_answer(datagram, ExchangeType.IKE_SA_INIT, Shape.IKE_SA_INIT)
+        if isinstance(message, Drop):
+            self._hub.drop(message)
             return self
         return self._answered(message, datagram, now)
 
@@ -107,14 +88,8 @@ class InitSent:
 
     def reconsider(self, datagram: Datagram, now: float) -> AuthSent | None:
         """Follows another answer than the one before, if it is a good one."""
-        header = datagram.header
-        if not header.is_response or header.is_initiator or header.message_id != 0:
-            return None
-        try:
-            message = parse_message(datagram.data)
-        except WireError:
-            return None
-        if breach(message, RESPONSES[Shape.IKE_SA_INIT]) is not None or critical(message) is not None:
+        message = opening.read_answer(datagram, ExchangeType.IKE_SA_INIT, Shape.IKE_SA_INIT)
+        if isinstance(message, Drop):
             return None
         following = self._chosen(message, datagram, now)
         return following if isinstance(following, AuthSent) else None
@@ -147,19 +122,11 @@ class InitSent:
             return self
         return self._end(redirect.departure(self._hub, self._config, there, now))
 
-    # RFC 7296 section 2.6.1: a cookie stays in all later tries, whatever the reason for them.
-
     def _retry_with_cookie(self, cookie: bytes, now: float) -> State | None:
-        if (
-            self._cookies >= MAX_COOKIES
-            or not 1 <= len(cookie) <= MAX_COOKIE_OCTETS
-            or cookie == self._cookie
-        ):
+        if self._cookies.take(cookie):
+            self._retransmission = self._send(now)
+        else:
             self._hub.drop(Drop.UNSOLICITED)
-            return self
-        self._cookies += 1
-        self._cookie = cookie
-        self._retransmission = self._send(now)
         return self
 
     def _retry_with_group(self, now: float) -> State | None:
@@ -169,31 +136,20 @@ class InitSent:
         return self
 
     def _send(self, now: float) -> Retransmission:
-        header = Header(
-            self.local_spi,
-            NO_SPI,
-            0,
-            ExchangeType.IKE_SA_INIT,
-            is_initiator=True,
-            is_response=False,
-            message_id=0,
-        )
-        source, destination = natd_data(
-            self.local_spi, NO_SPI, self.path, force_encap=self._config.force_encap
-        )
-        payloads: list[Payload] = [Notify.of(NotifyType.COOKIE, self._cookie)] if self._cookie else []
-        payloads += [
+        payloads = [
+            *self._cookies.payloads(),
             SecurityAssociation(offer_ike(self._config.ike_proposals)),
             KeyExchange(self._pair.group.transform_id, self._pair.public),
             Nonce(self._nonce),
-            Notify.of(NotifyType.NAT_DETECTION_SOURCE_IP, source),
-            Notify.of(NotifyType.NAT_DETECTION_DESTINATION_IP, destination),
-            signing.hashes_notify(),
-            *redirect.ability(self._config),
-            # RFC 7383 section 2.3
-            Notify.of(NotifyType.IKEV2_FRAGMENTATION_SUPPORTED),
         ]
-        self._request = emit_message(header, payloads)
+        self._request = opening.request(
+            ExchangeType.IKE_SA_INIT,
+            self.local_spi,
+            self.path,
+            self._config,
+            payloads,
+            [signing.hashes_notify()],
+        )
         self._versions += 1
         self._hub.send(self._request, self.path)
         return Retransmission(self._config.timers, now)

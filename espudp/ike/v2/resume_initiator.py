@@ -7,26 +7,24 @@ ResumeSent --Nr--> AuthSent --> Established
 """
 
 from espudp.crypto.ikekeys import derive_resumed_ike_keys
-from espudp.errors import WireError
 from espudp.ike.config import ConnectionConfig
 from espudp.ike.drop import Drop
 from espudp.ike.exchange import Retransmission
-from espudp.ike.natd import found_by, natd_data
-from espudp.ike.rules import RESPONSES, Shape, breach, critical
+from espudp.ike.natd import found_by
+from espudp.ike.rules import Shape
 from espudp.ike.tickets import Ticket
-from espudp.ike.v2 import redirect
+from espudp.ike.v2 import opening, redirect
 from espudp.ike.v2.auth_initiator import AuthSent
 from espudp.ike.v2.child import NONCE_OCTETS
 from espudp.ike.v2.connection import Farewell
 from espudp.ike.v2.hub import NO_SPI, Datagram, Hub, State
 from espudp.ike.v2.initial import Initial
-from espudp.ike.v2.initiator import MAX_COOKIE_OCTETS, MAX_COOKIES, InitSent
+from espudp.ike.v2.initiator import InitSent
 from espudp.ike.v2.sa import IkeSa
 from espudp.wire.address import Path
 from espudp.wire.ikev2.constants import ExchangeType, NotifyType
-from espudp.wire.ikev2.header import Header
-from espudp.wire.ikev2.message import Message, emit_message, parse_message
-from espudp.wire.ikev2.payloads import Nonce, Notify, Payload
+from espudp.wire.ikev2.message import Message
+from espudp.wire.ikev2.payloads import Nonce, Notify
 
 # Our choice: how often a ticket is shown again before we begin anew without it.
 _TRIES = 2
@@ -52,8 +50,7 @@ class ResumeSent:
         self.path = path
         self._float_path = float_path
         self._nonce = hub.nonce(NONCE_OCTETS)
-        self._cookie = b""
-        self._cookies = 0
+        self._cookies = opening.Cookies()
         self.local_spi = hub.new_spi()
         self._request = b""
         self._retransmission = self._send(now)
@@ -75,20 +72,9 @@ class ResumeSent:
         self._hub.hang_up(self.number, farewell)
 
     def receive(self, datagram: Datagram, now: float) -> State | None:
-        header = datagram.header
-        if not header.is_response or header.is_initiator or header.message_id != 0:
-            self._hub.drop(Drop.UNSOLICITED)
-            return self
-        if header.exchange != ExchangeType.IKE_SESSION_RESUME:
-            self._hub.drop(Drop.WRONG_EXCHANGE)
-            return self
-        try:
-            message = parse_message(datagram.data)
-        except WireError:
-            self._hub.drop(Drop.MALFORMED)
-            return self
-        if breach(message, RESPONSES[Shape.SESSION_RESUME]) is not None or critical(message) is not None:
-            self._hub.drop(Drop.BAD_PAYLOADS)
+        message = opening.read_answer(datagram, ExchangeType.IKE_SESSION_RESUME, Shape.SESSION_RESUME)
+        if isinstance(message, Drop):
+            self._hub.drop(message)
             return self
         return self._answered(message, datagram, now)
 
@@ -106,41 +92,21 @@ class ResumeSent:
         return self._begin_anew(now)
 
     def _retry_with_cookie(self, cookie: bytes, now: float) -> State | None:
-        if (
-            self._cookies >= MAX_COOKIES
-            or not 1 <= len(cookie) <= MAX_COOKIE_OCTETS
-            or cookie == self._cookie
-        ):
+        if self._cookies.take(cookie):
+            self._retransmission = self._send(now)
+        else:
             self._hub.drop(Drop.UNSOLICITED)
-            return self
-        self._cookies += 1
-        self._cookie = cookie
-        self._retransmission = self._send(now)
         return self
 
     def _send(self, now: float) -> Retransmission:
-        header = Header(
-            self.local_spi,
-            NO_SPI,
-            0,
-            ExchangeType.IKE_SESSION_RESUME,
-            is_initiator=True,
-            is_response=False,
-            message_id=0,
-        )
-        source, destination = natd_data(
-            self.local_spi, NO_SPI, self.path, force_encap=self._config.force_encap
-        )
-        payloads: list[Payload] = [Notify.of(NotifyType.COOKIE, self._cookie)] if self._cookie else []
-        payloads += [
+        payloads = [
+            *self._cookies.payloads(),
             Nonce(self._nonce),
             Notify.of(NotifyType.TICKET_OPAQUE, self._ticket.octets),
-            Notify.of(NotifyType.NAT_DETECTION_SOURCE_IP, source),
-            Notify.of(NotifyType.NAT_DETECTION_DESTINATION_IP, destination),
-            *redirect.ability(self._config),
-            Notify.of(NotifyType.IKEV2_FRAGMENTATION_SUPPORTED),
         ]
-        self._request = emit_message(header, payloads)
+        self._request = opening.request(
+            ExchangeType.IKE_SESSION_RESUME, self.local_spi, self.path, self._config, payloads
+        )
         self._hub.send(self._request, self.path)
         return Retransmission(self._config.timers, now)
 

@@ -20,7 +20,8 @@ from espudp.ike.events import (
 from espudp.ike.natd import natd_data, natd_hash
 from espudp.ike.proposals import EspProposal, IkeProposal
 from espudp.ike.v2.auth_responder import AwaitAuth
-from espudp.ike.v2.initiator import MAX_COOKIES, InitSent
+from espudp.ike.v2.initiator import InitSent
+from espudp.ike.v2.opening import MAX_COOKIES
 from espudp.wire.ikev2.constants import ExchangeType, NotifyType
 from espudp.wire.ikev2.header import Header
 from espudp.wire.ikev2.message import parse_message
