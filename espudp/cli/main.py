@@ -1,5 +1,6 @@
 """The command line: each command parses, builds a configuration, and calls one function."""
 
+import os
 from typing import Annotated
 
 import typer
@@ -47,4 +48,6 @@ def begin(
 
 def main() -> None:
     """The `espudp` program."""
+    # numpy's linear algebra, which nothing here uses, would start a thread for each core: 0.1 s of CPU.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     app(prog_name="espudp")
