@@ -467,6 +467,7 @@ class Tunnel:
             replay_window=event.replay_window,
             inner_mtu=state.mtu,
             replaces=event.replaces,
+            transport=event.transport,
         )
         try:
             self._esp.install(child, now, standby=event.standby)

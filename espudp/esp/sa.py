@@ -26,6 +26,7 @@ from espudp.wire.address import Path
 from espudp.wire.buffer import Buffer
 from espudp.wire.selectors import TrafficSelector
 from espudp.wire.train import Burst
+from espudp.wire.transport import Transport
 
 # RFC 4303 section 2: SPI and sequence number
 ESP_HEADER_OCTETS = 8
@@ -82,6 +83,8 @@ class ChildKeys:
     """The last sequence number already used with `keys_out`: for keys that outlive a process."""
     received: int = 0
     """The highest sequence number already received under `keys_in`."""
+    transport: Transport | None = None
+    """None: tunnel mode."""
 
 
 class Usage:

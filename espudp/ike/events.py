@@ -12,6 +12,7 @@ from espudp.ike.lifetimes import ChildLifetime
 from espudp.ike.natd import NatStatus
 from espudp.wire.address import Path
 from espudp.wire.selectors import TrafficSelector
+from espudp.wire.transport import Transport
 
 __all__ = [
     "AddressAssigned",
@@ -85,6 +86,8 @@ class ChildInstalled:
     standby: bool = False
     replay_window: int = 1024
     resource: int | None = None
+    transport: Transport | None = None
+    """None: tunnel mode."""
 
 
 @dataclass(frozen=True, slots=True)
