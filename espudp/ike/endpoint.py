@@ -18,19 +18,19 @@ from functools import partial
 
 from espudp.crypto.random import Rng
 from espudp.errors import ConfigError, CryptoError, WireError
+from espudp.ike.commons import REFUSALS_AT_ONCE, REFUSALS_PER_SECOND
 from espudp.ike.config import ChildConfig, ConnectionConfig, ListenerConfig
 from espudp.ike.credentials import WallClock
 from espudp.ike.drop import Drop
 from espudp.ike.eap.passthrough import BackendAnswer
 from espudp.ike.events import Event, Fault
+from espudp.ike.farewell import Farewell
 from espudp.ike.keylog import KeyLog
 from espudp.ike.snapshot import ConnectionSnapshot, snapshot_of
 from espudp.ike.tickets import Ticket
-from espudp.ike.v2.admission import REFUSALS_AT_ONCE, REFUSALS_PER_SECOND
 from espudp.ike.v2.auth_initiator import AuthSent
 from espudp.ike.v2.auth_responder import AwaitAuth
 from espudp.ike.v2.child_exchange import CreateChild
-from espudp.ike.v2.connection import Farewell
 from espudp.ike.v2.crash import connection_that_lost, hasten, invalid_spi, token_for_stranger
 from espudp.ike.v2.established import Established
 from espudp.ike.v2.hub import NO_SPI, Datagram, Hub, State

@@ -14,8 +14,8 @@ from espudp.ike.credentials import EapClient, EapOf, Psk
 from espudp.ike.eap.login import EapLogin, EapUsers
 from espudp.ike.eap.users import UserTable, parse_users
 from espudp.ike.events import ConnectionDown, Fault
+from espudp.ike.farewell import Farewell
 from espudp.ike.pad import PadEntry
-from espudp.ike.v2.connection import Farewell
 from espudp.ike.v2.groups import MAX_GROUP_CHANGES
 from espudp.ike.v2.hub import State
 from espudp.ike.v2.opening import MAX_COOKIES

@@ -10,11 +10,6 @@ from espudp.ike.config import Limits
 from espudp.ike.cookie import CookieJar
 from espudp.wire.address import UdpAddress
 
-# Our choice: how often strangers are told that we refuse them, and we that it happened (RFC 7296 section
-# 2.21.4).
-REFUSALS_PER_SECOND = 5.0
-REFUSALS_AT_ONCE = 50
-
 _IPV4_OCTETS = 4
 _IPV6_NETWORK_OCTETS = 8
 

@@ -9,6 +9,7 @@ from espudp.errors import AuthenticationFailed, CryptoError, PeerError
 from espudp.ike.config import ConnectionConfig
 from espudp.ike.credentials import ByEap, EapClient, NoDemand, Proof, Psk, RawKeyOf, SignKey
 from espudp.ike.events import ConnectionUp, Fault
+from espudp.ike.farewell import Farewell
 from espudp.ike.identity import Identity
 from espudp.ike.narrowing import narrow, pairs, resolve
 from espudp.ike.offers import describe_offer
@@ -18,7 +19,7 @@ from espudp.ike.tickets import Ticket
 from espudp.ike.v2 import auth, configuration, mobike, reauth, redirect, resumption
 from espudp.ike.v2.child import ChildOffer, NewChild, Nonces
 from espudp.ike.v2.child_exchange import fault_of
-from espudp.ike.v2.connection import Connection, Farewell, Peer
+from espudp.ike.v2.connection import Connection, Peer
 from espudp.ike.v2.crash import take_token
 from espudp.ike.v2.established import Established
 from espudp.ike.v2.hub import Datagram, Hub, State

@@ -15,6 +15,7 @@ from espudp.ike.config import ListenerConfig
 from espudp.ike.drop import Drop
 from espudp.ike.eap.passthrough import BackendAnswer
 from espudp.ike.events import BackendAsked, ConnectionUp, Fault, PeerAddressAssigned, PeerRefused
+from espudp.ike.farewell import Farewell
 from espudp.ike.identity import Identity
 from espudp.ike.narrowing import Dynamic
 from espudp.ike.rules import is_childless
@@ -22,7 +23,7 @@ from espudp.ike.tickets import Session
 from espudp.ike.v2 import configuration, mobike, reauth, redirect, resumption
 from espudp.ike.v2.caller import Caller
 from espudp.ike.v2.child import NewChild, Nonces, answer_child
-from espudp.ike.v2.connection import Connection, Farewell, Peer
+from espudp.ike.v2.connection import Connection, Peer
 from espudp.ike.v2.crash import token_of
 from espudp.ike.v2.ending import Answered
 from espudp.ike.v2.established import Established

@@ -19,6 +19,7 @@ from espudp.errors import BadPublicValue, PeerError
 from espudp.ike.config import ChildConfig
 from espudp.ike.events import Fault
 from espudp.ike.exchange import patience
+from espudp.ike.farewell import Farewell
 from espudp.ike.narrowing import resolve
 from espudp.ike.rules import error_of
 from espudp.ike.v2.child import (
@@ -32,7 +33,7 @@ from espudp.ike.v2.child import (
     answer_child,
     narrowed,
 )
-from espudp.ike.v2.connection import Connection, Farewell
+from espudp.ike.v2.connection import Connection
 from espudp.ike.v2.groups import Groups
 from espudp.ike.v2.hub import State
 from espudp.ike.v2.informational import DeleteUnknown

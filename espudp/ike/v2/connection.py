@@ -8,12 +8,12 @@ from espudp.ike.config import ChildConfig, ConnectionConfig, Limits, ListenerCon
 from espudp.ike.events import (
     ChildInstalled,
     ChildRemoved,
-    ConnectionDown,
     Diagnostic,
     Fault,
     NatStatus,
     PathChanged,
 )
+from espudp.ike.farewell import Farewell
 from espudp.ike.handout import Handout
 from espudp.ike.identity import Identity
 from espudp.ike.keylog import ChildKeyLog
@@ -45,21 +45,6 @@ MAX_IKE_SAS = 16
 NEVER = float("inf")
 
 Policy = ConnectionConfig | ListenerConfig
-
-
-@dataclass(frozen=True, slots=True)
-class Farewell:
-    """What ConnectionDown is going to say."""
-
-    fault: Fault
-    reason: str
-    remedy: str = ""
-    retry: bool = False
-    redirect: str = ""
-
-    def event(self, number: int) -> ConnectionDown:
-        """ConnectionDown of the connection with this number."""
-        return ConnectionDown(number, self.reason, self.remedy, self.fault, self.retry, self.redirect)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,8 @@ from espudp.crypto.digest import cookie_mac
 from espudp.errors import WireError
 from espudp.ike.drop import Drop
 from espudp.ike.events import Fault
-from espudp.ike.v2.connection import Connection, Farewell
+from espudp.ike.farewell import Farewell
+from espudp.ike.v2.connection import Connection
 from espudp.ike.v2.hub import Datagram, Hub, State
 from espudp.ike.v2.informational import CheckAlive
 from espudp.ike.v2.sa import IkeSa

@@ -3,9 +3,10 @@
 from typing import Self
 
 from espudp.ike.exchange import patience
+from espudp.ike.farewell import Farewell
 from espudp.ike.rules import REQUESTS, breach, critical, shape_of
 from espudp.ike.v2.addresses import copied_cookie
-from espudp.ike.v2.connection import Connection, Farewell
+from espudp.ike.v2.connection import Connection
 from espudp.ike.v2.hub import Datagram, State
 from espudp.ike.v2.informational import delete_children, deletes_ike
 from espudp.ike.v2.sa import IkeSa, Received

@@ -14,6 +14,7 @@ from itertools import count
 from espudp.errors import PeerError
 from espudp.ike.events import Fault
 from espudp.ike.exchange import MAX_MESSAGE_ID, patience
+from espudp.ike.farewell import Farewell
 from espudp.ike.lifetimes import jittered
 from espudp.ike.rules import REQUESTS, RESPONSES, Shape, breach, critical, shape_of
 from espudp.ike.v2 import mobike, reauth, redirect
@@ -25,7 +26,7 @@ from espudp.ike.v2.child_exchange import (
     RekeyChild,
     answer_create_child,
 )
-from espudp.ike.v2.connection import LONGEST_PAUSE, NEVER, Connection, Farewell
+from espudp.ike.v2.connection import LONGEST_PAUSE, NEVER, Connection
 from espudp.ike.v2.crash import HandToken, take_token, unprotected
 from espudp.ike.v2.ending import CLOSE_SECONDS, Answered, Deleting, Superseded
 from espudp.ike.v2.hub import Datagram, State

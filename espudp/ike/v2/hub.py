@@ -3,32 +3,27 @@
 Nothing in here knows the protocol.
 """
 
-from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import Enum
-from itertools import count
 from typing import TYPE_CHECKING, Protocol
 
 from espudp.crypto.random import Rng, draw
-from espudp.errors import AuthenticationFailed, CryptoError, PeerError
+from espudp.errors import CryptoError
+from espudp.ike.commons import REFUSALS_AT_ONCE, REFUSALS_PER_SECOND, Commons
 from espudp.ike.config import Limits, ListenerConfig
-from espudp.ike.credentials import WallClock, no_clock
-from espudp.ike.drop import Drop
-from espudp.ike.events import Event, PeerRefused
+from espudp.ike.credentials import WallClock
 from espudp.ike.identity import Identity
-from espudp.ike.keylog import KeyLog, KeyLogEntry
-from espudp.ike.pool import AddressPool
+from espudp.ike.keylog import KeyLog
 from espudp.ike.tickets import Issuer, Wallet
-from espudp.ike.v2.admission import REFUSALS_AT_ONCE, REFUSALS_PER_SECOND, Admission
-from espudp.ike.v2.child_spis import ChildSpis
+from espudp.ike.v2.admission import Admission
 from espudp.ike.v2.detours import Detours
 from espudp.timing import Timers, TokenBucket
-from espudp.wire.address import Path, UdpAddress
+from espudp.wire.address import Path
 from espudp.wire.ikev2.header import SPI_OCTETS, Header
 
 if TYPE_CHECKING:
-    from espudp.ike.v2.connection import Connection, Farewell
+    from espudp.ike.farewell import Farewell
+    from espudp.ike.v2.connection import Connection
     from espudp.ike.v2.fragments import Reassembly
 
 NO_SPI = bytes(SPI_OCTETS)
@@ -65,8 +60,8 @@ class State(Protocol):
     def deadline(self) -> float | None: ...
 
 
-class Hub:
-    """Shared by all states of one endpoint."""
+class Hub(Commons):
+    """Shared by all states of one endpoint that speak IKEv2."""
 
     def __init__(
         self,
@@ -77,18 +72,7 @@ class Hub:
         wall_clock: WallClock | None = None,
         path_mtus: Callable[[str], int | None] = lambda _: None,
     ) -> None:
-        """`workers`: how many there are that child SAs can be given to. `path_mtus`: see Endpoint."""
-        self.rng = rng
-        self.wall_clock = wall_clock or no_clock
-        self.workers = workers
-        self.child_spis = ChildSpis(rng, workers)
-        self.listener = listener
-        self.local: tuple[UdpAddress, ...] | None = None
-        """Where this host can send from, what it prefers first; None: nobody has said."""
-        self.pool = AddressPool(listener.pool) if listener is not None and listener.pool else None
-        self.events: deque[Event] = deque()
-        self.outbox: list[tuple[bytes, Path]] = []
-        self.drops: Counter[Enum] = Counter()
+        super().__init__(rng, listener, key_log, workers, wall_clock, path_mtus)
         self.states: dict[bytes, State] = {}
         self.connections: dict[int, Connection] = {}
         self.numbers: dict[Identity, set[int]] = {}
@@ -100,57 +84,14 @@ class Hub:
         self.timers = Timers[bytes]()
         self.reassemblies: Timers[Reassembly] = Timers()
         """Messages that are on their way in fragments."""
-        self.path_mtus = path_mtus
         self.admission = Admission(rng, listener.limits if listener is not None else Limits())
-        self._key_log = key_log
         self.detours = Detours()
         self.wallet = Wallet()
         self.issuer = Issuer(rng, listener.secret) if listener is not None and listener.tickets else None
         self.rumours = TokenBucket(REFUSALS_AT_ONCE, REFUSALS_PER_SECOND)
         """How many unprotected messages to an IKE SA may be looked at."""
-        self.complaints = TokenBucket(REFUSALS_AT_ONCE, REFUSALS_PER_SECOND)
-        """How often it is told what peers may not have: they can ask as fast as they like."""
-        self._refusals = TokenBucket(REFUSALS_AT_ONCE, REFUSALS_PER_SECOND)
-        self._numbers = count(1)
-
-    # The way out
-
-    def send(self, message: bytes, path: Path) -> None:
-        self.outbox.append((message, path))
-
-    def emit(self, event: Event) -> None:
-        self.events.append(event)
-
-    def tell_refusal(self, refusal: PeerRefused, now: float) -> None:
-        """Strangers cause these, so they are counted out."""
-        if self._refusals.take(now):
-            self.emit(refusal)
-
-    def drop(self, reason: Drop) -> None:
-        self.drops[reason] += 1
-
-    def count_refusal(self, error: PeerError) -> None:
-        """Those of proofs are counted, by what is wrong with a certificate where that is known."""
-        if isinstance(error, AuthenticationFailed):
-            self.drops[error.reason or Drop.UNPROVED] += 1
-
-    def log_keys(self, entry: KeyLogEntry) -> None:
-        """Only for who asked for it; see keylog."""
-        if self._key_log is not None:
-            self._key_log(entry)
 
     # Names
-
-    def next_number(self) -> int:
-        """The number of a new connection, from 1."""
-        return next(self._numbers)
-
-    def nonce(self, octets: int) -> bytes:
-        return draw(self.rng, octets)
-
-    def share(self) -> float:
-        """A random number from 0 to 1, for jitter."""
-        return int.from_bytes(draw(self.rng, 4)) / (1 << 32)
 
     def new_spi(self) -> bytes:
         """An SPI for an IKE SA: random, not zero, not in use (RFC 7296 section 2.6)."""
@@ -159,10 +100,6 @@ class Hub:
             if spi != NO_SPI and spi not in self.states:
                 return spi
         raise CryptoError("the random generator repeats itself")
-
-    def resource_of(self, spi: int) -> int | None:
-        """The worker that an SPI of ESP leads to; None where there is no choice."""
-        return self.child_spis.worker_of(spi) if self.workers > 1 else None
 
     # The registry
 

@@ -18,10 +18,10 @@ from espudp.crypto.dh import KeyPair, generate
 from espudp.crypto.ikekeys import IkeSuite, derive_rekeyed_ike_keys
 from espudp.errors import PeerError
 from espudp.ike.events import Fault, IkeRekeyed
+from espudp.ike.farewell import Farewell
 from espudp.ike.proposals import IkeProposal, offer_ike, select_ike, verify_ike
 from espudp.ike.rules import error_of
 from espudp.ike.v2.child import NONCE_OCTETS, Nonces
-from espudp.ike.v2.connection import Farewell
 from espudp.ike.v2.crash import take_token, token_of
 from espudp.ike.v2.ending import Deleting, Superseded
 from espudp.ike.v2.groups import Groups, refusal_of_group

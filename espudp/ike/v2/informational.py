@@ -4,8 +4,9 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from espudp.ike.events import Fault
+from espudp.ike.farewell import Farewell
 from espudp.ike.v2.child import Child
-from espudp.ike.v2.connection import Connection, Farewell
+from espudp.ike.v2.connection import Connection
 from espudp.ike.v2.hub import State
 from espudp.wire.ikev2.constants import ExchangeType, NotifyType, ProtocolId, name_of_notify
 from espudp.wire.ikev2.message import Message

@@ -11,6 +11,7 @@ from espudp.crypto.dh import generate
 from espudp.crypto.ikekeys import IkeKeys, IkeSuite, derive_ike_keys, derive_resumed_ike_keys
 from espudp.crypto.suites import Dh
 from espudp.errors import CryptoError, PeerError, WireError
+from espudp.ike.commons import REFUSALS_AT_ONCE, REFUSALS_PER_SECOND
 from espudp.ike.config import ListenerConfig
 from espudp.ike.drop import Drop
 from espudp.ike.events import NatStatus, PeerRefused
@@ -20,7 +21,7 @@ from espudp.ike.proposals import IkeChoice, offer_ike, select_ike
 from espudp.ike.rules import REQUESTS, Shape, breach, critical
 from espudp.ike.tickets import suite_of
 from espudp.ike.v2 import auth, redirect, resumption, signing
-from espudp.ike.v2.admission import REFUSALS_AT_ONCE, REFUSALS_PER_SECOND, Verdict
+from espudp.ike.v2.admission import Verdict
 from espudp.ike.v2.auth_responder import AwaitAuth, Resumes
 from espudp.ike.v2.child import NONCE_OCTETS
 from espudp.ike.v2.hub import NO_SPI, Datagram, Hub

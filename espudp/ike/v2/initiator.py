@@ -14,6 +14,7 @@ from espudp.ike.config import ConnectionConfig
 from espudp.ike.drop import Drop
 from espudp.ike.events import Diagnostic, Fault, NatStatus
 from espudp.ike.exchange import Retransmission
+from espudp.ike.farewell import Farewell
 from espudp.ike.natd import detect, only_claimed
 from espudp.ike.offers import describe_offer
 from espudp.ike.proposals import IkeChoice, offer_ike, verify_ike
@@ -21,7 +22,6 @@ from espudp.ike.rules import Shape, error_of
 from espudp.ike.v2 import opening, redirect, signing
 from espudp.ike.v2.auth_initiator import AuthSent
 from espudp.ike.v2.child import NONCE_OCTETS
-from espudp.ike.v2.connection import Farewell
 from espudp.ike.v2.groups import Groups
 from espudp.ike.v2.hub import NO_SPI, Datagram, Hub, State
 from espudp.ike.v2.initial import Initial

@@ -22,6 +22,7 @@ from espudp.crypto.auth import equal
 from espudp.ike.config import ConnectionConfig
 from espudp.ike.events import Fault, NatStatus, PathChanged
 from espudp.ike.exchange import patience
+from espudp.ike.farewell import Farewell
 from espudp.ike.natd import detect, natd_data, only_claimed
 from espudp.ike.rules import error_of
 from espudp.ike.v2.addresses import (
@@ -33,7 +34,7 @@ from espudp.ike.v2.addresses import (
     others_than,
     read_list,
 )
-from espudp.ike.v2.connection import Connection, Farewell
+from espudp.ike.v2.connection import Connection
 from espudp.ike.v2.hub import Hub, State
 from espudp.ike.v2.sa import IkeSa, Received
 from espudp.ike.v2.tasks import Task

@@ -12,8 +12,9 @@ from dataclasses import replace
 
 from espudp.ike.config import ConnectionConfig, ListenerConfig
 from espudp.ike.events import Fault
+from espudp.ike.farewell import Farewell
 from espudp.ike.v2.child import Child
-from espudp.ike.v2.connection import Connection, Farewell
+from espudp.ike.v2.connection import Connection
 from espudp.ike.v2.hub import Hub
 from espudp.wire.address import Path
 from espudp.wire.ikev2.constants import NotifyType

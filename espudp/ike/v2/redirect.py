@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, ClassVar
 from espudp.errors import WireError
 from espudp.ike.config import ConnectionConfig, ListenerConfig
 from espudp.ike.events import Fault
-from espudp.ike.v2.connection import Connection, Farewell
+from espudp.ike.farewell import Farewell
+from espudp.ike.v2.connection import Connection
 from espudp.ike.v2.detours import MAX_REDIRECTS
 from espudp.ike.v2.hub import Hub, State
 from espudp.wire.ikev2.constants import ExchangeType, NotifyType

@@ -10,13 +10,13 @@ from espudp.crypto.ikekeys import derive_resumed_ike_keys
 from espudp.ike.config import ConnectionConfig
 from espudp.ike.drop import Drop
 from espudp.ike.exchange import Retransmission
+from espudp.ike.farewell import Farewell
 from espudp.ike.natd import found_by
 from espudp.ike.rules import Shape
 from espudp.ike.tickets import Ticket
 from espudp.ike.v2 import opening, redirect
 from espudp.ike.v2.auth_initiator import AuthSent
 from espudp.ike.v2.child import NONCE_OCTETS
-from espudp.ike.v2.connection import Farewell
 from espudp.ike.v2.hub import NO_SPI, Datagram, Hub, State
 from espudp.ike.v2.initial import Initial
 from espudp.ike.v2.initiator import InitSent

@@ -19,10 +19,11 @@ from espudp.errors import AuthenticationFailed
 from espudp.ike.config import ConnectionConfig, ListenerConfig
 from espudp.ike.credentials import Resumed, ResumedAs
 from espudp.ike.events import Fault
+from espudp.ike.farewell import Farewell
 from espudp.ike.identity import Identity
 from espudp.ike.pad import Pattern
 from espudp.ike.tickets import LONGEST_SECONDS, Session, Ticket
-from espudp.ike.v2.connection import Connection, Farewell
+from espudp.ike.v2.connection import Connection
 from espudp.ike.v2.hub import Hub, State
 from espudp.ike.v2.sa import IkeSa
 from espudp.wire.ikev2.constants import ExchangeType, NotifyType

@@ -13,11 +13,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from espudp.ike.config import ChildConfig
+from espudp.ike.farewell import Farewell
 from espudp.ike.narrowing import narrow, pairs, resolve
 from espudp.ike.rules import error_of
 from espudp.ike.v2.child import Child
 from espudp.ike.v2.child_exchange import CreateChild, fault_of
-from espudp.ike.v2.connection import Connection, Farewell
+from espudp.ike.v2.connection import Connection
 from espudp.ike.v2.hub import State
 from espudp.wire.ikev2.constants import NotifyType, name_of_notify
 from espudp.wire.ikev2.message import Message

@@ -5,8 +5,8 @@ from random import Random
 import pytest
 
 from espudp.errors import ConfigError, CryptoError
+from espudp.ike.child_spis import MIN_CHILD_SPI, ChildSpis
 from espudp.ike.endpoint import Endpoint
-from espudp.ike.v2.child_spis import MIN_CHILD_SPI, ChildSpis
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3, 4, 7, 64])

@@ -12,11 +12,11 @@ from espudp.errors import WireError
 from espudp.ike.config import ListenerConfig
 from espudp.ike.drop import Drop
 from espudp.ike.events import ConnectionDown, ConnectionUp, Fault
+from espudp.ike.farewell import Farewell
 from espudp.ike.identity import Identity
 from espudp.ike.pad import PadEntry
 from espudp.ike.proposals import IkeProposal
 from espudp.ike.tickets import LONGEST_SECONDS, Session, Ticket
-from espudp.ike.v2.connection import Farewell
 from espudp.wire.ikev2.constants import ExchangeType, NotifyType
 from espudp.wire.ikev2.header import Header
 from espudp.wire.ikev2.message import parse_message
