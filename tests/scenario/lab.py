@@ -22,6 +22,7 @@ from espudp.wire import natt
 from espudp.wire.selectors import TrafficSelector
 from tests.sim.host import NATT_PORT, Host
 from tests.sim.link import Datagram, Quality, Segment
+from tests.sim.middlebox import Middlebox
 from tests.sim.nat import Nat
 from tests.sim.traffic import Flow
 from tests.sim.world import World
@@ -142,9 +143,9 @@ class Lab:
         return Nat(self.world, self.net, ip, **options)  # type: ignore[arg-type]
 
     def client(
-        self, name: str = "client", *, behind: Nat | None = None, number: int = 7, ip: str = ""
+        self, name: str = "client", *, behind: Middlebox | None = None, number: int = 7, ip: str = ""
     ) -> Host:
-        """A host that will connect: with an address of its own, or behind a NAT."""
+        """A host that will connect: with an address of its own, or behind a NAT; `ip` where it is another."""
         segment, network = (self.net, "198.51.100") if behind is None else (behind.inside, "192.168.1")
         return Host(
             self.world,

@@ -194,7 +194,7 @@ def _tamper(host: Host, change: Callable[[bytes], bytes]) -> None:
         payload = datagram.payload
         if datagram.source.port == IKE_PORT and Header.parse(payload).exchange == ExchangeType.IKE_SA_INIT:
             payload = change(payload)
-        deliver(Datagram(datagram.source, datagram.destination, payload, datagram.tos))
+        deliver(datagram._replace(payload=payload))
 
     host.receive = receive  # type: ignore[method-assign]
 

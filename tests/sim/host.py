@@ -9,12 +9,13 @@ from espudp.ike.events import AddressAssigned, ChildInstalled, ChildRemoved, Con
 from espudp.tunnel import Event, Tunnel
 from espudp.wire.address import Path, UdpAddress
 from espudp.wire.vnet import Frame
-from tests.sim.link import Datagram, Link, Quality, Segment
+from tests.sim.link import ESP, UDP, Datagram, Link, Quality, Segment
 from tests.sim.team import Team
 from tests.sim.world import Timer, World
 
 IKE_PORT = 500
 NATT_PORT = 4500
+NO_PORT = 0  # of ESP that is not in UDP
 
 _E = TypeVar("_E")
 _T = TypeVar("_T")
@@ -162,7 +163,7 @@ class Host:
 
     def receive(self, datagram: Datagram) -> None:
         """A datagram from the network."""
-        if self.alive and datagram.destination.port in (IKE_PORT, NATT_PORT):
+        if self.alive and datagram.destination.port in (IKE_PORT, NATT_PORT, NO_PORT):
             path = Path(datagram.destination, datagram.source)
             self.tunnel.receive_datagrams([datagram.payload], path, self.world.now, datagram.tos)
             self._drain()
@@ -187,8 +188,9 @@ class Host:
     def _drain(self) -> None:
         now = self.world.now
         for path, payloads, tos in self.tunnel.datagrams_to_send(now):
+            protocol = ESP if path.local.port == NO_PORT else UDP
             for payload in payloads:
-                datagram = Datagram(path.local, path.remote, payload, tos)
+                datagram = Datagram(path.local, path.remote, payload, tos, protocol)
                 for seen in self.on_send:
                     seen(datagram)
                 self._send(datagram)

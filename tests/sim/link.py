@@ -8,22 +8,28 @@ from typing import NamedTuple, Protocol
 from espudp.wire.address import UdpAddress
 from tests.sim.world import World
 
-# RFC 791, RFC 8200, RFC 768: what stands in front of a UDP payload.
-_HEADER_OCTETS = {4: 20 + 8, 6: 40 + 8}
+# RFC 791, RFC 8200, RFC 768
+_IP_OCTETS = {4: 20, 6: 40}
+_UDP_OCTETS = 8
+
+# IP protocols (RFC 768, RFC 4303, RFC 4302)
+UDP, ESP, AH = 17, 50, 51
 
 
 class Datagram(NamedTuple):
-    """A UDP datagram on its way."""
+    """A UDP datagram on its way; or what another IP protocol carries, with both ports 0."""
 
     source: UdpAddress
     destination: UdpAddress
     payload: bytes
     tos: int = 0
+    protocol: int = UDP
 
     @property
     def ip_octets(self) -> int:
         """Its size as an IP packet."""
-        return _HEADER_OCTETS[6 if ":" in self.destination.ip else 4] + len(self.payload)
+        udp = _UDP_OCTETS if self.protocol == UDP else 0
+        return _IP_OCTETS[6 if ":" in self.destination.ip else 4] + udp + len(self.payload)
 
 
 class Node(Protocol):

@@ -3,44 +3,22 @@
 import pytest
 
 from espudp.wire.address import UdpAddress
-from tests.sim.link import Datagram, Link, Port, Segment
-from tests.sim.nat import Nat, NatKind
+from tests.sim.boxes import PUBLIC, SERVER, Box, Pair
+from tests.sim.link import Datagram, Segment
+from tests.sim.nat import CarrierNat, Nat, NatKind
 from tests.sim.world import World
 
-_SERVER, _OTHER = UdpAddress("203.0.113.1", 4500), UdpAddress("203.0.113.2", 4500)
-_PUBLIC = "198.51.100.1"
 
-
-class _Box:
-    """A host that remembers what it got."""
-
-    def __init__(self, world: World, segment: Segment, address: UdpAddress) -> None:
-        self.address = address
-        self.world = world
-        self.got: list[Datagram] = []
-        self._port: Port = segment.attach(address.ip, self, Link(world, address.ip))
-
-    def receive(self, datagram: Datagram) -> None:
-        self.got.append(datagram)
-
-    def send(self, to: UdpAddress, payload: bytes = b"x") -> None:
-        self._port.send(Datagram(self.address, to, payload))
-        self.world.run(1.0)
-
-
-class _Lab:
+class _Lab(Pair):
     """Two hosts behind a NAT, two outside."""
 
     def __init__(self, kind: NatKind, **options: object) -> None:
-        self.world = World()
-        self.net = Segment(self.world, "internet")
-        self.nat = Nat(self.world, self.net, _PUBLIC, kind=kind, **options)  # type: ignore[arg-type]
-        self.server, self.other = (_Box(self.world, self.net, a) for a in (_SERVER, _OTHER))
-        self.one, self.two = (
-            _Box(self.world, self.nat.inside, UdpAddress(f"10.0.0.{n}", 4500)) for n in (1, 2)
-        )
+        world = World()
+        net = Segment(world, "internet")
+        self.nat = Nat(world, net, PUBLIC, kind=kind, **options)  # type: ignore[arg-type]
+        super().__init__(world, net, self.nat)
 
-    def mapping(self, inside: _Box, outside: _Box) -> UdpAddress:
+    def mapping(self, inside: Box, outside: Box) -> UdpAddress:
         inside.send(outside.address)
         return outside.got[-1].source
 
@@ -49,10 +27,10 @@ class _Lab:
 def test_it_translates_there_and_back(kind: NatKind) -> None:
     lab = _Lab(kind)
     source = lab.mapping(lab.one, lab.server)
-    assert source.ip == _PUBLIC
+    assert source.ip == PUBLIC
     assert source.port != 4500
     lab.server.send(source, b"back")
-    assert lab.one.got == [Datagram(_SERVER, lab.one.address, b"back")]
+    assert lab.one.got == [Datagram(SERVER, lab.one.address, b"back")]
 
 
 @pytest.mark.parametrize("kind", NatKind)
@@ -83,7 +61,7 @@ def test_mapping_and_filtering(kind: NatKind, same: bool, open_: bool) -> None:
 def test_port_restricted_means_the_port_too() -> None:
     lab = _Lab(NatKind.PORT_RESTRICTED)
     mapped = lab.mapping(lab.one, lab.server)
-    lab.server.address = UdpAddress(_SERVER.ip, 500)
+    lab.server.address = UdpAddress(SERVER.ip, 500)
     lab.server.send(mapped)
     assert lab.one.got == []
     assert lab.nat.refused == 1
@@ -111,7 +89,7 @@ def test_rebinding_changes_the_mapping() -> None:
     before = lab.mapping(lab.one, lab.server)
     lab.nat.rebind()
     after = lab.mapping(lab.one, lab.server)
-    assert (before.ip, after.ip) == (_PUBLIC, _PUBLIC)
+    assert (before.ip, after.ip) == (PUBLIC, PUBLIC)
     assert before.port != after.port
     lab.server.send(before)
     assert lab.one.got == []
@@ -129,11 +107,26 @@ def test_rebinding_to_another_address() -> None:
 def test_a_nat_behind_a_nat() -> None:
     world = World()
     net = Segment(world, "internet")
-    carrier = Nat(world, net, _PUBLIC)
+    carrier = Nat(world, net, PUBLIC)
     home = Nat(world, carrier.inside, "100.64.0.1")
-    server = _Box(world, net, _SERVER)
-    client = _Box(world, home.inside, UdpAddress("10.0.0.1", 4500))
-    client.send(_SERVER)
-    assert server.got[0].source.ip == _PUBLIC
+    server = Box(world, net, SERVER)
+    client = Box(world, home.inside, UdpAddress("10.0.0.1", 4500))
+    client.send(SERVER)
+    assert server.got[0].source.ip == PUBLIC
     server.send(server.got[0].source, b"back")
     assert client.got[0].payload == b"back"
+
+
+def test_a_carrier_forgets_after_half_a_minute_and_has_other_addresses() -> None:
+    world = World()
+    net = Segment(world, "internet")
+    pair = Pair(world, net, CarrierNat(world, net, [PUBLIC, "198.51.100.2"]))
+    for pause in (0.0, 20.0, 31.0):
+        world.run(pause)
+        pair.one.send(SERVER)
+        pair.server.send(pair.server.got[-1].source, b"back")
+    sources = [datagram.source for datagram in pair.server.got]
+    assert sources[0] == sources[1] != sources[2]
+    assert [source.ip for source in sources[1:]] == [PUBLIC, "198.51.100.2"]
+    pair.server.send(sources[0], b"too late")
+    assert pair.one.payloads() == [b"back"] * 3
