@@ -94,6 +94,10 @@ REQUIREMENTS: dict[str, tuple[str, Callable[[], str]]] = {
         "speaks IKE with openiked",
         _program("openiked openssl gcc libc6-dev", "iked", "openssl", "cc"),
     ),
+    "xl2tpd": (
+        "has xl2tpd and pppd run over it",
+        _program("xl2tpd ppp gcc libc6-dev", "xl2tpd", "pppd", "cc"),
+    ),
     "ike_scan": ("is probed by ike-scan", _program("ike-scan", "ike-scan")),
     "strongswan": ("talks to strongSwan with kernel-libipsec", _strongswan),
 }
@@ -107,6 +111,18 @@ def missing(marker: str) -> str:
 def pytest_configure(config: pytest.Config) -> None:
     for marker, (meaning, _) in REQUIREMENTS.items():
         config.addinivalue_line("markers", f"{marker}: {meaning}")
+    config.addinivalue_line("markers", "xdist_group(name): tests that one process of several runs")
+
+
+# Their tests take the machine for their own, beside those that only compute: namespaces, devices, time.
+_ON_THE_MACHINE = ("tests/host/", "tests/interop/", "tests/unit/test_limits", "tests/unit/test_micro")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """For `pytest -n N --dist loadgroup`: one process after the other for what needs the machine."""
+    for item in items:
+        if item.nodeid.startswith(_ON_THE_MACHINE) or any(map(item.get_closest_marker, REQUIREMENTS)):
+            item.add_marker(pytest.mark.xdist_group("machine"))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

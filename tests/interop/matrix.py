@@ -55,7 +55,10 @@ def _cell(item: pytest.Item, report: pytest.TestReport) -> Cell | None:
 
 
 class Matrix:
-    """The pytest plugin that collects the cells of a run, prints them and leaves them in pytest's cache."""
+    """The pytest plugin that collects the cells of a run, prints them and leaves them in pytest's cache.
+
+    A cell travels with the report of its test: several processes may share the work (pytest-xdist).
+    """
 
     def __init__(self) -> None:
         self._cells: dict[str, Cell] = {}
@@ -67,11 +70,17 @@ class Matrix:
         report = yield
         shows = report.when == "call" or report.failed  # a fixture that fails is the test's failure
         if shows and not report.skipped and (cell := _cell(item, report)):
-            self._cells[item.nodeid] = cell
+            report.user_properties = [*report.user_properties, ("cell", asdict(cell))]
         return report
 
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        for name, cell in report.user_properties:
+            if name == "cell" and isinstance(cell, dict):
+                self._cells[report.nodeid] = Cell(**cell)
+
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        if self._cells and session.config.cache:
+        is_helper = hasattr(session.config, "workerinput")
+        if self._cells and session.config.cache and not is_helper:
             session.config.cache.set(CACHE, [asdict(cell) for cell in self._cells.values()])
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:

@@ -190,7 +190,9 @@ RSA_2048 = rsa.generate_private_key(65537, 2048)
 
 
 @pytest.mark.parametrize(
-    "key", [RSA_1024, ec.generate_private_key(ec.SECP192R1()), dsa.generate_private_key(1024)], ids=repr
+    "key",
+    [RSA_1024, ec.generate_private_key(ec.SECP192R1()), dsa.generate_private_key(1024)],
+    ids=["RSA", "EC", "DSA"],
 )
 def test_weak_keys_and_odd_ones(ca: Issuer, key: Key) -> None:
     assert refused(ca, gateway(ca, key=key)) is Refusal.WEAK_KEY
