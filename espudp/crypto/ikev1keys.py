@@ -154,7 +154,7 @@ def _expanded(hash: Hash, key: bytes, first: bytes, seed: bytes, octets: int) ->
 
 @dataclass(frozen=True, slots=True)
 class Transcript:
-    """What both proofs of phase 1 cover: public values, cookies, and the body of the initiator's SA payload."""
+    """What both proofs of phase 1 cover: public values, cookies, the body of the initiator's SA payload."""
 
     ke_i: bytes
     ke_r: bytes

@@ -66,7 +66,8 @@ def parse_message(data: Buffer) -> Message:
     if header.length != len(data):
         raise WireError(f"a length field of {header.length} in a message of {len(data)} octets")
     body = bytes(memoryview(data)[HEADER_OCTETS:])
-    if header.encrypted:
+    # A fragment is never encrypted itself, though some copy the flag of the message in it.
+    if header.encrypted and header.next_payload != c.PayloadType.FRAGMENT:
         return Message(header, body=body)
     message, padding = _parse_chain(header, body)
     if padding > _MAX_CLEAR_PADDING:
