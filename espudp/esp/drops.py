@@ -11,6 +11,8 @@ class Drop(Enum):
     """From the TUN device, and no whole IPv4 or IPv6 packet."""
     NO_POLICY = "no policy"
     """No outbound SA has selectors for it, or the one that had has reached the end of its life."""
+    FRAGMENT = "fragment"
+    """Transport mode carries whole datagrams (RFC 4303 section 3.3.4), for the peer itself."""
     TOO_BIG = "too big"
     """Larger than the inner MTU, and not to be fragmented: answered with ICMP where that is allowed."""
 
@@ -37,7 +39,7 @@ class Drop(Enum):
     DUMMY = "dummy"
     """Sent to be dropped (RFC 4303 section 2.6)."""
     NEXT_HEADER = "next header"
-    """Carries something else than IPv4 or IPv6: no tunnel mode."""
+    """Carries something else than IPv4 or IPv6, and is not in transport mode; or what that must not carry."""
     INNER_HEADER = "inner header"
     """The inner packet is not of the IP version announced, or does not fit into what was sealed."""
     SELECTORS = "selectors"

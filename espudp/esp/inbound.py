@@ -6,6 +6,7 @@ of the ordinary about a burst, it goes packet by packet, and nothing has changed
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import partial
 
 from espudp.crypto.rows import MAX_BURSTS
 from espudp.esp.children import Children
@@ -13,6 +14,7 @@ from espudp.esp.drops import Drop
 from espudp.esp.elsewhere import Elsewhere
 from espudp.esp.events import EventQueue
 from espudp.esp.grids import Grids
+from espudp.esp.headers import Headers
 from espudp.esp.inner import addresses_of, clamped, version_of
 from espudp.esp.padding import (
     NEXT_HEADER_IPV4,
@@ -160,8 +162,9 @@ class Inbound:
     def _deliver(
         self, sa: InboundSa, plaintexts: Iterable[bytes], tos: int, packets: list[Buffer | Frame]
     ) -> None:
+        unwrap = self._unwrap if sa.headers is None else partial(self._dress, sa.headers)
         for plaintext in plaintexts:
-            packet = self._unwrap(sa, plaintext, tos)
+            packet = unwrap(sa, plaintext, tos)
             if isinstance(packet, Drop):
                 self._drop(sa, packet)
             else:
@@ -190,6 +193,22 @@ class Inbound:
             packet = bytes(marked)
         sa.usage.octets += octets
         return clamped(packet, sa.child.inner_mtu) if may_be_syn else packet
+
+    def _dress(self, headers: Headers, sa: InboundSa, plaintext: bytes, tos: int) -> Buffer | Drop:
+        """As `_unwrap` in transport mode: the packet gets an IP header here (RFC 4303 section 3.1.1)."""
+        end = payload_octets(plaintext)
+        if end < 0:
+            return Drop.PADDING
+        if plaintext[-1] == NEXT_HEADER_NONE:
+            return Drop.DUMMY
+        # DSCP and ECN are those of the one header that there is.
+        packet = headers.dress(plaintext[-1], bytes(plaintext[:end]), tos)
+        if isinstance(packet, Drop):
+            return packet
+        if not _may_carry(sa, ip.addresses_of(packet), packet):
+            return Drop.SELECTORS
+        sa.usage.octets += len(packet)
+        return clamped(packet, sa.child.inner_mtu) if ip.syn_at(packet) else packet
 
     # Row by row
 
@@ -227,7 +246,7 @@ class Inbound:
     def _unwrap_rows(self, sa: InboundSa, plaintexts: Rows, each: int, tos: int) -> list[Buffer | Frame]:
         """As `_unwrap` for all of them, of which `each` came in one piece."""
         packets: list[Buffer | Frame]
-        inner = None if ecn.is_news(tos) else _stripped(plaintexts)
+        inner = None if sa.headers is not None or ecn.is_news(tos) else _stripped(plaintexts)
         if inner is not None:
             packets = list(inner) if self.offloads is Offload.NONE else coalesce(inner, self.offloads, each)
             if _may_carry_rows(sa, inner, packets):

@@ -14,6 +14,7 @@ from espudp.esp.children import Children
 from espudp.esp.drops import Drop
 from espudp.esp.elsewhere import Elsewhere
 from espudp.esp.grids import Grids
+from espudp.esp.headers import Headers
 from espudp.esp.inner import addresses_of, clamped, version_of
 from espudp.esp.sa import OutboundSa
 from espudp.offload import Rows, finish, finished, rows_of, segment, segment_all
@@ -150,6 +151,8 @@ class Outbound:
         self, sa: OutboundSa, run: Sequence[Buffer], tos: int, now: float, trains: list[Train]
     ) -> None:
         """Seal packets of one SA, at least one, and stop where its life ends."""
+        if sa.headers is not None and not (run := self._whole(sa, sa.headers, run)):
+            return
         child, usage = sa.child, sa.usage
         alive = now < child.ends_at
         if alive and usage.stays_low(len(run), sum(map(len, run))):
@@ -166,6 +169,14 @@ class Outbound:
             self._children.wear(child, now)
             self._seal_singles(run, now, trains)
 
+    def _whole(self, sa: OutboundSa, headers: Headers, run: Sequence[Buffer]) -> Sequence[Buffer]:
+        """Those that transport mode carries."""
+        whole = [packet for packet in run if headers.carries(packet)]
+        if len(whole) < len(run):
+            self._drops[Drop.FRAGMENT] += len(run) - len(whole)
+            sa.drops[Drop.FRAGMENT] += len(run) - len(whole)
+        return whole
+
     def _seal_large(self, packet: Buffer, now: float, trains: list[Train]) -> None:
         """A packet over the inner MTU, by itself: what went before it may have ended its SA."""
         sa = self._find(ip.addresses_of(packet), packet) or self._miss(packet, now)
@@ -181,6 +192,8 @@ class Outbound:
         if len(packet) <= mtu:
             return [packet]
         if ip.may_fragment(packet):
+            if sa.headers is not None:
+                return [packet]
             pieces = ip.fragment(packet, mtu)
             # RFC 4301 section 7.1: an SA for certain ports carries no later fragments. The outer packet can
             # be fragmented instead.
@@ -295,7 +308,8 @@ class Outbound:
         plain = rows.size + len(sa.trailer(ip.IPV4, rows.size))
         most = sa.layout.rows_to_send(plain)
         if (
-            now >= child.ends_at
+            sa.headers is not None
+            or now >= child.ends_at
             or not sa.usage.has_room(len(rows), octets_of(rows))
             or len(rows) > MAX_SENDS * most
         ):

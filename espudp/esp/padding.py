@@ -23,10 +23,13 @@ _NEXT_HEADERS = {IPV4: NEXT_HEADER_IPV4, IPV6: NEXT_HEADER_IPV6}
 @cache
 def trailers(block: int) -> dict[int, tuple[bytes, ...]]:
     """By IP version: the shortest trailer for an inner packet, indexed by its octets modulo `block`."""
-    return {
-        version: tuple(_trailer(-(octets + TRAILER_OCTETS) % block, header) for octets in range(block))
-        for version, header in _NEXT_HEADERS.items()
-    }
+    return {version: trailers_of(header, block) for version, header in _NEXT_HEADERS.items()}
+
+
+@cache
+def trailers_of(next_header: int, block: int) -> tuple[bytes, ...]:
+    """The shortest trailer for a payload of one protocol, indexed by its octets modulo `block`."""
+    return tuple(_trailer(-(octets + TRAILER_OCTETS) % block, next_header) for octets in range(block))
 
 
 def _trailer(padding: int, next_header: int) -> bytes:

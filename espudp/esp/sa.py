@@ -18,7 +18,8 @@ from espudp.crypto.random import Rng, draw
 from espudp.crypto.rows import Grid, Plaintexts, layout_of
 from espudp.crypto.suites import EspSuite
 from espudp.esp.drops import Drop
-from espudp.esp.padding import TRAILER_OCTETS, trailers
+from espudp.esp.headers import Headers
+from espudp.esp.padding import TRAILER_OCTETS, trailers, trailers_of
 from espudp.esp.replay import DEFAULT_WINDOW, ReplayWindow
 from espudp.esp.selectors import SelectorSet
 from espudp.offload.rows import Rows
@@ -131,7 +132,7 @@ class OutboundSa:
     """Seals packets. The caller sees to it that they stay within the limits of `usage`."""
 
     __slots__ = (
-        *("child", "drops", "layout", "remote", "selectors", "sequence", "spi", "suite", "usage"),
+        *("child", "drops", "headers", "layout", "remote", "selectors", "sequence", "spi", "suite", "usage"),
         *("_block", "_iv_base", "_sealer", "_trailers"),
     )
 
@@ -154,6 +155,7 @@ class OutboundSa:
         # The IV of an AEAD counts from anywhere, and never comes back to where it was within an SA. Keys
         # set up by hand are used again after a restart, when a count from zero would repeat nonces.
         self._iv_base = int.from_bytes(draw(rng, 8), "big")
+        self.headers = child.headers
         self._block = suite.encr.block_octets
         self._trailers = trailers(self._block)
 
@@ -161,10 +163,13 @@ class OutboundSa:
         return f"<OutboundSa {self.spi:#010x} {self.suite.name}>"
 
     def seal(self, packets: Sequence[Buffer]) -> list[bytes]:
-        """One ESP datagram, from the SPI on, for each IP packet (RFC 4303 section 3.3)."""
+        """One ESP datagram, from the SPI on, for each IP packet (RFC 4303 section 3.3).
+
+        In transport mode they are such as `headers` carries.
+        """
         spi, aead, esn = self.spi, self.suite.integ is None, self.suite.esn
         seal, block, iv_base = self._sealer.seal, self._block, self._iv_base
-        by_version = self._trailers
+        by_version, headers = self._trailers, self.headers
         # Used up before they are used: an error below costs numbers and never repeats a nonce.
         sequence = self.sequence
         self.sequence = sequence + len(packets)
@@ -180,7 +185,11 @@ class OutboundSa:
             elif esn:
                 # RFC 4303 section 2.2.1: authenticated, and not sent
                 tail = (sequence >> 32).to_bytes(4, "big")
-            plaintext = b"".join((packet, by_version[packet[0] >> 4][len(packet) % block]))
+            if headers is None:
+                plaintext = b"".join((packet, by_version[packet[0] >> 4][len(packet) % block]))
+            else:
+                next_header, payload = headers.strip(packet)
+                plaintext = b"".join((payload, trailers_of(next_header, block)[len(payload) % block]))
             datagrams.append(header + seal((iv_base + sequence) & _COUNTER, aad, plaintext, tail))
         return datagrams
 
@@ -218,8 +227,8 @@ class InboundSa:
     """Opens datagrams."""
 
     __slots__ = (
-        *("checked", "child", "drops", "layout", "min_octets", "selectors", "spi", "suite", "usage"),
-        *("window", "_opener"),
+        *("checked", "child", "drops", "headers", "layout", "min_octets", "selectors", "spi", "suite"),
+        *("usage", "window", "_opener"),
     )
 
     def __init__(self, keys: ChildKeys, child: "Child") -> None:
@@ -229,6 +238,7 @@ class InboundSa:
         self.layout = layout_of(suite)
         self.child = child
         self.selectors = SelectorSet(source=keys.remote, destination=keys.local)
+        self.headers = child.headers
         # Addresses of packets that the selectors let through without a look at ports.
         self.checked: set[bytes] = set()
         self.drops: Counter[Drop] = Counter()
@@ -320,8 +330,8 @@ class Child:
     """A child SA: two SAs of opposite direction that come, live and go together."""
 
     __slots__ = (
-        *("ends_at", "inbound", "inner_mtu", "installed_at", "lifetime", "local", "outbound"),
-        *("peer", "remote", "soft_at", "soft_told", "state", "successors"),
+        *("ends_at", "headers", "inbound", "inner_mtu", "installed_at", "lifetime", "local", "outbound"),
+        *("peer", "remote", "soft_at", "soft_told", "state", "successors", "transport"),
     )
 
     def __init__(self, keys: ChildKeys, peer: Peer, now: float, rng: Rng) -> None:
@@ -330,6 +340,9 @@ class Child:
         self.local = keys.local
         self.remote = keys.remote
         self.lifetime = keys.lifetime
+        self.transport = keys.transport
+        self.headers = None if keys.transport is None else Headers(keys.transport)
+        """Of transport mode; None: tunnel mode."""
         self.inbound = InboundSa(keys, self)
         self.outbound = OutboundSa(keys, self, rng)
         self.state = State.STANDBY

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from espudp.esp.sa import Child, InboundSa, Lifetime, OutboundSa
 from espudp.wire.address import Path
 from espudp.wire.selectors import TrafficSelector
+from espudp.wire.transport import Transport
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,8 @@ class SaSnapshot:
     """Until a rekey is asked for; None: there is no such limit. Negative where it has passed."""
     hard_seconds_left: float | None
     drops: dict[str, int]
+    transport: Transport | None = None
+    """None: tunnel mode."""
 
 
 def snapshot(child: Child, now: float, *, outbound: bool) -> list[SaSnapshot]:
@@ -72,6 +75,7 @@ def _shot(child: Child, sa: InboundSa | OutboundSa, now: float, direction: str) 
         soft_seconds_left=_left(lifetime.soft_seconds, child, now),
         hard_seconds_left=_left(lifetime.hard_seconds, child, now),
         drops={reason.value: count for reason, count in sa.drops.items()},
+        transport=child.transport,
     )
 
 

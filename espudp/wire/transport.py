@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Transport:
-    """A child SA in transport mode, which carries packets between the two hosts themselves, without IP header.
+    """A child SA in transport mode: it carries packets between the two hosts themselves, without IP header.
 
     Where a NAT is between, each host sees the two outer addresses in its own way, and makes its TCP and UDP
     checksums of what it sees. Addresses are textual, IPv4 or IPv6. The selectors of the child SA have the
