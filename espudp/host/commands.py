@@ -49,7 +49,7 @@ class Commands:
             "limits": s.limits,
             "addresses": s.routing.addresses,
             "routes": sorted(str(network) for network in s.routing.networks),
-            "ports": sorted({udp.port for udp in s.sockets.sockets}),
+            "ports": s.sockets.ports,
             "dns": s.dns,
             "dns_domains": s.dns_domains,
             "send_errors": _by_text(usage.send_errors for usage in usages.values()),

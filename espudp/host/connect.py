@@ -10,9 +10,10 @@ from ipaddress import ip_address
 
 from espudp.errors import ConfigError, HostError
 from espudp.host.dns import Dns, Wanted
+from espudp.host.ipsocket import SocketSet
 from espudp.host.options import ConnectOptions, Reporter, Severity
 from espudp.host.session import EXIT_FAILURE, Session
-from espudp.host.udp import CallingSockets, Outlook, SocketSet, UdpSocket, open_calling, outlook
+from espudp.host.udp import CallingSockets, Outlook, UdpSocket, open_calling, outlook
 from espudp.ike.events import AddressAssigned, ChildInstalled, ConnectionDown, ConnectionUp, Fault
 from espudp.ike.narrowing import EVERYTHING
 from espudp.tunnel import Event, Tunnel

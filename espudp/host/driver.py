@@ -13,8 +13,8 @@ from enum import Enum
 from typing import Any, Generic, Protocol, TypeVar
 
 from espudp.errors import HostError
+from espudp.host.ipsocket import OuterSocket, SocketSet
 from espudp.host.tun import TunQueue
-from espudp.host.udp import SocketSet, UdpSocket
 from espudp.wire.address import Path
 from espudp.wire.buffer import Buffer
 from espudp.wire.train import Burst, Train
@@ -87,7 +87,7 @@ class Driver(Generic[M]):
         self._delivered = False
         self._transmitting = False
         self._device_gone = False
-        self._backlog: dict[UdpSocket, deque[Train]] = {}
+        self._backlog: dict[OuterSocket, deque[Train]] = {}
         self.drops: Counter[Drop] = Counter()
 
     def start(self) -> None:
@@ -123,7 +123,7 @@ class Driver(Generic[M]):
             if not self._take_packets(BATCH):
                 return
 
-    def _datagrams_wait(self, udp: UdpSocket) -> None:
+    def _datagrams_wait(self, udp: OuterSocket) -> None:
         if self._after_lull():
             self._delivered = False
             self._take_datagrams(udp, 1)
@@ -161,7 +161,7 @@ class Driver(Generic[M]):
             self._transmit()
         return True
 
-    def _take_datagrams(self, udp: UdpSocket, limit: int) -> bool:
+    def _take_datagrams(self, udp: OuterSocket, limit: int) -> bool:
         """From a socket into the tunnel; whether there were any."""
         trains = udp.receive(limit)
         if not trains:
@@ -183,7 +183,7 @@ class Driver(Generic[M]):
         finally:
             self._transmit()
 
-    def _room_waits(self, udp: UdpSocket) -> None:
+    def _room_waits(self, udp: OuterSocket) -> None:
         """The socket takes datagrams again: first those that have waited."""
         backlog = self._backlog[udp]
         while backlog:
@@ -235,7 +235,7 @@ class Driver(Generic[M]):
         if rest is not None:
             self._wait_for_room(udp, rest)
 
-    def _wait_for_room(self, udp: UdpSocket, rest: Train) -> None:
+    def _wait_for_room(self, udp: OuterSocket, rest: Train) -> None:
         """The socket's buffer is full: packets wait in the TUN device, whose queue their senders feel."""
         self._loop.remove_reader(self._tun.fileno())
         self._backlog[udp] = deque([rest])
@@ -253,7 +253,7 @@ class Driver(Generic[M]):
         self._timer = self._loop.call_later(delay, self._time_is_up)
 
 
-def _send(udp: UdpSocket, train: Train) -> Train | None:
+def _send(udp: OuterSocket, train: Train) -> Train | None:
     """What is left of the train when the socket takes no more; it is ours to keep."""
     done = udp.send(train)
     if done == len(train.datagrams):

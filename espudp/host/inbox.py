@@ -10,7 +10,7 @@ import socket
 from collections.abc import Iterator, Mapping, Sequence
 
 from espudp.esp.messages import Astray, Incoming, Outgoing
-from espudp.host.udp import BUFFER_OCTETS, MAX_DATAGRAM_OCTETS, SO_SNDBUFFORCE
+from espudp.host.ipsocket import BUFFER_OCTETS, MAX_DATAGRAM_OCTETS, SO_SNDBUFFORCE
 from espudp.wire.buffer import Buffer
 from espudp.wire.train import Burst
 from espudp.wire.vnet import VNET_OCTETS, Frame, VnetHeader

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from espudp.errors import ConfigError, HostError
 from espudp.host import keyfiles
+from espudp.host.ipsocket import SocketSet
 from espudp.host.options import ListenOptions, Reporter, Severity
 from espudp.host.session import Session
-from espudp.host.udp import SocketSet, UdpSocket, open_listening
+from espudp.host.udp import UdpSocket, open_listening
 from espudp.ike.config import ListenerConfig
 from espudp.ike.events import (
     BackendAsked,
@@ -69,7 +70,9 @@ class ListenSession(Session):
 
     def esp_sockets(self) -> Iterable[UdpSocket]:
         """Those that are not for plain IKE."""
-        return [s for s in self.sockets.sockets if s.port not in self._plain_ports]
+        return [
+            s for s in self.sockets.sockets if isinstance(s, UdpSocket) and s.port not in self._plain_ports
+        ]
 
     def begin(self) -> None:
         """Our own addresses, whose prefixes are the routes to the peers'; and forwarding."""
@@ -79,7 +82,7 @@ class ListenSession(Session):
         self.routing.set_addresses(own, prefix_routes=True)
         if self._options.forward:
             self._forward()
-        ports = " and ".join(str(port) for port in sorted({s.port for s in self.sockets.sockets}))
+        ports = " and ".join(map(str, self.sockets.ports))
         where = self._options.bind or "every address"
         inside = ", ".join(str(ip_interface(address).ip) for address in own) or "no address of its own"
         self.tell(f"Listening on {where}, UDP {ports}; {self.tun.name} has {inside}.")

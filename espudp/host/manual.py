@@ -1,8 +1,9 @@
 """Manual keys: both SAs from a file, and no IKE."""
 
+from espudp.host.ipsocket import SocketSet
 from espudp.host.options import ManualOptions, Reporter, Severity
 from espudp.host.session import EXIT_FAILURE, Session
-from espudp.host.udp import SocketSet, open_listening, outlook
+from espudp.host.udp import open_listening, outlook
 from espudp.ike.events import ConnectionDown
 from espudp.tunnel import Event, ManualUp, Tunnel
 from espudp.wire.address import Path, UdpAddress

@@ -18,8 +18,9 @@ from espudp.crypto.aead import CipherKeys
 from espudp.crypto.suites import EspSuite
 from espudp.esp.replay import DEFAULT_WINDOW
 from espudp.host.driver import Driver
+from espudp.host.ipsocket import SocketSet
 from espudp.host.tun import TunQueue
-from espudp.host.udp import SocketSet, UdpSocket
+from espudp.host.udp import UdpSocket
 from espudp.manual import ManualConfig
 from espudp.tunnel import Tunnel
 from espudp.wire.address import Path, UdpAddress

@@ -25,6 +25,7 @@ from espudp.esp.sa import ChildKeys
 from espudp.host.commands import Commands
 from espudp.host.control import ControlServer
 from espudp.host.driver import Driver
+from espudp.host.ipsocket import SocketSet
 from espudp.host.journal import runtime_directory
 from espudp.host.netconf import NetConf
 from espudp.host.options import HostOptions, Report, Reporter, Severity
@@ -33,7 +34,7 @@ from espudp.host.rehearsal import Rehearsal
 from espudp.host.routing import Routing
 from espudp.host.surroundings import Surroundings
 from espudp.host.tun import TunDevice
-from espudp.host.udp import GSO_OCTETS, GSO_SEGMENTS, SocketSet, UdpSocket
+from espudp.host.udp import GSO_OCTETS, GSO_SEGMENTS, UdpSocket
 from espudp.host.usage import Usage, usage
 from espudp.host.workers import Workers, usable_cores
 from espudp.ike.config import ListenerConfig

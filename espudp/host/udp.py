@@ -1,8 +1,5 @@
 """UDP sockets for IKE and ESP: in trains, and always from the address that the peer knows.
 
-A wildcard socket learns with IP_PKTINFO which of our addresses a datagram came to, and says in the same way
-from which one to send; so `Path.local` is a true address, and a host with several answers from the right one.
-
 With UDP_GRO one call receives a whole train of equal-sized datagrams, with UDP_SEGMENT one call sends one.
 Where the host lacks either, datagrams go one by one.
 """
@@ -20,18 +17,30 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from espudp.errors import HostError
+from espudp.host.ipsocket import (
+    ANCILLARY_OCTETS,
+    ERRORS_AT_ONCE,
+    IP_MTU,
+    IP_PKTINFO,
+    IPV6_MTU,
+    MAX_DATAGRAM_OCTETS,
+    PATHS_MAX,
+    Ancillary,
+    Route,
+    SocketAddress,
+    SocketSet,
+    configure,
+    family,
+    local_ip,
+    way_out,
+)
 from espudp.wire.address import Path, UdpAddress
 from espudp.wire.buffer import Buffer
 from espudp.wire.train import TOGETHER, Burst, Train
 
-MAX_DATAGRAM_OCTETS = 65535
 BUFFER_STRIDE = 1 << 16
 
-# linux/in.h, in6.h, udp.h, asm-generic/socket.h; names that Python's socket module lacks before 3.14.
-IP_TOS, IP_PKTINFO, IP_MTU_DISCOVER, IP_RECVTOS, IP_MTU = 1, 8, 10, 13, 14
-IPV6_MTU_DISCOVER, IPV6_MTU = 23, 24
-PMTUDISC_WANT = 1
-SO_SNDBUFFORCE, SO_RCVBUFFORCE = 32, 33
+# linux/udp.h
 UDP_NO_CHECK6_RX, UDP_SEGMENT, UDP_GRO = 102, 103, 104
 
 # UDP_MAX_SEGMENTS of Linux 4.18; later ones take more.
@@ -40,35 +49,18 @@ GSO_SEGMENTS = 64
 # and Ethernet headers and perhaps a VLAN tag or two.
 GSO_OCTETS = 65_450
 
-# One path's worth of bursts: 64 KB trains arrive faster than a busy interpreter comes round.
-BUFFER_OCTETS = 4 << 20
-
-# struct in_pktinfo: interface, our address, the header's destination; struct in6_pktinfo: address, interface
-_PKTINFO = struct.Struct("=i4s4s")
-_PKTINFO6 = struct.Struct("=16si")
 _INT = struct.Struct("=i")
 _SEGMENT_SIZE = struct.Struct("=H")
-# The packet's addresses, its traffic class and the size of a train's datagrams.
-_ANCILLARY_OCTETS = socket.CMSG_SPACE(_PKTINFO6.size) + 2 * socket.CMSG_SPACE(_INT.size)
-
-# Errors that are taken off a socket before others have their turn.
-ERRORS_AT_ONCE = 64
-
-# Remembered addresses, so that a path is one object however often it is met.
-PATHS_MAX = 1 << 14
+# What is said about any packet, and the size of a train's datagrams.
+_ANCILLARY_OCTETS = ANCILLARY_OCTETS + socket.CMSG_SPACE(_INT.size)
 
 NO_GRO = "The kernel has no UDP_GRO: datagrams are received one by one, which is slower."
 NO_GSO = "The kernel does not take UDP_SEGMENT: datagrams are sent one by one, which is slower."
 
 # RFC 791, RFC 8200, RFC 768: what is around a datagram.
 _HEADER_OCTETS = {4: 20 + 8, 6: 40 + 8}
-_TRAFFIC_CLASS = {4: (socket.IPPROTO_IP, IP_TOS), 6: (socket.IPPROTO_IPV6, socket.IPV6_TCLASS)}
 
 OnLimit = Callable[[str], None]
-
-_SocketAddress = tuple[str, int] | tuple[str, int, int, int]
-_Ancillary = list[tuple[int, int, bytes]]
-_Route = tuple[_Ancillary, _SocketAddress]
 
 
 class _Origin(NamedTuple):
@@ -106,8 +98,9 @@ class UdpSocket:
         """
         self.ip = ip
         self.version = ipaddress.ip_address(ip).version
-        family = socket.AF_INET if self.version == 4 else socket.AF_INET6
-        self._socket = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK, fileno=inherited)
+        self._socket = socket.socket(
+            family(self.version), socket.SOCK_DGRAM | socket.SOCK_NONBLOCK, fileno=inherited
+        )
         self.errors: Counter[int] = Counter()
         """Datagrams that could not be sent, by errno."""
         # Mapped, so that what no burst ever reached costs no memory; for this process alone, should it fork.
@@ -116,8 +109,8 @@ class UdpSocket:
         self._mark = mark
         self._on_limit = on_limit
         self._origins: dict[tuple[object, ...], _Origin] = {}
-        self._paths: dict[tuple[_SocketAddress, bytes], Path] = {}
-        self._routes: dict[tuple[Path, int], _Route] = {}
+        self._paths: dict[tuple[SocketAddress, bytes], Path] = {}
+        self._routes: dict[tuple[Path, int], Route] = {}
         try:
             self._gso = self._offers(UDP_SEGMENT, 0, NO_GSO)
             if inherited is None:
@@ -137,31 +130,13 @@ class UdpSocket:
         return UdpSocket(self.ip, self.port, mark=self._mark, on_limit=self._on_limit, shared=True)
 
     def _configure(self, mark: int) -> None:
-        s = self._socket
-        for forced, asked in ((SO_RCVBUFFORCE, socket.SO_RCVBUF), (SO_SNDBUFFORCE, socket.SO_SNDBUF)):
-            try:
-                s.setsockopt(socket.SOL_SOCKET, forced, BUFFER_OCTETS)
-            except PermissionError:
-                s.setsockopt(socket.SOL_SOCKET, asked, BUFFER_OCTETS)
-        if mark:
-            s.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
+        configure(self._socket, self.version, mark)
         self._offers(UDP_GRO, 1, NO_GRO)
-        # WANT: packets carry DF, so that the path's MTU is discovered and ESP is sized to fit; but what is
-        # larger, such as an IKE message with certificates, goes out in fragments instead of being refused.
-        # Not RECVERR, which would tell at once when the MTU changes: a socket with an error pending makes
-        # libuv, and so uvloop, stop watching it. The driver asks now and then instead (`outlook`).
-        if self.version == 4:
-            s.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
-            s.setsockopt(socket.IPPROTO_IP, IP_RECVTOS, 1)
-            s.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, PMTUDISC_WANT)
-            return
-        s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
-        s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVTCLASS, 1)
-        s.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, PMTUDISC_WANT)
-        # RFC 3948 section 2.1 has senders leave the checksum zero; IPv6 drops such datagrams unless told
-        # otherwise (RFC 6935 section 5). The ICV covers what the checksum would. IPv4 takes them anyhow.
-        s.setsockopt(socket.IPPROTO_UDP, UDP_NO_CHECK6_RX, 1)
+        if self.version == 6:
+            self._socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            # RFC 3948 section 2.1 has senders leave the checksum zero; IPv6 drops such datagrams unless told
+            # otherwise (RFC 6935 section 5). The ICV covers what the checksum would. IPv4 takes them anyhow.
+            self._socket.setsockopt(socket.IPPROTO_UDP, UDP_NO_CHECK6_RX, 1)
 
     def _offers(self, option: int, value: int, otherwise: str) -> bool:
         """Set an option of UDP's. Asked now, since a kernel without UDP_SEGMENT ignores its cmsg."""
@@ -234,7 +209,7 @@ class UdpSocket:
                 return origin, buffer[:octets]
         return None
 
-    def _origin(self, sender: _SocketAddress, ancillary: _Ancillary) -> _Origin | None:
+    def _origin(self, sender: SocketAddress, ancillary: Ancillary) -> _Origin | None:
         """What the kernel says about a datagram, read once for all that come alike."""
         size = tos = 0
         packet_info = b""
@@ -252,13 +227,13 @@ class UdpSocket:
         origin = self._origins[sender, *ancillary] = _Origin(self._path(sender, packet_info), tos, size)
         return origin
 
-    def _path(self, sender: _SocketAddress, packet_info: bytes) -> Path:
+    def _path(self, sender: SocketAddress, packet_info: bytes) -> Path:
         path = self._paths.get((sender, packet_info))
         if path is None:
             if len(self._paths) >= PATHS_MAX:
                 self._paths.clear()
-            local = _local_ip(self.version, packet_info)
-            path = Path(UdpAddress(local, self.port), UdpAddress(sender[0], sender[1]))
+            local = UdpAddress(local_ip(self.version, packet_info), self.port)
+            path = Path(local, UdpAddress(sender[0], sender[1]))
             self._paths[sender, packet_info] = path
         return path
 
@@ -277,7 +252,7 @@ class UdpSocket:
                 return self._send_segmented(datagrams, size, route)
         return self._send_singly(datagrams, route)
 
-    def _send_singly(self, datagrams: Iterable[bytes], route: _Route) -> int:
+    def _send_singly(self, datagrams: Iterable[bytes], route: Route) -> int:
         ancillary, destination = route
         count = 0
         for datagram in datagrams:
@@ -290,7 +265,7 @@ class UdpSocket:
             count += 1
         return count
 
-    def _send_segmented(self, datagrams: Sequence[bytes], size: int, route: _Route) -> int:
+    def _send_segmented(self, datagrams: Sequence[bytes], size: int, route: Route) -> int:
         """Datagrams of one size but for the last, as many at a time as one call takes."""
         ancillary, destination = route
         ancillary = [*ancillary, (socket.IPPROTO_UDP, UDP_SEGMENT, _SEGMENT_SIZE.pack(size))]
@@ -307,7 +282,7 @@ class UdpSocket:
             done += count
         return done
 
-    def _send_refused(self, datagrams: Sequence[bytes], code: int, route: _Route) -> int:
+    def _send_refused(self, datagrams: Sequence[bytes], code: int, route: Route) -> int:
         """What the kernel did not take at once: by itself each may go, whole or in fragments.
 
         EMSGSIZE, and EINVAL on older kernels: one is larger than the path's MTU. EIO: something on the way
@@ -324,7 +299,7 @@ class UdpSocket:
             self._on_limit(NO_GSO)
         return done
 
-    def _fits(self, octets: int, route: _Route) -> bool:
+    def _fits(self, octets: int, route: Route) -> bool:
         """Whether a datagram needs no fragmentation."""
         try:
             mtu = outlook(route[1][0], mark=self._mark).mtu
@@ -332,36 +307,11 @@ class UdpSocket:
             return False
         return octets + _HEADER_OCTETS[self.version] <= mtu
 
-    def _route(self, path: Path, tos: int) -> _Route:
+    def _route(self, path: Path, tos: int) -> Route:
         if len(self._routes) >= PATHS_MAX:
             self._routes.clear()
-        ancillary = _packet_info(self.version, path.local.ip)
-        if tos:
-            ancillary.append((*_TRAFFIC_CLASS[self.version], _INT.pack(tos)))
-        route = self._routes[path, tos] = ancillary, (path.remote.ip, path.remote.port)
-        return route
-
-
-class SocketSet:
-    """All sockets of a peer; a train leaves from the one that its path names."""
-
-    def __init__(self, sockets: Iterable[UdpSocket]) -> None:
-        self.sockets = list(sockets)
-        self._by_port = {(s.version, s.port): s for s in self.sockets}
-
-    def for_path(self, path: Path) -> UdpSocket | None:
-        """The socket that datagrams of this path leave from."""
-        return self._by_port.get((6 if ":" in path.local.ip else 4, path.local.port))
-
-    @property
-    def errors(self) -> Counter[int]:
-        """Datagrams that could not be sent, by errno."""
-        return sum((s.errors for s in self.sockets), Counter())
-
-    def close(self) -> None:
-        """Close every socket."""
-        for s in self.sockets:
-            s.close()
+        found = self._routes[path, tos] = way_out(self.version, path, tos)
+        return found
 
 
 def open_listening(
@@ -454,13 +404,9 @@ class Outlook:
 def outlook(remote_ip: str, *, mark: int = 0, bind: str | None = None) -> Outlook:
     """Ask the kernel by way of a connected socket, which sends nothing. Raises HostError: no route."""
     version = ipaddress.ip_address(remote_ip).version
-    family, level, option = (
-        (socket.AF_INET, socket.IPPROTO_IP, IP_MTU)
-        if version == 4
-        else (socket.AF_INET6, socket.IPPROTO_IPV6, IPV6_MTU)
-    )
+    level, option = (socket.IPPROTO_IP, IP_MTU) if version == 4 else (socket.IPPROTO_IPV6, IPV6_MTU)
     try:
-        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        with socket.socket(family(version), socket.SOCK_DGRAM) as probe:
             if mark:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
             if bind is not None:
@@ -500,20 +446,6 @@ def _common_size(datagrams: Sequence[bytes]) -> int:
     if len(datagrams[-1]) > size or any(len(datagram) != size for datagram in datagrams[1:-1]):
         return 0
     return size
-
-
-def _local_ip(version: int, packet_info: bytes) -> str:
-    if version == 4:
-        return socket.inet_ntop(socket.AF_INET, _PKTINFO.unpack(packet_info)[1])
-    return socket.inet_ntop(socket.AF_INET6, _PKTINFO6.unpack(packet_info)[0])
-
-
-def _packet_info(version: int, local_ip: str) -> _Ancillary:
-    if version == 4:
-        address = socket.inet_pton(socket.AF_INET, local_ip)
-        return [(socket.IPPROTO_IP, IP_PKTINFO, _PKTINFO.pack(0, address, bytes(4)))]
-    address = socket.inet_pton(socket.AF_INET6, local_ip)
-    return [(socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, _PKTINFO6.pack(address, 0))]
 
 
 def _refusal(ip: str, port: int, error: OSError) -> HostError:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from espudp.host.driver import Driver
+from espudp.host.ipsocket import SocketSet
 from espudp.host.tun import TunQueue
-from espudp.host.udp import SocketSet
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,9 +21,11 @@ from espudp.esp.messages import Ask, Astray, Command, Steer
 from espudp.esp.worker import Worker
 from espudp.host.driver import Driver
 from espudp.host.inbox import Inbox, Outboxes
+from espudp.host.ipsocket import OuterSocket, SocketSet
 from espudp.host.link import Limit, Link, Mistake, Ready, Setup
+from espudp.host.rawesp import NO_PORT, RawEspSocket
 from espudp.host.tun import TunQueue
-from espudp.host.udp import SocketSet, UdpSocket
+from espudp.host.udp import UdpSocket
 from espudp.host.usage import usage
 
 # How often the front is told where peers are.
@@ -72,8 +74,7 @@ class WorkerProcess:
         self._alone: asyncio.Future[None] = self._loop.create_future()
         self._loop.set_exception_handler(self._unexpected)
         self._sockets = SocketSet(
-            UdpSocket(ip, port, mark=setup.mark, on_limit=self._limit, inherited=descriptor)
-            for ip, port, descriptor in setup.sockets
+            self._inherit(ip, port, descriptor, setup.mark) for ip, port, descriptor in setup.sockets
         )
         self._queue = TunQueue(
             setup.device,
@@ -102,6 +103,11 @@ class WorkerProcess:
             on_event=Moves(link.send).tell,
             on_failure=self._device_gone,
         )
+
+    def _inherit(self, ip: str, port: int, descriptor: int, mark: int) -> OuterSocket:
+        if port == NO_PORT:
+            return RawEspSocket(ip, mark=mark, inherited=descriptor)
+        return UdpSocket(ip, port, mark=mark, on_limit=self._limit, inherited=descriptor)
 
     async def live(self) -> None:
         """Until the other end hangs up."""

@@ -26,6 +26,7 @@ from espudp.host.driver import Driver
 from espudp.host.inbox import Inbox, Outboxes, make_roomy, open_inboxes
 from espudp.host.link import FromWorker, Limit, Link, Mistake, Ready, Setup
 from espudp.host.options import WORKERS_MAX, Severity
+from espudp.host.rawesp import RawEspSocket
 from espudp.host.steering import attach, detach, steer
 from espudp.host.tun import TunDevice
 from espudp.host.udp import UdpSocket
@@ -36,6 +37,8 @@ from espudp.tunnel import Tunnel
 LIFE_SECONDS_MIN = 10.0
 END_SECONDS = 2.0
 ANSWER_SECONDS = 1.0
+
+EspSocket = UdpSocket | RawEspSocket
 
 _PACKAGE_ROOT = Path(__file__).parents[2]
 
@@ -58,7 +61,7 @@ class Workers:
     """The other workers of a session, which is itself worker 0."""
 
     def __init__(
-        self, count: int, sockets: Iterable[UdpSocket], tun: TunDevice, *, mark: int, dscp: int | None
+        self, count: int, sockets: Iterable[EspSocket], tun: TunDevice, *, mark: int, dscp: int | None
     ) -> None:
         """Open a socket beside each of `sockets` and a queue of `tun` for each of the other workers.
 
@@ -75,7 +78,7 @@ class Workers:
         self._silent: set[int] = set()
         self._answered = asyncio.Event()
         with ExitStack() as stack:
-            self._siblings = [self._share(udp, stack) for udp in sockets]
+            self._siblings = [self._share(first, stack) for first in sockets]
             self._queues = [tun.open_queue() for _ in range(1, count)]
             for queue in self._queues:
                 stack.callback(queue.close)
@@ -92,13 +95,18 @@ class Workers:
         self._inbox = Inbox(self._inboxes[FRONT][0])
         self.hand_over = Outboxes({other: write for other, (_, write) in enumerate(self._inboxes)}).hand_over
 
-    def _share(self, udp: UdpSocket, stack: ExitStack) -> list[UdpSocket]:
-        siblings: list[UdpSocket] = []
+    def _share(self, first: EspSocket, stack: ExitStack) -> list[EspSocket]:
+        siblings: list[EspSocket] = []
         for _ in range(1, self.count):
-            siblings.append(udp.sibling())
+            siblings.append(first.sibling())
             stack.callback(siblings[-1].close)
-        with socket.socket(fileno=os.dup(udp.fileno())) as group:
-            steer(group, self.count)
+        if isinstance(first, UdpSocket):
+            with socket.socket(fileno=os.dup(first.fileno())) as group:
+                steer(group, self.count)
+            return siblings
+        for number, raw in enumerate((first, *siblings)):
+            if isinstance(raw, RawEspSocket):  # the kernel gives each of them a copy of everything
+                raw.keep_share(number, self.count)
         return siblings
 
     # Life
@@ -146,7 +154,7 @@ class Workers:
         return Setup(
             worker=worker,
             workers=self.count,
-            sockets=tuple((udp.ip, udp.port, udp.fileno()) for udp in siblings),
+            sockets=tuple((s.ip, s.port, s.fileno()) for s in siblings),
             mark=self._mark,
             device=self._tun.name,
             queue=queue.fileno(),

@@ -12,8 +12,9 @@ import uvloop
 
 from espudp.errors import HostError
 from espudp.host.driver import BACKLOG_TRAINS, BATCH, TURN, Driver, Drop
+from espudp.host.ipsocket import SocketSet
 from espudp.host.tun import TunDevice
-from espudp.host.udp import SocketSet, UdpSocket
+from espudp.host.udp import UdpSocket
 from espudp.ike.events import Diagnostic
 from espudp.tunnel import Event, Tunnel
 from espudp.wire.address import Path, UdpAddress

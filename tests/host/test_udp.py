@@ -13,16 +13,15 @@ import pytest
 
 from espudp.crypto.rows import MAX_ROWS, MAX_SENT_OCTETS
 from espudp.errors import HostError
+from espudp.host.ipsocket import BUFFER_OCTETS, OuterSocket, SocketSet
 from espudp.host.netns import Namespace, Port, connect
 from espudp.host.udp import (
-    BUFFER_OCTETS,
     GSO_OCTETS,
     GSO_SEGMENTS,
     NO_GRO,
     NO_GSO,
     UDP_GRO,
     UDP_SEGMENT,
-    SocketSet,
     UdpSocket,
     open_calling,
     open_listening,
@@ -42,7 +41,7 @@ def pair() -> Iterator[SocketSet]:
     sockets.close()
 
 
-def _receive(udp: UdpSocket, limit: int = 64) -> list[Train]:
+def _receive(udp: OuterSocket, limit: int = 64) -> list[Train]:
     assert select.select([udp], [], [], 2)[0]
     return udp.receive(limit)
 
