@@ -40,7 +40,7 @@ class Children:
         replaced = None if keys.replaces is None else self._find(keys.replaces)
         if standby and replaced is not None and replaced.state in (State.ACTIVE, State.STANDBY):
             replaced.successors.append(child)
-        else:
+        elif not standby or keys.replaces is not None:
             self.activate(child)
         self._timers.set(child, child.due)
 
@@ -53,6 +53,12 @@ class Children:
         if child.state is State.STANDBY:
             child.state = State.ACTIVE
             self.spd.add(child.outbound)
+
+    def confirm(self, spi_in: int) -> None:
+        """See `DataPath.confirm`."""
+        child = self._find(spi_in)
+        if child is not None:
+            self.activate(child)
 
     def remove(self, spi_in: int, now: float, *, linger: float) -> None:
         """See `DataPath.remove`."""

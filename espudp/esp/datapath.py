@@ -58,12 +58,17 @@ class DataPath:
 
         With `standby`, packets go on leaving through the child SA that this one `replaces` until the peer is
         seen to use the new one or the old one ends (RFC 7296 section 2.8): no packet meets an SA that
-        the peer does not have yet. Without such a child SA there is nothing to wait for.
+        the peer does not have yet. Where such a child SA is gone there is nothing to wait for; where none
+        is named, nothing leaves before the peer is seen to use the new one, or `confirm`.
 
         Raises ConfigError for an SPI or a replay window that cannot be, CryptoError for keys that do not
         fit the suite; then nothing has changed.
         """
         self._children.install(child, now, standby=standby)
+
+    def confirm(self, spi_in: int) -> None:
+        """The peer has the child SA: it need not stand by any longer."""
+        self._children.confirm(spi_in)
 
     def remove(self, spi_in: int, now: float, *, linger: float = 0.0) -> None:
         """Stop sending through a child SA, named by its inbound SPI; go on receiving for `linger` seconds."""

@@ -54,6 +54,13 @@ class Front(DataPath):
             self._others.know(said)
         self._see_spread(child.connection)
 
+    def confirm(self, spi_in: int) -> None:
+        owner = owner_of(spi_in, self.workers)
+        if owner == FRONT:
+            super().confirm(spi_in)
+        else:
+            self._tell(owner, messages.Confirm(spi_in))
+
     def remove(self, spi_in: int, now: float, *, linger: float = 0.0) -> None:
         owner = owner_of(spi_in, self.workers)
         if owner == FRONT:

@@ -18,7 +18,7 @@ from espudp.wire.buffer import Buffer
 from espudp.wire.selectors import TrafficSelector
 from espudp.wire.vnet import Frame
 
-# Commands: the first five are `DataPath`'s methods of these names, to the owner of the SAs.
+# Commands: the first six are `DataPath`'s methods of these names, to the owner of the SAs.
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,11 @@ class Install:
     child: ChildKeys
     now: float
     standby: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Confirm:
+    spi_in: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +93,7 @@ class Ask:
     """For a `Status`."""
 
 
-Command = Install | Remove | RemoveConnection | Move | SetInnerMtu | Announce | Withdraw | Steer | Ask
+Command = Install | Confirm | Remove | RemoveConnection | Move | SetInnerMtu | Announce | Withdraw | Steer | Ask
 
 
 # Reports

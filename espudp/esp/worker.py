@@ -54,6 +54,8 @@ class Worker:
         match command:
             case messages.Install():
                 self._install(command)
+            case messages.Confirm(spi_in):
+                self._esp.confirm(spi_in)
             case messages.Remove(spi_in, when, linger):
                 self._esp.remove(spi_in, when, linger=linger)
             case messages.RemoveConnection(connection, when):

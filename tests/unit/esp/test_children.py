@@ -97,8 +97,8 @@ class TestTakingOver:
         right.open([sealed[:-1] + bytes([sealed[-1] ^ 1])], TO_LEFT, 0.0)
         assert spi_used(right, ANSWER) == LEFT_SPI
 
-    @pytest.mark.parametrize("replaces", [None, 0x9999, 5])
-    def test_without_an_old_one_there_is_nothing_to_wait_for(self, replaces: int | None) -> None:
+    @pytest.mark.parametrize("replaces", [0x9999, 5])
+    def test_where_the_old_one_is_gone_there_is_nothing_to_wait_for(self, replaces: int) -> None:
         right = DataPath(seeded_rng())
         new = answering(successor(), replaces)
         right.install(new, 0.0, standby=True)
@@ -142,6 +142,25 @@ class TestTakingOver:
         assert spi_used(right, ANSWER) == chain[0].spi_out
         right.remove(chain[0].spi_in, 0.0)
         assert spi_used(right, ANSWER) == chain[1].spi_out
+
+    def test_the_first_one_waits_for_word_that_the_peer_has_it(self) -> None:
+        right = DataPath(seeded_rng())
+        right.install(mirrored(left_keys()), 0.0, standby=True)
+        assert right.seal([ANSWER], 0.0) == []
+        right.confirm(RIGHT_SPI + 1)
+        assert states(right) == {RIGHT_SPI: "standby"}
+        right.confirm(RIGHT_SPI)
+        assert spi_used(right, ANSWER) == LEFT_SPI
+        right.confirm(RIGHT_SPI)
+        right.remove(RIGHT_SPI, 0.0, linger=5.0)
+        right.confirm(RIGHT_SPI)
+        assert right.seal([ANSWER], 0.0) == []
+
+    def test_the_first_one_waits_for_the_peer_to_use_it(self) -> None:
+        left, right = left_path(), DataPath(seeded_rng())
+        right.install(mirrored(left_keys()), 0.0, standby=True)
+        assert right.open(datagrams(left.seal([udp()], 1.0)), TO_LEFT, 1.0) == [udp()]
+        assert spi_used(right, ANSWER) == LEFT_SPI
 
     def test_the_redundant_one_of_a_simultaneous_rekey_goes_again(self) -> None:
         """RFC 7296 section 2.8.1: both ends rekey; whichever new SA is deleted, something carries on."""

@@ -371,6 +371,17 @@ def test_a_rekey_makes_the_new_one_wait_at_the_same_worker() -> None:
     assert crew.sent[1][-1].datagrams[0][:4] == (SPI[1] + 3 + 0x10000).to_bytes(4, "big")
 
 
+def test_the_worker_that_owns_it_hears_that_the_peer_has_it() -> None:
+    crew, _ = joined(keys(1))
+    new = keys(1, 1, replaces=SPI[1])
+    crew.front.install(new, 1.0, standby=True)
+    crew.front.confirm(new.spi_in)
+    crew.carry(1.0)
+    crew.seal(2, [udp(100)], 1.0)
+    crew.carry(1.0)
+    assert crew.sent[1][-1].datagrams[0][:4] == new.spi_out.to_bytes(4, "big")
+
+
 def test_no_key_is_shown() -> None:
     child = keys(1)
     for message in (Install(child, 0.0, False), Announce(1, 1, 1, child.local, child.remote), Ask()):
