@@ -59,6 +59,8 @@ class ConnectionUp:
     resumed: bool = False
     """By a ticket of the session before (RFC 5723)."""
 
+    ike_version: int = 2
+
 
 @dataclass(frozen=True, slots=True)
 class ChildInstalled:
@@ -115,6 +117,8 @@ class AddressAssigned:
     trust_anchors: tuple[TrustAnchor, ...] = ()
     subnets: tuple[str, ...] = ()
     application: str = ""
+    banner: str = ""
+    """What people are to read, in lines without control characters."""
 
 
 @dataclass(frozen=True, slots=True)

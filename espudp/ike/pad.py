@@ -12,6 +12,7 @@ from espudp.wire.ikev2.constants import IdType
 
 if TYPE_CHECKING:
     from espudp.ike.config import ChildConfig
+    from espudp.ike.xauth import XauthUsers
 
 # The text before the rest of a name, which may be anything.
 _WILDCARD = "*"
@@ -82,6 +83,11 @@ class PadEntry:
     child: "ChildConfig | None" = None
     pool: tuple[IPv4Network | IPv6Network, ...] = ()
     """Those of the listener's networks that its virtual addresses are from; empty: all."""
+
+    xauth: "XauthUsers | None" = None
+    """Who comes this way logs in as one of these besides, which takes IKEv1: it is closed to IKEv2. Then
+    `demand` is NoDemand for those who prove nothing else (hybrid authentication).
+    """
 
     redirect_to: str = ""
     """The gateway, by address or name, to which who comes this way is sent if it would go (RFC 5685)."""

@@ -1,7 +1,7 @@
 """The pool of virtual addresses (RFC 7296 section 2.19): one per peer, the same one when it comes back."""
 
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 from espudp.errors import ConfigError
@@ -14,8 +14,10 @@ Holder = tuple[Identity, bytes]
 
 _Taken = Callable[[Address], bool]
 
-# Our choice: how many addresses of peers that left are kept for them.
+# Our choice: how many addresses of peers that left are kept for them, and how many of one IP version a peer
+# gets.
 REMEMBERED_MAX = 10_000
+MAX_ADDRESSES = 4
 
 
 class AddressPool:
@@ -76,6 +78,27 @@ class AddressPool:
         self._of_connection.setdefault(connection, []).append(address)
         self._remembered[holder, version] = address
         return str(address)
+
+    def assign_each(
+        self,
+        holder: Holder,
+        connection: int,
+        wanted: Mapping[int, Sequence[str]],
+        within: Collection[Network],
+    ) -> tuple[str, ...]:
+        """Of each IP version as many addresses as are wanted, are there, and `MAX_ADDRESSES` at most.
+
+        `wanted` are those that the peer asks for, "" for any; the rest as in `assign`.
+        """
+        identity, entry = holder
+        given = (
+            self.assign(
+                identity, connection, version=version, requested=requested, entry=entry, within=within
+            )
+            for version, addresses in wanted.items()
+            for requested in addresses[:MAX_ADDRESSES]
+        )
+        return tuple(address for address in given if address is not None)
 
     def release(self, connection: int) -> None:
         """Take back what the connection has, and keep it for its peer for as long as others are free."""

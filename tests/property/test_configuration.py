@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from espudp.errors import PeerError, WireError
 from espudp.ike.handout import Handout, domain_name
 from espudp.ike.identity import Identity
-from espudp.ike.pool import AddressPool
+from espudp.ike.pool import MAX_ADDRESSES, AddressPool
 from espudp.ike.v2 import configuration
 from espudp.wire.buffer import Reader, Writer
 from espudp.wire.ikev2.constants import CfgAttribute, CfgType
@@ -71,7 +71,7 @@ def test_what_a_client_asks_for_is_answered_within_bounds(sent: Configuration) -
             addresses = configuration.assign(payload, pool, (PEER, b""), 1, pool.networks)
         except PeerError:
             return
-    assert pool.leased == len(addresses) <= 2 * configuration.MAX_ADDRESSES
+    assert pool.leased == len(addresses) <= 2 * MAX_ADDRESSES
     for answer in configuration.answer(payload, addresses, HANDOUT):
         assert answer.cfg_type in (CfgType.REPLY, CfgType.ACK)
         asked = {type_ for type_, _ in payload.attributes}

@@ -10,6 +10,7 @@ from espudp.ike.config import ConnectionConfig
 from espudp.ike.credentials import ByEap, EapClient, NoDemand, Proof, Psk, RawKeyOf, SignKey
 from espudp.ike.events import ConnectionUp, Fault
 from espudp.ike.farewell import Farewell
+from espudp.ike.given import NOTHING, Given
 from espudp.ike.identity import Identity
 from espudp.ike.narrowing import narrow, pairs, resolve
 from espudp.ike.offers import describe_offer
@@ -285,9 +286,7 @@ class AuthSent:
         established.share()
         return established.advance(now)
 
-    def _without_child(
-        self, established: Established, given: configuration.Given, now: float
-    ) -> State | None:
+    def _without_child(self, established: Established, given: Given, now: float) -> State | None:
         self._offer.withdraw()
         self._announce(established.connection, given)
         if not (self._config.child.single_pair and split(established)):
@@ -311,7 +310,7 @@ class AuthSent:
         new.child.local = local
         return new
 
-    def _announce(self, connection: Connection, given: configuration.Given) -> None:
+    def _announce(self, connection: Connection, given: Given) -> None:
         self._hub.emit(
             ConnectionUp(
                 self.number,
@@ -324,7 +323,7 @@ class AuthSent:
                 resumed=self._is_resumed,
             )
         )
-        if given != configuration.NOTHING:
+        if given != NOTHING:
             self._hub.emit(given.event(self.number))
 
     def _met(self, message: Message) -> Callee:

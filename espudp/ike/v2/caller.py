@@ -135,7 +135,8 @@ class Caller:
         claimed = self._named(message)
         wanted = message.get(IdResponder)
         ours = None if wanted is None else Identity(wanted.id_type, wanted.data)
-        entries = candidates(self.config.pad, claimed, ip, ours, self.config.local_identity)[:_MAX_ENTRIES]
+        open_to_us = [entry for entry in self.config.pad if entry.xauth is None]
+        entries = candidates(open_to_us, claimed, ip, ours, self.config.local_identity)[:_MAX_ENTRIES]
         if message.get(Authentication) is None:
             entry = self._entry_for_eap(entries, message)
         else:

@@ -6,20 +6,14 @@ them out (`assign`, `reply`). Attributes that nobody here knows are passed over.
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 from espudp.errors import PeerError
-from espudp.ike.events import AddressAssigned
+from espudp.ike.given import APPLICATION, NOTHING, Given, ipv4_network, is_usable, printable
 from espudp.ike.handout import Handout, TrustAnchor, domain_name
-from espudp.ike.narrowing import EVERYTHING
 from espudp.ike.pool import AddressPool, Holder
 from espudp.wire.ikev2.constants import CfgAttribute, CfgType, NotifyType
 from espudp.wire.ikev2.payloads import Configuration
-from espudp.wire.selectors import TrafficSelector
-
-# RFC 7296 section 2.20: whoever has authenticated may know this much, and no version that has known holes.
-APPLICATION = "espudp"
 
 _ADDRESS = {4: CfgAttribute.INTERNAL_IP4_ADDRESS, 6: CfgAttribute.INTERNAL_IP6_ADDRESS}
 _DNS = {4: CfgAttribute.INTERNAL_IP4_DNS, 6: CfgAttribute.INTERNAL_IP6_DNS}
@@ -40,8 +34,7 @@ _SUPPORTED = (
 _IPV6_OCTETS = 16
 _HOST_PREFIX = b"\x80"
 
-# Our bounds: on the addresses of one IP version that a peer gets, and on what a peer may tell us.
-MAX_ADDRESSES = 4
+# Our bounds on what a peer may tell us
 _MAX_DNS = 8
 _MAX_DOMAINS = 32
 _MAX_SUBNETS = 64
@@ -51,44 +44,6 @@ _MAX_TEXT = 128
 _DIGEST_AT = 4
 
 _Pairs = Iterator[tuple[int, bytes]]
-
-
-@dataclass(frozen=True, slots=True)
-class Given:
-    """What the peer configures us with."""
-
-    addresses: tuple[str, ...] = ()
-    dns: tuple[str, ...] = ()
-    domains: tuple[str, ...] = ()
-    """Those that the DNS servers are for (RFC 8598); none: they are for everything."""
-    trust_anchors: tuple[TrustAnchor, ...] = ()
-    subnets: tuple[str, ...] = ()
-    """What the peer says it protects."""
-    application: str = ""
-    """What the peer says it is."""
-
-    def beside(self, remote: Sequence[TrafficSelector], *, anonymous: bool = False) -> "Given":
-        """The same, for a tunnel to `remote`. RFC 8598 section 2: where everything goes through the tunnel
-        all names do, so that no gateway can claim public domains. Section 8: nor may one that is `anonymous`
-        claim any.
-        """
-        everything = any(selector.contains(whole) for selector in remote for whole in EVERYTHING.values())
-        return replace(self, domains=(), trust_anchors=()) if everything or anonymous else self
-
-    def event(self, connection: int) -> AddressAssigned:
-        """What the rest is told."""
-        return AddressAssigned(
-            connection,
-            self.addresses,
-            self.dns,
-            self.domains,
-            self.trust_anchors,
-            self.subnets,
-            self.application,
-        )
-
-
-NOTHING = Given()
 
 
 # Who dials
@@ -117,7 +72,7 @@ def read_reply(given: Configuration | None, asked: Sequence[str]) -> Given:
     """
     if given is None or given.cfg_type != CfgType.REPLY:
         return NOTHING
-    servers = filter(_usable, _addresses(given, _DNS))
+    servers = filter(is_usable, _addresses(given, _DNS))
     dns = tuple(dict.fromkeys(servers))[:_MAX_DNS]
     # RFC 8598 section 3.2: domains without a server to ask about them mean nothing.
     domains, anchors = _split_dns(given) if dns else ((), ())
@@ -134,7 +89,7 @@ def read_reply(given: Configuration | None, asked: Sequence[str]) -> Given:
 def _taken(offered: Iterator[str], asked: Sequence[str]) -> tuple[str, ...]:
     room = Counter(_version(address) for address in asked)
     taken: list[str] = []
-    for address in dict.fromkeys(filter(_usable, offered)):
+    for address in dict.fromkeys(filter(is_usable, offered)):
         version = _version(address)
         if room[version]:
             room[version] -= 1
@@ -181,8 +136,8 @@ def _network(address: bytes, mask: bytes) -> Iterator[str]:
             six = IPv6Network((address, mask[0]), strict=False)
             yield from [] if six.num_addresses == 1 else [str(six)]
         else:
-            four = IPv4Network((address, str(IPv4Address(mask))), strict=False)
-            yield from [] if four.num_addresses == 1 else [str(four)]
+            four = ipv4_network(address, mask)
+            yield from [] if four is None or four.num_addresses == 1 else [str(four)]
     except ValueError:
         return
 
@@ -190,7 +145,7 @@ def _network(address: bytes, mask: bytes) -> Iterator[str]:
 def _application(given: Configuration) -> str:
     """Only what can be shown as it is (RFC 7296 section 2.20)."""
     for value in given.values(CfgAttribute.APPLICATION_VERSION):
-        return "".join(chr(octet) for octet in value[:_MAX_TEXT] if 0x20 <= octet < 0x7F)
+        return printable(value[:_MAX_TEXT])
     return ""
 
 
@@ -211,29 +166,22 @@ def assign(
     connection: int,
     within: Sequence[IPv4Network | IPv6Network],
 ) -> tuple[str, ...]:
-    """The addresses that are asked for, of each version as many as are in the pool, `MAX_ADDRESSES` at most.
+    """The addresses that are asked for, of each version as many as there are in the pool.
 
     `within` are those of its networks that are for this peer. Raises PeerError if there is none.
     """
-    assigned, (identity, entry) = [], holder
-    for version, attribute in _ADDRESS.items():
-        for wanted in asked.values(attribute)[:MAX_ADDRESSES]:
-            given = pool.assign(
-                identity,
-                connection,
-                version=version,
-                requested=_decode(wanted),
-                entry=entry,
-                within=within,
-            )
-            assigned += [given] if given is not None else []
+    wanted = {
+        version: [_decode(value) for value in asked.values(attribute)]
+        for version, attribute in _ADDRESS.items()
+    }
+    assigned = pool.assign_each(holder, connection, wanted, within)
     if not assigned:
         raise PeerError(
             "the pool has no address left for this peer",
             notify=NotifyType.INTERNAL_ADDRESS_FAILURE,
             remedy="Make the pool larger, or add one of the IP version that the peer asks for.",
         )
-    return tuple(assigned)
+    return assigned
 
 
 def reply(asked: Configuration, addresses: Sequence[str], handout: Handout) -> Configuration:
@@ -307,11 +255,6 @@ def _addresses(given: Configuration, kinds: dict[int, CfgAttribute]) -> Iterator
 
 def _version(address: str) -> int:
     return int(address[-1]) if address in ("any4", "any6") else ip_address(address).version
-
-
-def _usable(address: str) -> bool:
-    ip = ip_address(address)
-    return not (ip.is_unspecified or ip.is_loopback or ip.is_multicast)
 
 
 def _encode(address: str) -> bytes:

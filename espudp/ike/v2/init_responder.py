@@ -165,7 +165,7 @@ class Doorkeeper:
         if any(entry.further for entry in self._config.pad):
             # RFC 4739 section 3.1
             further.append(Notify.of(NotifyType.MULTIPLE_AUTH_SUPPORTED))
-        further += auth.requests([entry.demand for entry in self._config.pad])
+        further += auth.requests([entry.demand for entry in self._config.pad if entry.xauth is None])
         opening = _Opening(asked.nonce.data, nonce_r, spi_r, choice.suite, keys, hashes)
         self._half_open(opening, message, datagram, (payloads, further), now)
 

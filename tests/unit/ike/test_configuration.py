@@ -7,11 +7,11 @@ from ipaddress import IPv4Address, IPv6Address, ip_network
 import pytest
 
 from espudp.ike.events import AddressAssigned, ConnectionDown
+from espudp.ike.given import NOTHING, Given
 from espudp.ike.handout import Handout, TrustAnchor, domain_name
 from espudp.ike.identity import Identity
 from espudp.ike.pool import AddressPool
 from espudp.ike.v2 import configuration
-from espudp.ike.v2.configuration import NOTHING, Given
 from espudp.wire.ikev2.constants import CfgAttribute, CfgType, ExchangeType
 from espudp.wire.ikev2.payloads import Configuration, Nonce, Payload, SecurityAssociation
 from espudp.wire.selectors import TrafficSelector
