@@ -93,7 +93,9 @@ class Ask:
     """For a `Status`."""
 
 
-Command = Install | Confirm | Remove | RemoveConnection | Move | SetInnerMtu | Announce | Withdraw | Steer | Ask
+Command = (
+    Install | Confirm | Remove | RemoveConnection | Move | SetInnerMtu | Announce | Withdraw | Steer | Ask
+)
 
 
 # Reports
