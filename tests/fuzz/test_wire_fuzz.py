@@ -22,6 +22,7 @@ from espudp.wire.ikev2.proposal import MAX_TRANSFORMS, Proposal, Transform, pars
 from espudp.wire.ikev2.selectors import parse_selectors
 from espudp.wire.natt import Kind, classify, spi_of
 from espudp.wire.selectors import OPAQUE, TrafficSelector
+from tests.fuzz.mutations import INTERESTING, mutate
 from tests.pcap import udp_datagrams
 from tests.shared_vectors import shared_vectors
 
@@ -219,32 +220,6 @@ def sound_messages() -> list[bytes]:
     return [emit_message(header, chain) for chain in (init, auth, encrypted, fragment)]
 
 
-INTERESTING = (0, 1, 3, 4, 7, 8, 0x7F, 0x80, 0xFE, 0xFF)
-
-
-def mutate(data: bytes, random: Random) -> bytes:
-    """One to four changes, and then a length field that is right again, so that the parser goes on."""
-    changed = bytearray(data)
-    for _ in range(random.randint(1, 4)):
-        at = random.randrange(16, len(changed)) if len(changed) > 16 else 0
-        match random.randrange(5):
-            case 0:
-                changed[at : at + 1] = bytes([random.randrange(256)])
-            case 1:
-                changed[at : at + 1] = bytes([random.choice(INTERESTING)])
-            case 2:
-                del changed[at : at + random.randint(1, 8)]
-            case 3:
-                changed[at:at] = random.randbytes(random.randint(1, 8))
-            case _:
-                other = random.randrange(len(changed))
-                changed[at : at + 4] = changed[other : other + 4]
-    if len(changed) >= HEADER_OCTETS and random.random() < 0.9:
-        changed[24:28] = len(changed).to_bytes(4, "big")
-        changed[17] = 0x20
-    return bytes(changed)
-
-
 def normal(payloads: tuple[p.Payload, ...]) -> tuple[p.Payload, ...] | None:
     """What is sent again: without the selectors that nobody knows; None where none are left."""
     kept: list[p.Payload] = []
@@ -261,7 +236,7 @@ def survivors(seeds: list[bytes], rounds: int, seed: int) -> Iterator[bytes]:
     """Mutated messages that still parse, each of which must then survive being sent again."""
     random = Random(seed)
     for _ in range(rounds):
-        data = mutate(random.choice(seeds), random)
+        data = mutate(random.choice(seeds), random, version=0x20)
         try:
             message = parse_message(data)
         except WireError:

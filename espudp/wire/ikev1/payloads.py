@@ -254,7 +254,8 @@ class Delete:
     def parse(cls, reader: Reader) -> Self:
         """Raises WireError unless size times count is what is there, before any SPI is kept."""
         doi, protocol, octets, count = reader.u32(), reader.u8(), reader.u8(), reader.u16()
-        check_spi_octets(protocol, octets)
+        if octets or count:
+            check_spi_octets(protocol, octets)
         if octets * count != reader.remaining or (count and not octets):
             raise WireError(f"{count} SPIs of {octets} octets in {reader.remaining}")
         return cls(protocol, tuple(reader.take(octets) for _ in range(count)), doi)
