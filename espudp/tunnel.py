@@ -430,6 +430,8 @@ class Tunnel:
                 self._watch_keepalive(state, now)
             case events.ChildInstalled():
                 self._install(event, now)
+            case events.ChildConfirmed():
+                self._esp.confirm(event.spi_in)
             case events.ChildRemoved():
                 self._esp.remove(event.spi_in, now, linger=event.linger)
                 if (known := self._connections.get(event.connection)) is not None:

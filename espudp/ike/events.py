@@ -17,6 +17,7 @@ from espudp.wire.transport import Transport
 __all__ = [
     "AddressAssigned",
     "BackendAsked",
+    "ChildConfirmed",
     "ChildInstalled",
     "ChildLifetime",
     "ChildRemoved",
@@ -69,7 +70,7 @@ class ChildInstalled:
     `replaces` is the inbound SPI of the SA that this one is the rekeying of, or that it follows after the
     peer has authenticated anew, over another connection. With `standby` the peer may not know the new SA
     yet: outbound traffic stays on the old one until something arrives on the new
-    (RFC 7296 section 2.8). `resource` is the worker that the SAs are for: `spi_in` modulo their number, None
+    (RFC 7296 section 2.8), or ChildConfirmed; without an old one there is none until then. `resource` is the worker that the SAs are for: `spi_in` modulo their number, None
     where there is only one. A peer may have several for the same traffic (RFC 9611), and more than one of
     them at the same worker.
     """
@@ -90,6 +91,14 @@ class ChildInstalled:
     resource: int | None = None
     transport: Transport | None = None
     """None: tunnel mode."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChildConfirmed:
+    """The peer has the child SA: there is no need to stand by any longer."""
+
+    connection: int
+    spi_in: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +204,7 @@ class Diagnostic:
 Event = (
     ConnectionUp
     | ChildInstalled
+    | ChildConfirmed
     | ChildRemoved
     | AddressAssigned
     | PeerAddressAssigned
