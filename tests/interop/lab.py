@@ -2,6 +2,8 @@
 
 client 192.168.77.2 ---- 192.168.77.1 router 203.0.113.1 ---- 203.0.113.2 server
                                       (NAT: nft)
+
+and perhaps a neighbour 192.168.78.2 ---- 192.168.78.1, another client behind the same NAT.
 """
 
 import itertools
@@ -18,7 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-CLIENT_ADDRESS = "192.168.77.2"
+CLIENT_ADDRESS, NEIGHBOUR_ADDRESS = "192.168.77.2", "192.168.78.2"
 ROUTER_OUTSIDE = "203.0.113.1"
 SERVER_ADDRESS = "203.0.113.2"
 
@@ -170,6 +172,14 @@ class Lab:
     client: Namespace
     router: Namespace
     server: Namespace
+
+    @contextmanager
+    def neighbour(self) -> Iterator[Namespace]:
+        """Another client."""
+        with _namespace(f"{self.client.name}2") as space:
+            _link((space, "eth0", f"{NEIGHBOUR_ADDRESS}/24"), (self.router, "inside2", "192.168.78.1/24"))
+            space.run("ip", "route", "add", "default", "via", "192.168.78.1")
+            yield space
 
     @contextmanager
     def without_ike(self) -> Iterator[None]:
