@@ -75,7 +75,7 @@ def _dns(process: Json) -> Iterator[list[str]]:
 def _manual(number: int, sas: list[Json], inner: str) -> Text:
     """Of manual keys there is no connection in IKE's sense; the SAs know where the peer is."""
     local, _, remote = sas[0]["path"].partition(ARROW)
-    where = "peer not heard of yet" if remote.endswith(":0") else f"{remote}  at {local}"
+    where = "peer not heard of yet" if remote == "0.0.0.0" else f"{remote}  at {local}"
     return Text.assemble((f"#{-number} manual keys", "bold"), f"  {where}  {inner}")
 
 

@@ -79,11 +79,16 @@ def describe(change: Change) -> str:
         case Route():
             return f"route to {change.destination}"
         case Rule():
-            return f"routing rule for {change.destination}"
+            return f"routing rule for {change.destination}{_kind_of_traffic(change)}"
         case Sysctl():
             return f"kernel setting {change.name.replace('/', '.')} = {change.value}"
         case ResolvConf():
             return f"name servers in {change.path}"
+
+
+def _kind_of_traffic(rule: Rule) -> str:
+    ports = [f"{end} port {ports}" for end, ports in (("local", rule.sports), ("its", rule.dports)) if ports]
+    return ", ".join([f", IP protocol {rule.protocol}", *ports]) if rule.protocol else ""
 
 
 def resolv_conf_of(made: Iterable[Change], path: str) -> ResolvConf | None:

@@ -48,7 +48,7 @@ class Commands:
             "offloads": [offload.name for offload in s.tun.offloads],
             "limits": s.limits,
             "addresses": s.routing.addresses,
-            "routes": sorted(str(network) for network in s.routing.networks),
+            "routes": sorted(map(str, (*s.routing.networks, *s.routing.flows))),
             "ports": s.sockets.ports,
             "dns": s.dns,
             "dns_domains": s.dns_domains,

@@ -79,6 +79,7 @@ class ListenSession(Session):
         pool = AddressPool(self._options.config.pool)
         own = [f"{ip}/{net.prefixlen}" for ip, net in zip(pool.own, pool.networks, strict=True)]
         self.routing.direct = pool.networks
+        self.routing.peers_come_and_go = True
         self.routing.set_addresses(own, prefix_routes=True)
         if self._options.forward:
             self._forward()

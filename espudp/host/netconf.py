@@ -9,6 +9,11 @@ so that a subnet is chosen by longest prefix, as if our routes were in the main 
 goes into the tunnel even where the host has a route to exactly S; k counts from the longest prefix on. Outer
 packets carry the mark (SO_MARK), pass the second rule by and take the host's own routes: so 0.0.0.0/0, or a
 subnet with the peer in it, can be tunnelled without the tunnel swallowing itself.
+
+In transport mode it is traffic of this host with the peer's own address, perhaps of one protocol and some
+ports; all other traffic between the two goes as before. So it is chosen first, by
+
+    to PEER, protocol, ports, without the mark's bits   lookup our table                -> TUN
 """
 
 import contextlib
@@ -16,6 +21,7 @@ import errno
 import ipaddress
 import socket
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from espudp.errors import HostError
@@ -24,11 +30,22 @@ from espudp.host.changes import Change, Sysctl, read_sysctl, write_sysctl
 from espudp.host.journal import Journal
 from espudp.host.netlink import RT_TABLE_MAIN, DeviceAddress, Netlink, Route, Rule
 from espudp.host.resolvconf import ResolvConf
+from espudp.wire.selectors import ALL_PORTS, TrafficSelector
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 # Before the main table's rule (32766), after what an administrator puts first.
 FIRST_PRIORITY = 20_000
+
+FLOW_PRIORITY = FIRST_PRIORITY - 1
+
+# include/net/fib_rules.h, fib_rule_port_range_valid: what a rule can say of ports
+MIN_RULE_PORT, MAX_RULE_PORT = 1, 0xFFFE
+# The protocols whose ports the kernel knows: TCP, UDP, DCCP, SCTP
+PROTOCOLS_WITH_PORTS = frozenset({6, 17, 33, 132})
+
+# RFC 7600 section 4.8: for an interface that needs some IPv4 address and has none
+DUMMY_ADDRESS = "192.0.0.8/32"
 
 # Documentation/networking/ip-sysctl.rst: rp_filter
 STRICT, LOOSE = 1, 2
@@ -43,6 +60,34 @@ _REMEDIES = {
     errno.EOPNOTSUPP: _NO_POLICY_ROUTING,
     errno.EAFNOSUPPORT: _NO_POLICY_ROUTING,
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """Traffic of this host itself with a peer: two traffic selectors of a child SA in transport mode."""
+
+    local: TrafficSelector
+    remote: TrafficSelector
+
+    def __str__(self) -> str:
+        return str(self.remote)
+
+    def rules(self, table: int, mark: int) -> list[Rule]:
+        """That choose the table for it."""
+        protocol = self.remote.protocol or self.local.protocol
+        has_ports = protocol in PROTOCOLS_WITH_PORTS
+        return [
+            Rule(
+                FLOW_PRIORITY,
+                table,
+                str(network),
+                unless_mark=mark,
+                protocol=protocol,
+                sports=_rule_ports(self.local) if has_ports else None,
+                dports=_rule_ports(self.remote) if has_ports else None,
+            )
+            for network in self.remote.networks()
+        ]
 
 
 class NetConf:
@@ -83,6 +128,41 @@ class NetConf:
         routes = [Route(str(n), index, table, preferred.get(n.version)) for n in ordered]
         rules = [rule for n in ordered for rule in _rules(n, table, mark)]
         self.replace("routes", [*routes, *rules])
+
+    def set_flows(self, device: str, flows: Iterable[Flow], *, mark: int) -> None:
+        """Send these flows, and no others, into the device. Raises HostError."""
+        index = socket.if_nametoindex(device)
+        table = mark + index
+        ordered = sorted(
+            set(flows), key=lambda flow: (flow.remote.version, str(flow.remote), str(flow.local))
+        )
+        own = set(self.own_addresses())
+        routes: dict[Network, Route] = {}
+        rules: dict[Rule, None] = {}
+        for flow in ordered:
+            source = str(flow.local.first) if str(flow.local.first) in own else None
+            for network in flow.remote.networks():
+                routes.setdefault(network, Route(str(network), index, table, source))
+            rules |= dict.fromkeys(flow.rules(table, mark))
+        versions = {flow.remote.version for flow in ordered}
+        if 6 in versions:
+            allow_ipv6(device)
+        self.replace("reverse path of flows", self._accept_flows(device) if 4 in versions else [])
+        self.replace("flows", [*routes.values(), *rules])
+
+    def _accept_flows(self, device: str) -> list[Change]:
+        """Let packets of flows come in by our device under reverse path filtering.
+
+        That looks for the way back to their source, which without ports is not the device: only kernels of
+        late look at ports there. The loose filter is content with another device, if this one has an address.
+        """
+        name = f"net/ipv4/conf/{device}/rp_filter"
+        strictest = max(int(read_sysctl(n) or 0) for n in ("net/ipv4/conf/all/rp_filter", name))
+        made = self._groups.get("reverse path of flows")
+        if made or not strictest:
+            return made or []
+        index = socket.if_nametoindex(device)
+        return [*(self._loose(name)), DeviceAddress(index, DUMMY_ADDRESS)]
 
     def accept_outer(self, peer: str, mark: int) -> None:
         """Let the peer's datagrams in where strict reverse path filtering would look for them in the tunnel.
@@ -189,6 +269,17 @@ class NetConf:
                     undone.append(changes.describe(change))
             journal.remove()
         return undone
+
+
+def _rule_ports(selector: TrafficSelector) -> str | None:
+    """As rules have them; None: all.
+
+    The last port of all they cannot name. Rather than to let it go around the tunnel, all go into it: what
+    the child SA is not for is dropped there.
+    """
+    if selector.ports == ALL_PORTS or not MIN_RULE_PORT <= selector.last_port <= MAX_RULE_PORT:
+        return None
+    return f"{max(selector.first_port, MIN_RULE_PORT)}:{selector.last_port}"
 
 
 def _rules(network: Network, table: int, mark: int) -> list[Rule]:

@@ -337,7 +337,8 @@ class Session(ABC):
                 self.tell(event.text, Severity.DETAIL, event=event)
 
     def _route(self, connection: int, child: ChildInstalled | ChildKeys) -> None:
-        self.routing.add((connection, child.spi_in), child.local, child.remote)
+        add = self.routing.add if child.transport is None else self.routing.add_flows
+        add((connection, child.spi_in), child.local, child.remote)
         self.routing.peer_at(child.path.remote.ip)
         self._warn_of(child.suite.name)
         self._suites.add(child.suite)
@@ -378,7 +379,7 @@ class Session(ABC):
         if self._host_options.mtu is not None or not self._mtus:
             return
         mtu = max(self._mtus.values())
-        if any(":" in address for address in self.routing.addresses):
+        if self.routing.has_ipv6:
             mtu = max(mtu, MIN_IPV6_MTU)
         if mtu != self.tun.mtu:
             self.tun.mtu = mtu

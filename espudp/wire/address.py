@@ -4,12 +4,17 @@ from typing import NamedTuple
 
 
 class UdpAddress(NamedTuple):
-    """One end of a UDP flow: a textual IPv4 or IPv6 address (no brackets, no zone) and a port."""
+    """One end of a UDP flow: a textual IPv4 or IPv6 address (no brackets, no zone) and a port.
+
+    With port 0 it is one end of plain ESP, IP protocol 50, which has none.
+    """
 
     ip: str
     port: int
 
     def __str__(self) -> str:
+        if not self.port:
+            return self.ip
         return f"[{self.ip}]:{self.port}" if ":" in self.ip else f"{self.ip}:{self.port}"
 
 

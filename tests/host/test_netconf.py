@@ -1,9 +1,11 @@
 """The network configuration, against a real kernel in a namespace of its own."""
 
+import contextlib
 import errno
 import ipaddress
 import os
 import socket
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +14,11 @@ import pytest
 
 from espudp.errors import HostError
 from espudp.host.changes import Change, Sysctl, read_sysctl, write_sysctl
-from espudp.host.netconf import NetConf, Network
+from espudp.host.netconf import Flow, NetConf, Network
 from espudp.host.netlink import DeviceAddress, Netlink, Route, Rule
 from espudp.host.netns import Namespace, Port, connect
 from espudp.host.tun import TunDevice
+from espudp.wire.selectors import TrafficSelector
 from tests.host.support import state
 
 pytestmark = [pytest.mark.root, pytest.mark.tun]
@@ -108,6 +111,113 @@ def test_an_outer_packet_never_enters_a_tunnel_through_the_rules_of_another_subn
     conf.close()
 
 
+def flow(local: str, remote: str, protocol: int, sports: tuple[int, int], dports: tuple[int, int]) -> Flow:
+    ours, theirs = TrafficSelector.from_network(local), TrafficSelector.from_network(remote)
+    return Flow(
+        TrafficSelector(ours.first, ours.last, protocol, *sports),
+        TrafficSelector(theirs.first, theirs.last, protocol, *dports),
+    )
+
+
+def say_something(address: str, kind: socket.SocketKind, sport: int, dport: int) -> str:
+    """As a program does, which gets to know where from."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, kind) as program:
+        program.setblocking(False)
+        program.bind(("", sport))
+        with contextlib.suppress(BlockingIOError):
+            program.connect((address, dport))
+        if kind == socket.SOCK_DGRAM:
+            program.send(b"x")
+        return str(program.getsockname()[0])
+
+
+@pytest.mark.parametrize(
+    ("ours", "peer", "other"),
+    [("10.0.0.5", "198.51.100.7", "198.51.100.8"), ("2001:db8::5", "2001:db8:5::7", "2001:db8:5::8")],
+)
+def test_a_flow_goes_into_the_tunnel_and_nothing_else_does(
+    host: Host, ours: str, peer: str, other: str
+) -> None:
+    before = state(host.namespace)
+    conf = NetConf(host.runtime, "esp0")
+    udp, tcp = socket.SOCK_DGRAM, socket.SOCK_STREAM
+    wanted = [
+        flow(ours, peer, socket.IPPROTO_UDP, (0, 65535), (1701, 1701)),
+        flow(ours, peer, socket.IPPROTO_TCP, (4000, 4009), (0, 65535)),
+    ]
+    conf.set_flows("esp0", wanted, mark=MARK)
+
+    def enters(kind: socket.SocketKind, sport: int, dport: int) -> bool:
+        host.tun.read_batch(64)
+        assert say_something(peer, kind, sport, dport) == ours
+        return bool(host.tun.read_batch(64))
+
+    assert enters(udp, 0, 1701)
+    assert enters(udp, 1701, 1701)
+    assert not enters(udp, 1701, 1702)
+    assert not enters(tcp, 0, 1701)
+    assert enters(tcp, 4000, 80)
+    assert enters(tcp, 4009, 1701)
+    assert not enters(tcp, 4010, 80)
+    assert host.way(peer)[0] == "lan"
+    conf.set_flows("esp0", [flow(ours, peer, 0, (0, 65535), (0, 65535))], mark=MARK)
+    assert host.way(peer) == ("esp0", ours)
+    assert host.way(peer, marked=True)[0] == "lan"
+    assert host.way(other)[0] == "lan"
+    conf.close()
+    assert state(host.namespace) == before
+
+
+@pytest.mark.parametrize(
+    ("ports", "said"),
+    [
+        ((0, 65535), None),
+        ((65535, 0), None),
+        ((1, 65535), None),
+        ((65535, 65535), None),
+        ((0, 0), None),
+        ((0, 1023), "1:1023"),
+        ((1024, 65534), "1024:65534"),
+        ((1701, 1701), "1701:1701"),
+    ],
+)
+def test_what_rules_cannot_say_of_ports_is_not_left_outside(ports: tuple[int, int], said: str | None) -> None:
+    (rule,) = flow("192.0.2.1", "192.0.2.2", socket.IPPROTO_UDP, (0, 65535), ports).rules(1, MARK)
+    assert (rule.sports, rule.dports) == (None, said)
+    (rule,) = flow("192.0.2.1", "192.0.2.2", socket.IPPROTO_ICMP, (0, 65535), ports).rules(1, MARK)
+    assert (rule.protocol, rule.sports, rule.dports) == (socket.IPPROTO_ICMP, None, None)
+
+
+def datagram(source: str, destination: str, sport: int, dport: int, payload: bytes) -> bytes:
+    udp = struct.pack("!HHHH", sport, dport, 8 + len(payload), 0) + payload
+    addresses = socket.inet_aton(source) + socket.inet_aton(destination)
+    header = struct.pack("!BBHHHBBH8s", 0x45, 0, 20 + len(udp), 0, 0, 64, 17, 0, addresses)
+    total = sum(struct.unpack("!10H", header))
+    total = ~(total + (total >> 16)) & 0xFFFF
+    return header[:10] + total.to_bytes(2, "big") + header[12:] + udp
+
+
+@pytest.mark.parametrize(("everywhere", "after"), [(0, 0), (1, 2), (2, 0)])
+def test_flows_come_in_under_reverse_path_filtering(host: Host, everywhere: int, after: int) -> None:
+    write_sysctl("net/ipv4/conf/all/rp_filter", str(everywhere))
+    before = state(host.namespace)
+    conf = NetConf(host.runtime, "esp0")
+    wanted = [flow("10.0.0.5", "198.51.100.7", socket.IPPROTO_UDP, (1701, 1701), (1, 9))]
+    for _ in range(2):
+        conf.set_flows("esp0", wanted, mark=MARK)
+        assert read_sysctl("net/ipv4/conf/esp0/rp_filter") == str(after)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as program:
+        program.settimeout(2)
+        program.bind(("10.0.0.5", 1701))
+        for port in (7, 999):  # of the flow, and of none, which the tunnel would not let through
+            host.tun.write_batch([datagram("198.51.100.7", "10.0.0.5", port, 1701, b"hello")])
+            assert program.recv(100) == b"hello"
+    conf.set_flows("esp0", [], mark=MARK)
+    assert state(host.namespace) == before
+    conf.close()
+
+
 def test_two_tunnels_on_one_host(host: Host) -> None:
     before = state(host.namespace)
     second = TunDevice("esp%d", 1400)
@@ -154,6 +264,9 @@ def test_what_a_killed_process_left_is_undone_at_the_next_start(host: Host) -> N
     conf = NetConf(host.runtime, "esp0")
     conf.set_addresses("esp0", ["10.99.0.2/24"], prefix_routes=True)
     host.route(conf, "0.0.0.0/0", "2001:db8:1::/48")
+    write_sysctl("net/ipv4/conf/all/rp_filter", "1")
+    conf.set_flows("esp0", [flow("10.0.0.5", "10.5.0.1", 17, (1701, 1701), (7, 9))], mark=MARK)
+    write_sysctl("net/ipv4/conf/all/rp_filter", "0")
     conf.forward(ipv4=True, ipv6=True)
     host.tun.close()
     _kill(conf)
@@ -161,6 +274,8 @@ def test_what_a_killed_process_left_is_undone_at_the_next_start(host: Host) -> N
     again = NetConf(host.runtime, "esp0")
     assert "kernel setting net.ipv4.ip_forward = 1" in again.recovered
     assert "routing rule for 0.0.0.0/0" in again.recovered
+    told = "routing rule for 10.5.0.1/32, IP protocol 17, local port 1701:1701, its port 7:9"
+    assert told in again.recovered
     assert state(host.namespace) == before
     again.close()
     assert list(host.runtime.iterdir()) == []
@@ -174,6 +289,7 @@ def test_a_kill_between_journal_and_change_is_harmless(host: Host) -> None:
         DeviceAddress(index, "10.99.0.2/24"),
         Route("10.5.0.0/16", index, 12345),
         Rule(20_000, 12345, "10.5.0.0/16", unless_mark=MARK),
+        Rule(19_999, 12345, "10.5.0.1/32", unless_mark=MARK, protocol=17, sports="1:9", dports="7:7"),
         Sysctl(FORWARD, "1", "0"),
     ):
         conf._journal.record(change)

@@ -6,7 +6,7 @@ from typing import cast
 
 import pytest
 
-from espudp.host.netconf import NetConf, Network
+from espudp.host.netconf import Flow, NetConf, Network
 from espudp.host.routing import Routing
 from espudp.wire.selectors import TrafficSelector
 
@@ -16,11 +16,19 @@ class Recorder:
 
     def __init__(self) -> None:
         self.routes: set[str] = set()
+        self.flows: set[str] = set()
+        self.accepted: list[str] = []
 
     def set_routes(
         self, device: str, networks: Iterable[Network], *, mark: int, sources: Sequence[str] = ()
     ) -> None:
         self.routes = {str(network) for network in networks}
+
+    def set_flows(self, device: str, flows: Iterable[Flow], *, mark: int) -> None:
+        self.flows = {f"{flow.local} {flow.remote}" for flow in flows}
+
+    def accept_outer(self, peer: str, mark: int) -> None:
+        self.accepted.append(peer)
 
     def own_addresses(self) -> list[str]:
         return ["10.3.0.1"]
@@ -61,3 +69,44 @@ def test_each_child_sa_has_its_routes() -> None:
     assert conf.routes == {"10.1.0.0/16", "10.2.0.0/16"}
     routing.remove((1, 2))
     assert conf.routes == {"10.2.0.0/16"}
+
+
+def ported(text: str, protocol: int, port: int | None = None) -> TrafficSelector:
+    whole = TrafficSelector.from_network(text)
+    return TrafficSelector(whole.first, whole.last, protocol, *((0, 65535) if port is None else (port, port)))
+
+
+def test_child_sas_in_transport_mode_have_flows() -> None:
+    conf = Recorder()
+    routing = Routing(cast(NetConf, conf), "esp0", 1)
+    routing.peers_come_and_go = True
+    local = (ported("192.0.2.1", 17, 1701), *selectors("2001:db8::1"))
+    remote = (ported("192.0.2.7", 17), ported("192.0.2.7", 6), *selectors("2001:db8::7"))
+    routing.add_flows((1, 2), local, remote)
+    routing.add_flows((2, 3), local[:1], (ported("192.0.2.8", 17),))
+    assert conf.flows == {
+        "192.0.2.1/32[udp/1701] 192.0.2.7/32[udp/any]",
+        "192.0.2.1/32[udp/1701] 192.0.2.8/32[udp/any]",
+        "2001:db8::1/128 2001:db8::7/128",
+    }
+    assert routing.has_ipv6
+    assert not conf.routes
+    routing.peer_at("192.0.2.8")
+    assert conf.accepted == [], "its outer packets are no UDP of port 1701"
+    routing.peer_at("2001:db8::7")
+    assert conf.accepted == ["2001:db8::7"]
+    routing.remove_connection(1)
+    assert conf.flows == {"192.0.2.1/32[udp/1701] 192.0.2.8/32[udp/any]"}
+    assert not routing.has_ipv6
+    routing.remove((2, 3))
+    assert conf.flows == set()
+
+
+def test_who_dials_keeps_flows_in_the_tunnel_until_the_peer_is_back() -> None:
+    conf = Recorder()
+    routing = Routing(cast(NetConf, conf), "esp0", 1)
+    routing.add_flows((1, 2), selectors("192.0.2.1"), selectors("192.0.2.7"))
+    routing.remove_connection(1)
+    assert conf.flows == {"192.0.2.1/32 192.0.2.7/32"}
+    routing.add_flows((2, 3), selectors("192.0.2.1"), selectors("192.0.2.8"))
+    assert conf.flows == {"192.0.2.1/32 192.0.2.8/32"}

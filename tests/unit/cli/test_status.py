@@ -182,7 +182,7 @@ def test_a_manual_peer_that_is_to_be_learnt() -> None:
     process = copy.deepcopy(PROCESS)
     process["tunnel"]["connections"] = []
     for sa in process["tunnel"]["sas"]:
-        sa["path"] = "0.0.0.0:4500 -> 0.0.0.0:0"
+        sa["path"] = "0.0.0.0:4500 -> 0.0.0.0"
     assert "manual keys  peer not heard of yet" in shown(process)
 
 
