@@ -86,6 +86,7 @@ REQUIREMENTS: dict[str, tuple[str, Callable[[], str]]] = {
         "makes network namespaces with ip and NAT with nft",
         _program("iproute2 nftables util-linux", "ip", "nft", "unshare"),
     ),
+    "conntrack": ("looks into the kernel's NAT", _program("conntrack", "conntrack")),
     "freeradius": ("has FreeRADIUS decide on logins", _program("freeradius", "freeradius")),
     "resolved": ("starts a systemd-resolved of its own", _resolved),
     "iperf3": ("measures with iperf3", _program("iperf3", "iperf3")),

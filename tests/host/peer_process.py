@@ -8,6 +8,7 @@ from typing import Any
 
 import pytun
 
+from espudp import tunnel
 from espudp.errors import EspudpError
 from espudp.host import steering, tun, udp, workers
 from espudp.host.options import ConnectOptions, ListenOptions, ManualOptions, Report
@@ -112,6 +113,7 @@ def main() -> int:
         workers.LIFE_SECONDS_MIN = options["worker_life"]
     for what in options.get("missing", "").split():
         _take_away(what)
+    tunnel.KEEPALIVE_SECONDS = options.get("keepalive", tunnel.KEEPALIVE_SECONDS)
     run = {"listen": _listen, "connect": _connect, "manual": _manual}[options["mode"]]
     try:
         return run(options)
