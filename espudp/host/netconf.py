@@ -14,6 +14,8 @@ In transport mode it is traffic of this host with the peer's own address, perhap
 ports; all other traffic between the two goes as before. So it is chosen first, by
 
     to PEER, protocol, ports, without the mark's bits   lookup our table                -> TUN
+
+What must never go in the clear is prohibited behind all of these.
 """
 
 import contextlib
@@ -28,7 +30,7 @@ from espudp.errors import HostError
 from espudp.host import changes
 from espudp.host.changes import Change, Sysctl, read_sysctl, write_sysctl
 from espudp.host.journal import Journal
-from espudp.host.netlink import RT_TABLE_MAIN, DeviceAddress, Netlink, Route, Rule
+from espudp.host.netlink import RT_TABLE_MAIN, RT_TABLE_UNSPEC, DeviceAddress, Netlink, Route, Rule
 from espudp.host.resolvconf import ResolvConf
 from espudp.wire.selectors import ALL_PORTS, TrafficSelector
 
@@ -38,6 +40,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 FIRST_PRIORITY = 20_000
 
 FLOW_PRIORITY = FIRST_PRIORITY - 1
+PROHIBITION_PRIORITY = FIRST_PRIORITY + 1_000
 
 # include/net/fib_rules.h, fib_rule_port_range_valid: what a rule can say of ports
 MIN_RULE_PORT, MAX_RULE_PORT = 1, 0xFFFE
@@ -149,6 +152,16 @@ class NetConf:
             allow_ipv6(device)
         self.replace("reverse path of flows", self._accept_flows(device) if 4 in versions else [])
         self.replace("flows", [*routes.values(), *rules])
+
+    def prohibit(self, protocol: int, port: int) -> None:
+        """This host sends from that port of its own through tunnels or not at all. Raises HostError."""
+        everything = ("0.0.0.0/0", "::/0") if has_ipv6() else ("0.0.0.0/0",)
+        ports = f"{port}:{port}"
+        rules = [
+            Rule(PROHIBITION_PRIORITY, RT_TABLE_UNSPEC, to, protocol=protocol, sports=ports, prohibits=True)
+            for to in everything
+        ]
+        self.replace("prohibited", rules)
 
     def _accept_flows(self, device: str) -> list[Change]:
         """Let packets of flows come in by our device under reverse path filtering.
@@ -288,6 +301,11 @@ def _rules(network: Network, table: int, mark: int) -> list[Rule]:
         Rule(priority, RT_TABLE_MAIN, str(network), suppress_prefix=network.prefixlen),
         Rule(priority + 1, table, str(network), unless_mark=mark),
     ]
+
+
+def has_ipv6() -> bool:
+    """Whether the kernel was built and booted with IPv6."""
+    return (changes.PROC_SYS / "net/ipv6").exists()
 
 
 def allow_ipv6(device: str) -> None:

@@ -36,7 +36,7 @@ NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP = 0x1, 0x4, 0x300
 NLM_F_REPLACE, NLM_F_EXCL, NLM_F_CREATE = 0x100, 0x200, 0x400
 NLMSG_ERROR, NLMSG_DONE = 2, 3
 # linux/fib_rules.h
-FR_ACT_TO_TBL = 1
+FR_ACT_TO_TBL, FR_ACT_PROHIBIT = 1, 8
 # linux/if_addr.h
 IFA_F_NODAD, IFA_F_NOPREFIXROUTE = 0x02, 0x200
 IFA_F_DADFAILED, IFA_F_TENTATIVE = 0x08, 0x40
@@ -73,7 +73,8 @@ class Rule:
 
     `unless_mark`: packets whose fwmark has any of these bits pass it by. `suppress_prefix`: the table's
     answer counts only if its prefix is longer than this. `protocol`: of IP, 0 for all; `sports` and `dports`:
-    the first and the last, as in `1701:1701`. Linux has these three since 4.17.
+    the first and the last, as in `1701:1701`. Linux has these three since 4.17. `prohibits`: this host does
+    not send them, and no table is asked.
     """
 
     priority: int
@@ -84,6 +85,7 @@ class Rule:
     protocol: int = 0
     sports: str | None = None
     dports: str | None = None
+    prohibits: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,9 +279,11 @@ def _rule_message(rule: Rule) -> Any:
     destination = ipaddress.ip_network(rule.destination)
     message = fibmsg()
     message["family"] = _family(destination.version)
-    message["action"] = FR_ACT_TO_TBL
+    message["action"] = FR_ACT_PROHIBIT if rule.prohibits else FR_ACT_TO_TBL
     message["dst_len"] = destination.prefixlen
     attributes: list[tuple[str, str | int]] = [("FRA_PRIORITY", rule.priority), ("FRA_TABLE", rule.table)]
+    if rule.prohibits:
+        attributes.append(("FRA_IIFNAME", "lo"))  # what comes from this host itself
     ports = ("FRA_SPORT_RANGE", rule.sports), ("FRA_DPORT_RANGE", rule.dports)
     attributes += [(name, value) for name, value in (("FRA_IP_PROTO", rule.protocol), *ports) if value]
     if destination.prefixlen:

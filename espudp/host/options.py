@@ -76,6 +76,9 @@ class HostOptions:
     routes: tuple[IPv4Network | IPv6Network, ...] | None = None
     """What of the negotiated subnets goes into the tunnel; None: all of them."""
 
+    confined_port: int | None = None
+    """A UDP port of this host, from which nothing goes but into the tunnel, whether there is one or not."""
+
     rehearsal: bool = True
     """Keep the way of single packets warm with packets of our own, for a moment after each."""
 

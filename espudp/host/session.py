@@ -161,6 +161,8 @@ class Session(ABC):
         if self.netconf.recovered:
             what = ", ".join(self.netconf.recovered)
             self.tell(f"Undone what a killed espudp had left: {what}.", Severity.DETAIL)
+        if options.confined_port is not None:
+            self.netconf.prohibit(socket.IPPROTO_UDP, options.confined_port)
         self.tun.up()
         self.routing = Routing(self.netconf, self.tun.name, self.mark, options.routes)
         self.tun.on_limit = self._tun_limited

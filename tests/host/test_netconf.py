@@ -169,6 +169,27 @@ def test_a_flow_goes_into_the_tunnel_and_nothing_else_does(
     assert state(host.namespace) == before
 
 
+@pytest.mark.parametrize(("ours", "peer"), [("10.0.0.5", "198.51.100.7"), ("2001:db8::5", "2001:db8:5::7")])
+def test_a_port_from_which_nothing_goes_but_into_the_tunnel(host: Host, ours: str, peer: str) -> None:
+    before = state(host.namespace)
+    conf = NetConf(host.runtime, "esp0")
+    conf.prohibit(socket.IPPROTO_UDP, 1701)
+    for to in (peer, "192.0.2.1"):
+        with pytest.raises(PermissionError):
+            say_something(to, socket.SOCK_DGRAM, 1701, 1701)
+    assert say_something(peer, socket.SOCK_DGRAM, 1702, 1701) == ours
+    assert say_something(peer, socket.SOCK_STREAM, 1701, 1701) == ours
+    udp = flow(ours, peer, socket.IPPROTO_UDP, (1701, 1701), (1, 9))
+    conf.set_flows("esp0", [udp], mark=MARK)
+    host.tun.read_batch(64)
+    assert say_something(peer, socket.SOCK_DGRAM, 1701, 7) == ours
+    assert host.tun.read_batch(64)
+    with pytest.raises(PermissionError):
+        say_something(peer, socket.SOCK_DGRAM, 1701, 10)
+    conf.close()
+    assert state(host.namespace) == before
+
+
 @pytest.mark.parametrize(
     ("ports", "said"),
     [
