@@ -156,7 +156,7 @@ class _Asked:
         return natt, parsing.port(ike_port, "--ike-port") if ike_port else None
 
     def _config(self) -> ConnectionConfig:
-        from espudp.ike.config import ConnectionConfig
+        from espudp.ike.config import ConnectionConfig, Encapsulation
 
         _, remote_id = self.identities
         meant = None if remote_id == ANYBODY else remote_id or self.host
@@ -172,7 +172,7 @@ class _Asked:
             child=child,
             ike_proposals=self.algorithms.ike_proposals(),
             request_addresses=self.reach.virtual_addresses(),
-            force_encap=self.force_encap,
+            encap=Encapsulation.ALWAYS if self.force_encap else Encapsulation.AUTO,
             timers=self.keeping.timers(),
             mobike=self.keeping.mobike,
             **self.sessions.settings(),

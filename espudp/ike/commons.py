@@ -34,8 +34,12 @@ class Commons:
         workers: int = 1,
         wall_clock: WallClock | None = None,
         path_mtus: Callable[[str], int | None] = lambda _: None,
+        *,
+        plain_esp: bool = False,
     ) -> None:
-        """`workers`: how many there are that child SAs can be given to. `path_mtus`: see Endpoint."""
+        """`workers`: how many there are that child SAs can be given to. `path_mtus`, `plain_esp`: see
+        Endpoint.
+        """
         self.rng = rng
         self.wall_clock = wall_clock or no_clock
         self.workers = workers
@@ -48,6 +52,7 @@ class Commons:
         self.outbox: list[tuple[bytes, Path]] = []
         self.drops: Counter[Enum] = Counter()
         self.path_mtus = path_mtus
+        self.plain_esp = plain_esp
         self.complaints = TokenBucket(REFUSALS_AT_ONCE, REFUSALS_PER_SECOND)
         """How often it is told what peers may not have: they can ask as fast as they like."""
         self._refusals = TokenBucket(REFUSALS_AT_ONCE, REFUSALS_PER_SECOND)

@@ -5,22 +5,26 @@ from ipaddress import IPv4Network, IPv6Network
 
 from espudp.errors import ConfigError
 from espudp.ike.credentials import ByEap, Demand, EapClient, NoProof, Proof
+from espudp.ike.encapsulation import Encapsulation
 from espudp.ike.handout import Handout
 from espudp.ike.identity import NOBODY, Identity
 from espudp.ike.lifetimes import LifetimeConfig
-from espudp.ike.narrowing import DYNAMIC, Selector
+from espudp.ike.narrowing import DYNAMIC, Dynamic, Selector
 from espudp.ike.pad import PadEntry
 from espudp.ike.proposals import DEFAULT_ESP_PROPOSALS, DEFAULT_IKE_PROPOSALS, EspProposal, IkeProposal
 from espudp.wire.ikev2.redirect import is_gateway
+from espudp.wire.transport import Mode
 
 __all__ = [
     "DYNAMIC",
     "ChildConfig",
     "ConnectionConfig",
+    "Encapsulation",
     "Identity",
     "LifetimeConfig",
     "Limits",
     "ListenerConfig",
+    "Mode",
     "Timers",
 ]
 
@@ -101,6 +105,9 @@ class ChildConfig:
     single_pair: bool = False
     """For peers that know one selector on either side: one child SA for each pair of them."""
 
+    mode: Mode = Mode.TUNNEL
+    """In transport mode all selectors are DYNAMIC, with a protocol and ports perhaps: the outer addresses."""
+
     def __post_init__(self) -> None:
         """Raises ConfigError for a child SA that could carry nothing."""
         for side, selectors in (("local", self.local), ("remote", self.remote)):
@@ -110,6 +117,12 @@ class ChildConfig:
                     field="subnet",
                     remedy="Name at least one subnet, 0.0.0.0/0 for everything.",
                 )
+        if self.mode is Mode.TRANSPORT and not all(isinstance(s, Dynamic) for s in self.local + self.remote):
+            raise ConfigError(
+                "transport mode is between the two hosts, and has no subnets",
+                field="subnet",
+                remedy="Leave them out, or choose tunnel mode.",
+            )
         _require_proposals(self.proposals, "ESP")
 
 
@@ -135,8 +148,8 @@ class ConnectionConfig:
     request_addresses: tuple[str, ...] = ("any4",)
     """Virtual addresses to ask for: `any4`, `any6` or addresses. Empty: no configuration payload at all."""
 
-    force_encap: bool = False
-    """Make the peer believe in a NAT, for peers that encapsulate in UDP only then."""
+    encap: Encapsulation = Encapsulation.AUTO
+    """When ESP goes in UDP."""
 
     mobike: bool = True
     """Move with our addresses, if the peer can follow (RFC 4555)."""
@@ -207,6 +220,9 @@ class ListenerConfig:
 
     redirect_above: int = 0
     """So many connections are served here before anybody is sent elsewhere."""
+
+    encap: Encapsulation = Encapsulation.AUTO
+    """When ESP goes in UDP."""
 
     limits: Limits = Limits()
     timers: Timers = Timers()

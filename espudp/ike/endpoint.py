@@ -18,6 +18,7 @@ from functools import partial
 
 from espudp.crypto.random import Rng
 from espudp.errors import ConfigError, CryptoError, WireError
+from espudp.ike import encapsulation
 from espudp.ike.commons import REFUSALS_AT_ONCE, REFUSALS_PER_SECOND
 from espudp.ike.config import ChildConfig, ConnectionConfig, ListenerConfig
 from espudp.ike.credentials import WallClock
@@ -59,7 +60,8 @@ class Endpoint:
     `rng` is the source of all randomness. `key_log` gets every key, and is for tests that decrypt a capture.
     `workers`: how many there are to give child SAs to; see v2/resources.py. `wall_clock` tells the time that
     certificates are judged by; who uses none needs none. `path_mtus`: the largest IP packet, in octets, that
-    is known to get to an address; None: nobody knows.
+    is known to get to an address; None: nobody knows. `plain_esp`: whether ESP without UDP can be sent and
+    received, too.
     """
 
     def __init__(
@@ -71,11 +73,14 @@ class Endpoint:
         workers: int = 1,
         wall_clock: WallClock | None = None,
         path_mtus: Callable[[str], int | None] = lambda _: None,
+        plain_esp: bool = False,
     ) -> None:
-        """Raises ConfigError for a pool without room, and without a worker."""
+        """Raises ConfigError for a pool without room, without a worker, and for ESP that cannot be sent."""
         if workers < 1:
             raise ConfigError("no worker at all", field="workers", remedy="One is enough.")
-        self._hub = Hub(rng, listener, key_log, workers, wall_clock, path_mtus)
+        if listener is not None:
+            encapsulation.check(listener.encap, plain_esp=plain_esp)
+        self._hub = Hub(rng, listener, key_log, workers, wall_clock, path_mtus, plain_esp=plain_esp)
         self._doorkeeper = None if listener is None else Doorkeeper(self._hub, listener)
         self._succession = Succession(
             self._hub, lambda config, path, now: self._dial(config, path, None, None, now)
@@ -89,7 +94,10 @@ class Endpoint:
 
         IKE_SA_INIT goes over `path`, everything after it over `float_path` (RFC 7296 section 2.23: from port
         500 to 4500); None: over `path` as well. ConnectionUp or ConnectionDown follows.
+
+        Raises ConfigError for ESP that this host cannot send.
         """
+        encapsulation.check(config.encap, plain_esp=self._hub.plain_esp)
         ticket = self._hub.wallet.find(config, path.remote.ip, now) if config.resume else None
         return self._dial(config, path, float_path, ticket, now)
 

@@ -20,6 +20,8 @@ class NatStatus:
 
     local: bool = False
     remote: bool = False
+    claimed: bool = False
+    """There is none, and the peer says that there is, since it wants ESP in UDP."""
 
     @property
     def found(self) -> bool:
@@ -75,7 +77,12 @@ def found_by(message: Message, spi_i: bytes, spi_r: bytes, path: Path) -> NatSta
     sources = [n.data for n in notifies if n.type == NotifyType.NAT_DETECTION_SOURCE_IP]
     destinations = [n.data for n in notifies if n.type == NotifyType.NAT_DETECTION_DESTINATION_IP]
     found = detect(spi_i, spi_r, path, sources, destinations) or NatStatus()
-    return replace(found, remote=False) if only_claimed(spi_i, spi_r, sources) else found
+    return found_but_claimed(found) if only_claimed(spi_i, spi_r, sources) else found
+
+
+def found_but_claimed(found: NatStatus) -> NatStatus:
+    """The same where the peer's NAT is nothing but its claim."""
+    return replace(found, remote=False, claimed=True)
 
 
 def only_claimed(spi_i: bytes, spi_r: bytes, sources: Iterable[bytes]) -> bool:

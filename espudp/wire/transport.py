@@ -1,6 +1,16 @@
 """Transport mode: which addresses its packets have at either end (RFC 4303 section 3.1.1, RFC 3948 3.1.2)."""
 
 from dataclasses import dataclass
+from enum import Enum
+
+
+class Mode(Enum):
+    """What a child SA carries."""
+
+    TUNNEL = "tunnel"
+    """Packets of any hosts, whole."""
+    TRANSPORT = "transport"
+    """Packets between the two hosts themselves, without their IP header."""
 
 
 @dataclass(frozen=True, slots=True)

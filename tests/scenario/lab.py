@@ -14,6 +14,7 @@ from espudp.ike.config import (
     Timers,
 )
 from espudp.ike.credentials import Demand, Proof, Psk, PskOf
+from espudp.ike.encapsulation import Encapsulation
 from espudp.ike.events import AddressAssigned
 from espudp.ike.narrowing import Selector
 from espudp.ike.pad import PadEntry
@@ -89,7 +90,7 @@ class Terms:
             ike_proposals=tuple(map(IkeProposal.parse, self.ike)),
             child=self._child(self.local or (DYNAMIC,), self.remote or (*self.pool, SUBNET)),
             request_addresses=self.request,
-            force_encap=self.force_encap,
+            encap=Encapsulation.ALWAYS if self.force_encap else Encapsulation.AUTO,
             mobike=self.mobike,
             timers=self.timers,
         )

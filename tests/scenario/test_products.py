@@ -7,6 +7,7 @@ import pytest
 
 from espudp.ike.config import ChildConfig, ConnectionConfig, Identity, ListenerConfig, Timers
 from espudp.ike.credentials import Psk, PskOf
+from espudp.ike.encapsulation import Encapsulation
 from espudp.ike.events import ChildInstalled, ConnectionDown, ConnectionUp, PeerRefused
 from espudp.ike.narrowing import DYNAMIC
 from espudp.ike.natd import natd_hash
@@ -59,7 +60,7 @@ def dialling(product: str, local: Sequence[str] = HERE, remote: Sequence[str] = 
         ),
         ike_proposals=tuple(map(IkeProposal.parse, preset.ike)),
         request_addresses=(),
-        force_encap=preset.force_encap,
+        encap=Encapsulation.ALWAYS if preset.force_encap else Encapsulation.AUTO,
         timers=TIMERS,
     )
 

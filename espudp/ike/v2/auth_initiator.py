@@ -6,7 +6,7 @@ from dataclasses import replace
 from ipaddress import ip_address
 
 from espudp.errors import AuthenticationFailed, CryptoError, PeerError
-from espudp.ike.config import ConnectionConfig
+from espudp.ike.config import ConnectionConfig, Mode
 from espudp.ike.credentials import ByEap, EapClient, NoDemand, Proof, Psk, RawKeyOf, SignKey
 from espudp.ike.events import ConnectionUp, Fault
 from espudp.ike.farewell import Farewell
@@ -168,6 +168,8 @@ class AuthSent:
             a[-1] if a in ("any4", "any6") else ip_address(a).version for a in config.request_addresses
         )
         hosts = tuple(f"any{version}" for version in versions) or (self.path.local.ip,)
+        if config.child.mode is Mode.TRANSPORT:
+            hosts = (self.path.local.ip,)
         local = resolve(config.child.local, hosts)
         remote = resolve(config.child.remote, (self.path.remote.ip,))
         if config.child.single_pair:
@@ -191,7 +193,7 @@ class AuthSent:
         if config.request_addresses:
             payloads.append(configuration.request(config.request_addresses))
         payloads += resumption.wish(config)
-        moves = mobike.offer(self._hub, self.path) if config.mobike else []
+        moves = mobike.offer(self._hub, self.path) if mobike.is_for(config) else []
         child = [] if self._is_childless else self._offer.payloads(None)
         return [*payloads, *child, *moves]
 
@@ -254,6 +256,7 @@ class AuthSent:
             now,
             given.addresses,
         )
+        connection.claims_nat |= self._initial.claims_nat
         mobike.agree(connection, message)
         reauth.agree(connection, message, now)
         self._hub.dialling.pop(self.number, None)
@@ -303,6 +306,8 @@ class AuthSent:
             new = self._offer.accept(message, self._sa, nonces, pfs=False)
         except CryptoError as error:
             raise PeerError(str(error), notify=NotifyType.NO_PROPOSAL_CHOSEN) from error
+        if new.child.transport is not None:
+            return new
         ours = resolve(self._config.child.local, addresses or (self.path.local.ip,))
         local = narrow(new.child.local, ours)
         if local is None:

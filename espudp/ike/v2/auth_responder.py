@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from espudp.errors import AuthenticationFailed, CryptoError, EspudpError, PeerError
-from espudp.ike.config import ListenerConfig
+from espudp.ike.config import ListenerConfig, Mode
 from espudp.ike.drop import Drop
 from espudp.ike.eap.passthrough import BackendAnswer
 from espudp.ike.events import BackendAsked, ConnectionUp, Fault, PeerAddressAssigned, PeerRefused
@@ -255,7 +255,7 @@ class AwaitAuth:
         hub = self._hub
         if asked is not None and hub.pool is not None and configuration.wants_address(asked):
             self._assign(connection, asked)
-        elif hub.pool is not None and all(isinstance(s, Dynamic) for s in self._config.child.remote):
+        elif hub.pool is not None and self._wants_pool():
             # RFC 7296 section 2.19
             raise PeerError(
                 "the peer asks for no virtual address",
@@ -264,6 +264,11 @@ class AwaitAuth:
             )
         nonces = Nonces(self.initial.nonce_i, self.initial.nonce_r)
         return answer_child(hub, self._sa, message, connection.allowed(), nonces=nonces, pfs=False)
+
+    def _wants_pool(self) -> bool:
+        """Whether nothing but virtual addresses goes through the tunnel."""
+        child = self._config.child
+        return child.mode is Mode.TUNNEL and all(isinstance(s, Dynamic) for s in child.remote)
 
     def _assign(self, connection: Connection, asked: Configuration) -> None:
         """Raises PeerError."""

@@ -11,10 +11,12 @@ from espudp.crypto.dh import KeyPair, generate
 from espudp.crypto.ikekeys import derive_child_keys
 from espudp.crypto.suites import Dh, EspSuite
 from espudp.errors import PeerError
-from espudp.ike.config import ChildConfig
+from espudp.ike.config import ChildConfig, Mode
 from espudp.ike.narrowing import describe_no_common, narrow, pairs
+from espudp.ike.natd import NatStatus
 from espudp.ike.offers import describe_mismatch
 from espudp.ike.proposals import EspChoice, offer_esp, select_esp, verify_esp
+from espudp.ike.transport import at_host, only_host
 from espudp.ike.v2.groups import refusal_of_group
 from espudp.ike.v2.hub import Hub
 from espudp.ike.v2.resources import info, is_one_of_several
@@ -31,6 +33,9 @@ from espudp.wire.ikev2.payloads import (
     TsResponder,
 )
 from espudp.wire.selectors import TrafficSelector
+from espudp.wire.transport import Transport
+
+_USE_TRANSPORT_MODE = Notify.of(NotifyType.USE_TRANSPORT_MODE)
 
 # RFC 7296 section 2.10: at least half the key size of any PRF that we propose.
 NONCE_OCTETS = 32
@@ -62,6 +67,8 @@ class Child:
     """Redundant after simultaneous rekeys; its removal has been told."""
     shared: bool = False
     """Both sides know it as one of several for the same traffic (RFC 9611)."""
+    transport: Transport | None = None
+    """None: tunnel mode."""
 
     @property
     def is_going(self) -> bool:
@@ -123,7 +130,7 @@ class ChildOffer:
 
     def payloads(self, nonce: bytes | None) -> list[Payload]:
         """SA, Ni, KEi, TSi, TSr; without nonce, and without groups, in IKE_AUTH. Before them, perhaps,
-        SA_RESOURCE_INFO.
+        USE_TRANSPORT_MODE and SA_RESOURCE_INFO.
         """
         spi = self.spi_in.to_bytes(4)
         proposals = offer_esp(self._config.proposals, spi, pfs=nonce is not None)
@@ -132,7 +139,8 @@ class ChildOffer:
             payloads.append(Nonce(nonce))
         if self._pair is not None:
             payloads.append(KeyExchange(self._pair.group.transform_id, self._pair.public))
-        return [*payloads, TsInitiator(self._local), TsResponder(self._remote)]
+        mode = [_USE_TRANSPORT_MODE] if self._config.mode is Mode.TRANSPORT else []
+        return [*mode, *payloads, TsInitiator(self._local), TsResponder(self._remote)]
 
     def accept(self, answer: Message, sa: IkeSa, nonces: Nonces, *, pfs: bool) -> NewChild:
         """Checks that the answer is one of the things that we offered. Raises PeerError."""
@@ -150,9 +158,13 @@ class ChildOffer:
                 notify=NotifyType.NO_PROPOSAL_CHOSEN,
                 remedy="Name one ESP proposal that both sides have.",
             )
+        transport = self._transport(answer, tsi.selectors, tsr.selectors)
         # RFC 7296 section 2.9 has it choose among what we offer. Some answer with all that they have, wider
         # than that, and mean no harm: what we do not carry is dropped, and what both have is good.
-        local, remote = narrow(tsi.selectors, self._local), narrow(tsr.selectors, self._remote)
+        ours, theirs = tsi.selectors, tsr.selectors
+        if transport is not None:
+            ours, theirs = at_host(ours, transport.local), at_host(theirs, transport.remote)
+        local, remote = narrow(ours, self._local), narrow(theirs, self._remote)
         if local is None or remote is None:
             chosen = f"{_text(tsi.selectors)} here, {_text(tsr.selectors)} there"
             raise PeerError(
@@ -165,9 +177,22 @@ class ChildOffer:
             sa.suite.prf, sa.sk_d, choice.suite, nonces.initiator, nonces.responder, shared
         )
         spi_out = int.from_bytes(choice.peer_spi)
-        child = Child(self.spi_in, spi_out, choice.suite, local, remote, self._config)
+        child = Child(self.spi_in, spi_out, choice.suite, local, remote, self._config, transport=transport)
         child.shared = self._several and is_one_of_several(answer)
         return NewChild(child, keys_in, keys_out)
+
+    def _transport(self, answer: Message, ours: Selectors, theirs: Selectors) -> Transport | None:
+        """RFC 7296 section 1.3.1: the peer may decline; section 2.23.1: which addresses it sees."""
+        is_wanted = self._config.mode is Mode.TRANSPORT
+        if is_wanted != (answer.notify(NotifyType.USE_TRANSPORT_MODE) is not None):
+            raise _other_mode(Mode.TUNNEL if is_wanted else Mode.TRANSPORT)
+        if not is_wanted:
+            return None
+        local_there, remote_there = only_host(ours), only_host(theirs)
+        if local_there is None or remote_there is None:
+            raise _many_hosts()
+        local, remote = (str(selectors[0].first) for selectors in (self._local, self._remote))
+        return Transport(local, remote, local_there, remote_there)
 
     def withdraw(self) -> None:
         """Nothing came of it."""
@@ -198,16 +223,41 @@ class Allowed:
     """The peer may have several for the same traffic, if it asks for that (RFC 9611)."""
     worker: int | None = None
     """Whom the child SA is for; None: who has the fewest."""
+    nat: NatStatus = field(default_factory=NatStatus)
+
+    def as_seen_here(self, request: Message) -> tuple[Selectors, Selectors]:
+        """Ours and the peer's, of what it asks for; in transport mode what its NAT and ours make of them
+        (RFC 7296 section 2.23.1).
+        """
+        theirs, ours = _selectors(request.get(TsInitiator)), _selectors(request.get(TsResponder))
+        if self.config.mode is Mode.TRANSPORT:
+            ours = at_host(ours, str(self.local[0].first)) if self.nat.local else ours
+            theirs = at_host(theirs, str(self.remote[0].first)) if self.nat.remote else theirs
+        return ours, theirs
+
+    def transport(self, request: Message) -> Transport | None:
+        """None: tunnel mode. Raises PeerError where the request is not for what it is to be."""
+        if self.config.mode is Mode.TUNNEL:
+            # RFC 7296 section 1.3.1: a responder that declines says nothing.
+            return None
+        if request.notify(NotifyType.USE_TRANSPORT_MODE) is None:
+            raise _other_mode(Mode.TUNNEL)
+        theirs, ours = _selectors(request.get(TsInitiator)), _selectors(request.get(TsResponder))
+        local_there, remote_there = only_host(ours), only_host(theirs)
+        if local_there is None or remote_there is None:
+            raise _many_hosts()
+        return Transport(str(self.local[0].first), str(self.remote[0].first), local_there, remote_there)
 
 
 def answer_child(
     hub: Hub, sa: IkeSa, request: Message, allowed: Allowed, *, nonces: Nonces, pfs: bool
 ) -> tuple[NewChild, list[Payload]]:
     """The responder's half: the child SA, and SA, Nr, KEr, TSi, TSr for the answer (Nr and KEr not in
-    IKE_AUTH), before them SA_RESOURCE_INFO if both sides want it.
+    IKE_AUTH), before them USE_TRANSPORT_MODE and SA_RESOURCE_INFO if both sides want it.
 
     `request` has been checked against its rule. Raises PeerError, and then nothing is left of it.
     """
+    transport = allowed.transport(request)
     local, remote = narrowed(request, allowed)
     further = _further(request, allowed, local, remote)
     choice = _choose(request, allowed.config, pfs=pfs)
@@ -216,9 +266,11 @@ def answer_child(
         sa.suite.prf, sa.sk_d, choice.suite, nonces.initiator, nonces.responder, shared
     )
     spi_in = hub.child_spis.draw(allowed.worker)
-    child = Child(spi_in, int.from_bytes(choice.peer_spi), choice.suite, local, remote, allowed.config)
+    spi_out = int.from_bytes(choice.peer_spi)
+    child = Child(spi_in, spi_out, choice.suite, local, remote, allowed.config, transport=transport)
     child.shared = allowed.shared and is_one_of_several(request)
-    payloads = [*info(child.shared), SecurityAssociation((choice.to_wire(child.spi_in_octets),))]
+    mode = [] if transport is None else [_USE_TRANSPORT_MODE]
+    payloads = [*mode, *info(child.shared), SecurityAssociation((choice.to_wire(child.spi_in_octets),))]
     if pfs:
         payloads += [Nonce(nonces.responder), *ke]
     return NewChild(child, keys_in, keys_out), [*further, *payloads, TsInitiator(remote), TsResponder(local)]
@@ -226,7 +278,7 @@ def answer_child(
 
 def narrowed(request: Message, allowed: Allowed) -> tuple[Selectors, Selectors]:
     """Ours and the peer's, of what it asks for. Raises PeerError if that is nothing."""
-    theirs, ours = _selectors(request.get(TsInitiator)), _selectors(request.get(TsResponder))
+    ours, theirs = allowed.as_seen_here(request)
     remote, local = narrow(theirs, allowed.remote), narrow(ours, allowed.local)
     if remote is not None and local is not None and allowed.config.single_pair:
         pair = next(pairs(local, remote), None)
@@ -244,7 +296,7 @@ def _further(request: Message, allowed: Allowed, local: Selectors, remote: Selec
     """RFC 7296 section 2.9: that there could have been more, in a child SA of its own."""
     if not allowed.config.single_pair:
         return []
-    theirs, ours = _selectors(request.get(TsInitiator)), _selectors(request.get(TsResponder))
+    ours, theirs = allowed.as_seen_here(request)
     everything = narrow(ours, allowed.local), narrow(theirs, allowed.remote)
     return [] if everything == (local, remote) else [Notify.of(NotifyType.ADDITIONAL_TS_POSSIBLE)]
 
@@ -276,6 +328,24 @@ def _selectors(payload: TsInitiator | TsResponder | None) -> Selectors:
     if payload is None:
         raise PeerError("no traffic selectors", notify=NotifyType.INVALID_SYNTAX)
     return payload.selectors
+
+
+def _other_mode(chosen: Mode) -> PeerError:
+    """Of a peer that wants, or has taken, a mode that is not to be."""
+    if chosen is Mode.TRANSPORT:
+        text = "the peer chose transport mode, which we did not offer"
+        return PeerError(text, notify=NotifyType.INVALID_SYNTAX)
+    return PeerError(
+        "transport mode is asked for here, and the peer takes tunnel mode",
+        notify=NotifyType.INVALID_SYNTAX,
+        remedy="Choose the same mode on both sides.",
+    )
+
+
+def _many_hosts() -> PeerError:
+    return PeerError(
+        "the peer wants transport mode for more than the two hosts", notify=NotifyType.TS_UNACCEPTABLE
+    )
 
 
 def _text(selectors: Selectors) -> str:

@@ -11,7 +11,7 @@ redundant SA never carries traffic from us, and receives until it is gone.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from espudp.crypto.suites import Dh
@@ -20,7 +20,6 @@ from espudp.ike.config import ChildConfig
 from espudp.ike.events import Fault
 from espudp.ike.exchange import patience
 from espudp.ike.farewell import Farewell
-from espudp.ike.narrowing import resolve
 from espudp.ike.rules import error_of
 from espudp.ike.v2.child import (
     NONCE_OCTETS,
@@ -111,10 +110,8 @@ class CreateChild(_Negotiation):
     """One more child SA."""
 
     def request(self, ike: "Established", now: float) -> Sequence[Payload] | None:
-        connection = ike.connection
-        local = resolve(self._config.local, connection.addresses or (connection.path.local.ip,))
-        remote = resolve(self._config.remote, connection.peer.addresses or (connection.path.remote.ip,))
-        return self._propose(ike, local, remote, shared=connection.hub.workers > 1, worker=None)
+        local, remote = ike.connection.selectors(self._config)
+        return self._propose(ike, local, remote, shared=ike.connection.hub.workers > 1, worker=None)
 
     def answered(self, ike: "Established", answer: Message, now: float) -> State | None:
         error = error_of(answer)
@@ -339,7 +336,7 @@ def _allowed(connection: Connection, request: Message) -> Allowed:
         raise PeerError("the peer has enough for this traffic", notify=NotifyType.TS_MAX_QUEUE)
     first = alike[0]
     worker = connection.hub.child_spis.least_loaded(child.spi_in for child in alike)
-    return Allowed(config_like(first), first.local, first.remote, allowed.shared, worker)
+    return replace(allowed, config=config_like(first), local=first.local, remote=first.remote, worker=worker)
 
 
 def _instead_of(connection: Connection, old: Child) -> Allowed:
@@ -347,7 +344,7 @@ def _instead_of(connection: Connection, old: Child) -> Allowed:
     if not connection.has_room(rekey=True):
         raise PeerError("no more child SAs for this peer", notify=NotifyType.NO_ADDITIONAL_SAS)
     worker = connection.hub.child_spis.worker_of(old.spi_in)
-    return Allowed(old.config, old.local, old.remote, old.shared, worker)
+    return Allowed(old.config, old.local, old.remote, old.shared, worker, connection.peer.nat)
 
 
 def _rekeyed(ike: "Established", request: Message) -> Child | None:

@@ -4,7 +4,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from espudp.ike.config import ChildConfig, ConnectionConfig, Limits, ListenerConfig
+from espudp.ike.config import ChildConfig, ConnectionConfig, Limits, ListenerConfig, Mode
+from espudp.ike.encapsulation import Encapsulation, is_in_udp, plain
 from espudp.ike.events import (
     ChildInstalled,
     ChildRemoved,
@@ -86,6 +87,8 @@ class Connection:
         self.mobike: Mobike | None = None
         """Set when both sides speak it."""
         self.addresses = addresses
+        self.claims_nat = policy.encap is Encapsulation.ALWAYS
+        """As who dialled: the peer is to find a NAT whether there is one or not."""
         self.children: dict[int, Child] = {}  # by inbound SPI
         self.wanted: tuple[ChildConfig, ...] = (policy.child,)
         """What who dialled keeps up, each with a child SA of its own."""
@@ -128,6 +131,22 @@ class Connection:
         """Where requests of ours go; `path` is where ESP goes."""
         return self.path if self.mobike is None else self.mobike.path
 
+    @property
+    def esp_path(self) -> Path:
+        """Where ESP goes: as `path`, in UDP, or without ports."""
+        in_udp = is_in_udp(self.policy.encap, self.peer.nat, plain_esp=self.hub.plain_esp)
+        return self.path if in_udp else plain(self.path)
+
+    def selectors(self, config: ChildConfig) -> tuple[Selectors, Selectors]:
+        """Ours and the peer's of a child SA that we ask for. DYNAMIC is a virtual address, or the outer one
+        where there is none.
+        """
+        if config.mode is Mode.TRANSPORT:
+            # What this host sees, while the peer's NAT may rebind.
+            return resolve(config.local, (self.path.local.ip,)), resolve(config.remote, (self.peer.outer,))
+        local = resolve(config.local, self.addresses or (self.path.local.ip,))
+        return local, resolve(config.remote, self.peer.addresses or (self.path.remote.ip,))
+
     def heard(self, path: Path, now: float) -> None:
         """A new authentic message arrived: the peer lives, and this is where (RFC 7296 section 2.23).
 
@@ -141,16 +160,17 @@ class Connection:
         follows = self.peer.nat.remote and not (self.dialled and self.peer.nat.local)
         if path != self.path and follows:
             self.path = path
-            self.hub.emit(PathChanged(self.number, path))
+            self.hub.emit(PathChanged(self.number, self.esp_path))
 
     # Child SAs
 
     def allowed(self) -> Allowed:
         """What the peer may ask for: DYNAMIC is a virtual address, or the outer one where there is none."""
         config = self.policy.child
-        local = resolve(config.local, self.addresses or (self.path.local.ip,))
-        remote = resolve(config.remote, self.peer.addresses or (self.peer.outer,))
-        return Allowed(config, local, remote, shared=self.hub.workers > 1)
+        local, remote = self.selectors(config)
+        if not self.peer.addresses:
+            remote = resolve(config.remote, (self.peer.outer,))
+        return Allowed(config, local, remote, shared=self.hub.workers > 1, nat=self.peer.nat)
 
     def configured(self, asked: Configuration | None) -> list[Configuration]:
         """What goes into the answer to a configuration payload that comes later than IKE_AUTH."""
@@ -258,12 +278,13 @@ class Connection:
                 new.keys_out,
                 child.local,
                 child.remote,
-                self.path,
+                self.esp_path,
                 jittered(child.config.lifetime, self.hub.rng),
                 replaces=former.spi_in if (former := replaces or behind) is not None else None,
                 standby=behind is not None or (standby and replaces is not None),
                 replay_window=child.config.replay_window,
                 resource=self.hub.resource_of(child.spi_in),
+                transport=child.transport,
             )
         )
 

@@ -71,8 +71,10 @@ class Hub(Commons):
         workers: int = 1,
         wall_clock: WallClock | None = None,
         path_mtus: Callable[[str], int | None] = lambda _: None,
+        *,
+        plain_esp: bool = False,
     ) -> None:
-        super().__init__(rng, listener, key_log, workers, wall_clock, path_mtus)
+        super().__init__(rng, listener, key_log, workers, wall_clock, path_mtus, plain_esp=plain_esp)
         self.states: dict[bytes, State] = {}
         self.connections: dict[int, Connection] = {}
         self.numbers: dict[Identity, set[int]] = {}

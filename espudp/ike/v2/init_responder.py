@@ -14,6 +14,7 @@ from espudp.errors import CryptoError, PeerError, WireError
 from espudp.ike.commons import REFUSALS_AT_ONCE, REFUSALS_PER_SECOND
 from espudp.ike.config import ListenerConfig
 from espudp.ike.drop import Drop
+from espudp.ike.encapsulation import claims_nat, forbids
 from espudp.ike.events import NatStatus, PeerRefused
 from espudp.ike.natd import detect, natd_data
 from espudp.ike.offers import describe_mismatch
@@ -212,10 +213,14 @@ class Doorkeeper:
         """Answers, and waits for IKE_AUTH. `said`: what comes before and after what both answers say."""
         hub, header, path = self._hub, datagram.header, datagram.path
         payloads, further = said
-        nat = self._nat(message, datagram)
+        nat, encap = self._nat(message, datagram), self._config.encap
+        if nat is not None and forbids(encap, nat):
+            self._refuse_beyond_nat(datagram, nat, now)
+            return
         if nat is not None:
-            # We have no ESP but that in UDP, and a peer that sees no NAT may send the other kind.
-            source, destination = natd_data(header.spi_i, opening.spi_r, path, force_encap=not nat.found)
+            # If we have no ESP but that in UDP, a peer that sees no NAT must not send the other kind.
+            claim = not nat.found and claims_nat(encap, plain_esp=hub.plain_esp)
+            source, destination = natd_data(header.spi_i, opening.spi_r, path, force_encap=claim)
             payloads.append(Notify.of(NotifyType.NAT_DETECTION_SOURCE_IP, source))
             payloads.append(Notify.of(NotifyType.NAT_DETECTION_DESTINATION_IP, destination))
         fragments = message.notify(NotifyType.IKEV2_FRAGMENTATION_SUPPORTED)
@@ -254,6 +259,11 @@ class Doorkeeper:
         sources = [n.data for n in notifies if n.type == NotifyType.NAT_DETECTION_SOURCE_IP]
         destinations = [n.data for n in notifies if n.type == NotifyType.NAT_DETECTION_DESTINATION_IP]
         return detect(datagram.header.spi_i, NO_SPI, datagram.path, sources, destinations)
+
+    def _refuse_beyond_nat(self, datagram: Datagram, nat: NatStatus, now: float) -> None:
+        if self._refuse(datagram, NotifyType.NO_PROPOSAL_CHOSEN, b"", now):
+            reason = f"a NAT is between ({nat}), and ESP is not to go in UDP"
+            self._hub.tell_refusal(PeerRefused(datagram.path, reason, "Choose --encap auto."), now)
 
     def _refuse(self, datagram: Datagram, notify: int, data: bytes, now: float) -> bool:
         """Leaves nothing behind: the answer has no SPI of ours (CVE-2023-30570). False: no answer."""

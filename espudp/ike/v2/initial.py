@@ -52,6 +52,9 @@ class Initial:
     ambiguous: bool = False
     """The response may be to an earlier version of the request than the one that we sign."""
 
+    claims_nat: bool = False
+    """As initiator: the peer was made to believe in a NAT."""
+
     several: bool = False
     """The peer takes several proofs from one side (RFC 4739)."""
 

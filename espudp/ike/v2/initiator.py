@@ -5,17 +5,16 @@ InitSent --IKE_SA_INIT response--> AuthSent --IKE_AUTH response--> Established
    +--+ COOKIE, INVALID_KE_PAYLOAD: the same request again, with what was asked for
 """
 
-from dataclasses import replace
-
 from espudp.crypto.dh import KeyPair, generate
 from espudp.crypto.ikekeys import IkeKeys, derive_ike_keys
 from espudp.errors import AuthenticationFailed, CryptoError, PeerError
 from espudp.ike.config import ConnectionConfig
 from espudp.ike.drop import Drop
-from espudp.ike.events import Diagnostic, Fault, NatStatus
+from espudp.ike.encapsulation import Encapsulation, forbids
+from espudp.ike.events import Fault, NatStatus
 from espudp.ike.exchange import Retransmission
 from espudp.ike.farewell import Farewell
-from espudp.ike.natd import detect, only_claimed
+from espudp.ike.natd import found_by
 from espudp.ike.offers import describe_offer
 from espudp.ike.proposals import IkeChoice, offer_ike, verify_ike
 from espudp.ike.rules import Shape, error_of
@@ -40,9 +39,19 @@ class InitSent:
     """IKE_SA_INIT is under way. Whatever arrives is unauthenticated; nothing ends the attempt at once."""
 
     def __init__(
-        self, hub: Hub, number: int, config: ConnectionConfig, path: Path, float_path: Path | None, now: float
+        self,
+        hub: Hub,
+        number: int,
+        config: ConnectionConfig,
+        path: Path,
+        float_path: Path | None,
+        now: float,
+        *,
+        claims_nat: bool = False,
     ) -> None:
+        """`claims_nat`: the peer is to find a NAT whether there is one or not."""
         self._hub = hub
+        self._claims_nat = claims_nat or config.encap is Encapsulation.ALWAYS
         self.number = number
         self._config = config
         self.path = path
@@ -101,6 +110,8 @@ class InitSent:
         if message.get(SecurityAssociation) is None and message.notify(NotifyType.REDIRECT) is not None:
             return self._redirected(message, now)
         error = error_of(message)
+        if error is None and self._must_claim(message):
+            return self._begin_with_claim(now)
         if error is None:
             return self._chosen(message, datagram, now)
         if self._groups.change(error):
@@ -149,6 +160,7 @@ class InitSent:
             self._config,
             payloads,
             [signing.hashes_notify()],
+            claims_nat=self._claims_nat,
         )
         self._versions += 1
         self._hub.send(self._request, self.path)
@@ -170,6 +182,9 @@ class InitSent:
         except (PeerError, CryptoError):
             self._hub.drop(Drop.BAD_KEY_EXCHANGE)
             return self
+        nat = self._nat(message)
+        if forbids(self._config.encap, nat):
+            return self._doubt(_beyond_nat(nat))
         sa = IkeSa(
             self._hub,
             self.local_spi,
@@ -187,7 +202,8 @@ class InitSent:
             nonce_i=self._nonce,
             nonce_r=nonce.data,
             keys=keys,
-            nat=self._nat(message),
+            nat=nat,
+            claims_nat=self._claims_nat,
             hashes=signing.announced(message),
             several=message.notify(NotifyType.MULTIPLE_AUTH_SUPPORTED) is not None,
             ambiguous=self._versions > 1,
@@ -205,22 +221,19 @@ class InitSent:
         return derive_ike_keys(choice.suite, shared, self._nonce, nonce.data, self.local_spi, spi_r)
 
     def _nat(self, message: Message) -> NatStatus:
-        notifies = message.notifies()
-        sources = [n.data for n in notifies if n.type == NotifyType.NAT_DETECTION_SOURCE_IP]
-        destinations = [n.data for n in notifies if n.type == NotifyType.NAT_DETECTION_DESTINATION_IP]
-        spi_r = message.header.spi_r
-        found = detect(self.local_spi, spi_r, self.path, sources, destinations) or NatStatus()
-        if only_claimed(self.local_spi, spi_r, sources):
-            return replace(found, remote=False)
-        if not found.found and not self._config.force_encap:
-            self._hub.emit(
-                Diagnostic(
-                    self.number,
-                    "no NAT: if nothing comes back through the tunnel, the peer sends ESP without UDP, and"
-                    " --force-encap helps",
-                )
-            )
-        return found
+        return found_by(message, self.local_spi, message.header.spi_r, self.path)
+
+    def _must_claim(self, message: Message) -> bool:
+        return not self._claims_nat and opening.must_claim(self._hub, self._nat(message), message)
+
+    def _begin_with_claim(self, now: float) -> State | None:
+        """Under another SPI: what the peer has made of the first request comes to nothing."""
+        hub, config = self._hub, self._config
+        following = InitSent(hub, self.number, config, self.path, self._float_path, now, claims_nat=True)
+        hub.discard(self.local_spi)
+        hub.dialling[self.number] = following.local_spi
+        hub.put(following)
+        return None
 
     # The end
 
@@ -246,3 +259,8 @@ class InitSent:
             f"{self.path.remote} accepts none of our IKE proposals ({name})",
             f"Name one that the peer has; its log says what it accepts. We offered:\n{offers}",
         )
+
+
+def _beyond_nat(nat: NatStatus) -> Farewell:
+    where = f"a NAT is between ({nat})" if nat.found else "the peer wants ESP in UDP"
+    return Farewell(Fault.PROTOCOL, f"{where}, and ESP is not to go in UDP", "Choose --encap auto.")

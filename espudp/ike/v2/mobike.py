@@ -19,11 +19,12 @@ from itertools import cycle, islice
 from typing import TYPE_CHECKING, ClassVar
 
 from espudp.crypto.auth import equal
-from espudp.ike.config import ConnectionConfig
+from espudp.ike.config import Mode
+from espudp.ike.encapsulation import claims_nat
 from espudp.ike.events import Fault, NatStatus, PathChanged
 from espudp.ike.exchange import patience
 from espudp.ike.farewell import Farewell
-from espudp.ike.natd import detect, natd_data, only_claimed
+from espudp.ike.natd import detect, found_but_claimed, natd_data, only_claimed
 from espudp.ike.rules import error_of
 from espudp.ike.v2.addresses import (
     additional,
@@ -34,8 +35,9 @@ from espudp.ike.v2.addresses import (
     others_than,
     read_list,
 )
-from espudp.ike.v2.connection import Connection
+from espudp.ike.v2.connection import Connection, Policy
 from espudp.ike.v2.hub import Hub, State
+from espudp.ike.v2.opening import must_claim
 from espudp.ike.v2.sa import IkeSa, Received
 from espudp.ike.v2.tasks import Task
 from espudp.wire.address import Path, UdpAddress
@@ -58,6 +60,11 @@ PROBES_AT_ONCE = 8
 RESPONDER_PATIENCE_SECONDS = 300.0
 
 
+def is_for(policy: Policy) -> bool:
+    """Whether a connection may move; in transport mode it is between two addresses (RFC 4555 section 1)."""
+    return policy.mobike and policy.child.mode is Mode.TUNNEL
+
+
 def offer(hub: Hub, path: Path) -> list[Payload]:
     """For IKE_AUTH, in the message with the SA payload: that we speak it, and where else we are."""
     return [Notify.of(NotifyType.MOBIKE_SUPPORTED), *additional(others_than(hub.local or (), path.local.ip))]
@@ -68,7 +75,7 @@ def agree(connection: Connection, message: Message) -> list[Payload]:
     what a responder adds to its answer.
     """
     path = connection.path
-    if not connection.policy.mobike or message.notify(NotifyType.MOBIKE_SUPPORTED) is None:
+    if not is_for(connection.policy) or message.notify(NotifyType.MOBIKE_SUPPORTED) is None:
         return []
     connection.mobike = Mobike(connection, read_list(message, path.remote.ip) or (path.remote.ip,))
     return offer(connection.hub, path)
@@ -197,12 +204,17 @@ class Mobike:
 
     def agreed(self, ike: "Established", response: Message) -> None:
         """The peer has answered UPDATE_SA_ADDRESSES over the path in use."""
+        connection = self._connection
         self.pending_update = False
         self._refused.clear()
         self.nat = _detected(ike, response, self.path) or self.nat
         self._seen = _seen_as(response)
         self._settle(self.path)
-        self._agreed = self._connection.path
+        self._agreed = connection.path
+        if not connection.claims_nat and must_claim(connection.hub, self.nat, response):
+            # And it is to be told once more.
+            connection.claims_nat = self.pending_update = True
+            self.generation += 1
 
     def refused(self, ike: "Established", now: float) -> State | None:
         """The peer will not have this pair of addresses: another one, or the one of before."""
@@ -325,7 +337,7 @@ class Mobike:
         if (path, self.nat) != (connection.path, connection.peer.nat):
             connection.path = path
             connection.peer = replace(connection.peer, nat=self.nat)
-            connection.hub.emit(PathChanged(connection.number, path, self.nat))
+            connection.hub.emit(PathChanged(connection.number, connection.esp_path, self.nat))
 
 
 class _Checked:
@@ -431,21 +443,22 @@ def _without_mobike(ike: "Established", now: float) -> State | None:
     local = next((a for a in connection.hub.local or () if (":" in a.ip) == (":" in remote.ip)), None)
     if local is None:
         return ike
-    if not connection.peer.nat.local:
+    if not connection.peer.nat.local or connection.policy.child.mode is Mode.TRANSPORT:
         reason = f"our address {connection.path.local.ip} is gone"
         connection.down(Farewell(Fault.TIMEOUT, reason, retry=True))
         return None
     connection.path = Path(local, remote)
-    connection.hub.emit(PathChanged(connection.number, connection.path, connection.peer.nat))
+    connection.hub.emit(PathChanged(connection.number, connection.esp_path, connection.peer.nat))
     ike.check_alive()
     ike.resend(now)
     return ike.advance(now)
 
 
 def _is_to_encapsulate(connection: Connection, nat: NatStatus) -> bool:
-    """Whether to claim a NAT, as in IKE_SA_INIT: we have no ESP but that in UDP."""
-    policy = connection.policy
-    return policy.force_encap if isinstance(policy, ConnectionConfig) else not nat.found
+    """Whether to claim a NAT, as in IKE_SA_INIT."""
+    if connection.dialled:
+        return connection.claims_nat
+    return not nat.found and claims_nat(connection.policy.encap, plain_esp=connection.hub.plain_esp)
 
 
 def _detection(sa: IkeSa, path: Path, *, force_encap: bool) -> list[Payload]:
@@ -464,7 +477,7 @@ def _detected(ike: "Established", message: Message, path: Path) -> NatStatus | N
     sa = ike.sa
     found = detect(sa.spi_i, sa.spi_r, path, sources, destinations)
     if found is not None and ike.connection.dialled and only_claimed(sa.spi_i, sa.spi_r, sources):
-        return replace(found, remote=False)
+        return found_but_claimed(found)
     return found
 
 

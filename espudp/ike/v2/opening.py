@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from espudp.errors import WireError
 from espudp.ike.config import ConnectionConfig
 from espudp.ike.drop import Drop
-from espudp.ike.natd import natd_data
+from espudp.ike.natd import NatStatus, natd_data
 from espudp.ike.rules import RESPONSES, Shape, breach, critical
 from espudp.ike.v2 import redirect
-from espudp.ike.v2.hub import NO_SPI, Datagram
+from espudp.ike.v2.hub import NO_SPI, Datagram, Hub
 from espudp.wire.address import Path
 from espudp.wire.ikev2.constants import ExchangeType, NotifyType
 from espudp.wire.ikev2.header import Header
@@ -52,10 +52,14 @@ def request(
     config: ConnectionConfig,
     payloads: Sequence[Payload],
     abilities: Sequence[Payload] = (),
+    *,
+    claims_nat: bool,
 ) -> bytes:
-    """The message. `abilities` are ours beside those that both exchanges tell of."""
+    """The message. `abilities` are ours beside those that both exchanges tell of. `claims_nat`: the peer is
+    to find one.
+    """
     header = Header(spi, NO_SPI, 0, exchange, is_initiator=True, is_response=False, message_id=0)
-    source, destination = natd_data(spi, NO_SPI, path, force_encap=config.force_encap)
+    source, destination = natd_data(spi, NO_SPI, path, force_encap=claims_nat)
     return emit_message(
         header,
         [
@@ -68,6 +72,13 @@ def request(
             Notify.of(NotifyType.IKEV2_FRAGMENTATION_SUPPORTED),
         ],
     )
+
+
+def must_claim(hub: Hub, nat: NatStatus, answer: Message) -> bool:
+    """Whether the peer sees no NAT, and so may send ESP without UDP, which we would not get."""
+    if hub.plain_esp or nat.found or nat.claimed:
+        return False
+    return answer.notify(NotifyType.NAT_DETECTION_SOURCE_IP) is not None
 
 
 def read_answer(datagram: Datagram, exchange: ExchangeType, shape: Shape) -> Message | Drop:

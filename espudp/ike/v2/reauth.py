@@ -78,10 +78,12 @@ def predecessor(connection: Connection, child: Child) -> Child | None:
     sends until the peer uses the new one: our answer to IKE_AUTH may be overtaken by ESP, or lost.
     """
     peer = connection.peer
-    if peer.identity.is_nobody or not peer.addresses:
+    if peer.identity.is_nobody or not (peer.addresses or child.transport):
         return None
     for other in reversed(connection.hub.with_peer(peer.identity)):
-        if other is not connection and not other.dialled and other.peer.addresses == peer.addresses:
+        # Without virtual address it is known by its NAT's mapping: others behind the NAT have other ones.
+        same = other.peer.addresses == peer.addresses if peer.addresses else other.path == connection.path
+        if other is not connection and not other.dialled and same:
             return next(iter(other.alike(child.local, child.remote)), None)
     return None
 

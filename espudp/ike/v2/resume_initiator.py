@@ -9,6 +9,7 @@ ResumeSent --Nr--> AuthSent --> Established
 from espudp.crypto.ikekeys import derive_resumed_ike_keys
 from espudp.ike.config import ConnectionConfig
 from espudp.ike.drop import Drop
+from espudp.ike.encapsulation import Encapsulation, forbids
 from espudp.ike.exchange import Retransmission
 from espudp.ike.farewell import Farewell
 from espudp.ike.natd import found_by
@@ -53,6 +54,7 @@ class ResumeSent:
         self._cookies = opening.Cookies()
         self.local_spi = hub.new_spi()
         self._request = b""
+        self._claims_nat = config.encap is Encapsulation.ALWAYS
         self._retransmission = self._send(now)
 
     @property
@@ -105,7 +107,12 @@ class ResumeSent:
             Notify.of(NotifyType.TICKET_OPAQUE, self._ticket.octets),
         ]
         self._request = opening.request(
-            ExchangeType.IKE_SESSION_RESUME, self.local_spi, self.path, self._config, payloads
+            ExchangeType.IKE_SESSION_RESUME,
+            self.local_spi,
+            self.path,
+            self._config,
+            payloads,
+            claims_nat=self._claims_nat,
         )
         self._hub.send(self._request, self.path)
         return Retransmission(self._config.timers, now)
@@ -137,9 +144,20 @@ class ResumeSent:
             fragments=message.notify(NotifyType.IKEV2_FRAGMENTATION_SUPPORTED) is not None,
         )
         nat = found_by(message, self.local_spi, spi_r, self.path)
+        if (not self._claims_nat and opening.must_claim(hub, nat, message)) or forbids(
+            self._config.encap, nat
+        ):
+            return self._begin_anew(now)
         childless = message.notify(NotifyType.CHILDLESS_IKEV2_SUPPORTED) is not None
         initial = Initial(
-            self._request, datagram.data, self._nonce, nonce.data, keys, nat, childless=childless
+            self._request,
+            datagram.data,
+            self._nonce,
+            nonce.data,
+            keys,
+            nat,
+            childless=childless,
+            claims_nat=self._claims_nat,
         )
         path = self._float_path or self.path
         return AuthSent(

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from espudp.ike.config import ChildConfig
+from espudp.ike.config import ChildConfig, Mode
 from espudp.ike.farewell import Farewell
 from espudp.ike.narrowing import narrow, pairs, resolve
 from espudp.ike.rules import error_of
@@ -92,7 +92,7 @@ def split(ike: "Established") -> bool:
 def spread(ike: "Established", first: Child, answer: Message) -> None:
     """Asks for what `first`, which was to be for everything, leaves out."""
     connection = ike.connection
-    if not connection.dialled or first.config is not connection.policy.child:
+    if not connection.dialled or first.config is not connection.policy.child or first.transport is not None:
         return
     possible = answer.notify(NotifyType.ADDITIONAL_TS_POSSIBLE) is not None
     alone = len(first.local) == len(first.remote) == 1
@@ -108,8 +108,9 @@ def spread(ike: "Established", first: Child, answer: Message) -> None:
 def one_by_one(connection: Connection) -> tuple[ChildConfig, ...]:
     """The configured child SA, as one for each pair of selectors."""
     config = connection.policy.child
-    local = resolve(config.local, connection.addresses or (connection.path.local.ip,))
-    remote = resolve(config.remote, connection.peer.addresses or (connection.path.remote.ip,))
+    if config.mode is Mode.TRANSPORT:
+        return (config,)
+    local, remote = connection.selectors(config)
     found = list(pairs(local, remote))
     if len(found) > MAX_PAIRS:
         connection.note(f"of {len(found)} pairs of subnets, the first {MAX_PAIRS} get a child SA")

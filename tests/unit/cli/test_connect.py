@@ -8,6 +8,7 @@ from espudp.crypto.suites import parse_esp_suite
 from espudp.host.options import Report, Severity
 from espudp.ike.config import DYNAMIC
 from espudp.ike.credentials import Psk, PskOf
+from espudp.ike.encapsulation import Encapsulation
 from espudp.ike.proposals import DEFAULT_ESP_PROPOSALS, DEFAULT_IKE_PROPOSALS
 from tests.unit.cli.conftest import Program
 
@@ -37,7 +38,7 @@ def test_the_defaults(program: Program, psk_file: str) -> None:
     assert (config.ike_proposals, config.child.proposals) == (DEFAULT_IKE_PROPOSALS, DEFAULT_ESP_PROPOSALS)
     assert (config.child.lifetime.soft_seconds, config.child.lifetime.hard_seconds) == (3000, 3600)
     assert (config.timers.ike_lifetime.soft_seconds, config.timers.dpd_interval) == (14400, 30)
-    assert not config.force_encap
+    assert config.encap is Encapsulation.AUTO
     assert (config.timers.reauth, config.mobike) == (None, True)
 
 
@@ -73,7 +74,7 @@ def test_every_option(program: Program) -> None:
     assert [str(s) for s in config.child.remote] == ["10.1.0.0/16", "10.2.0.0/16"]
     assert [str(s) for s in config.child.local] == ["dynamic", "10.3.0.0/16"]
     assert config.request_addresses == ("10.1.0.77",)
-    assert config.force_encap
+    assert config.encap is Encapsulation.ALWAYS
     assert [str(p) for p in config.ike_proposals] == [
         "aes256-sha256-prfsha256-modp2048",
         "aes128gcm16-prfsha256-curve25519",

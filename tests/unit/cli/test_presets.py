@@ -2,6 +2,7 @@
 
 import pytest
 
+from espudp.ike.encapsulation import Encapsulation
 from espudp.ike.proposals import DEFAULT_IKE_PROPOSALS, IkeProposal
 from espudp.presets import PRESETS
 from tests.unit.cli.conftest import Program
@@ -19,7 +20,7 @@ def test_each_makes_a_connection(program: Program, name: str) -> None:
     assert (outcome.code, outcome.err) == (0, "")
     config = program.connected.config
     assert config.ike_proposals == proposals(name)
-    assert config.force_encap
+    assert config.encap is Encapsulation.ALWAYS
     assert config.child.single_pair == PRESETS[name].single_pair
     assert (config.request_addresses == ()) == PRESETS[name].site
 

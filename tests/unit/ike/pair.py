@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from espudp.ike.config import DYNAMIC, ChildConfig, ConnectionConfig, Identity, Limits, ListenerConfig, Timers
 from espudp.ike.credentials import Demand, Proof, Psk, PskOf
+from espudp.ike.encapsulation import Encapsulation
 from espudp.ike.endpoint import Endpoint
 from espudp.ike.events import ChildInstalled, ChildRemoved, ConnectionDown, ConnectionUp, Event
 from espudp.ike.keylog import KeyLogEntry
@@ -58,6 +59,7 @@ def client_config(
     timers: Timers = TIMERS,
     force_encap: bool = False,
     mobike: bool = True,
+    encap: Encapsulation = Encapsulation.AUTO,
 ) -> ConnectionConfig:
     """It asks for no tickets, so that every message has what is looked for, and nothing else."""
     return ConnectionConfig(
@@ -69,7 +71,7 @@ def client_config(
         ike_proposals=tuple(ike),
         request_addresses=addresses,
         timers=timers,
-        force_encap=force_encap,
+        encap=Encapsulation.ALWAYS if force_encap else encap,
         mobike=mobike,
         resume=False,
     )

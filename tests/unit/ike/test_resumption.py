@@ -11,6 +11,7 @@ from espudp.crypto.tickets import TicketBox
 from espudp.errors import WireError
 from espudp.ike.config import ListenerConfig
 from espudp.ike.drop import Drop
+from espudp.ike.encapsulation import Encapsulation
 from espudp.ike.events import ConnectionDown, ConnectionUp, Fault
 from espudp.ike.farewell import Farewell
 from espudp.ike.identity import Identity
@@ -381,7 +382,7 @@ def test_another_configuration_has_no_ticket() -> None:
     pair = _pair()
     pair.client.connection.down(_GONE)
     pair.wire.clear()
-    pair.dial(replace(pair.config, force_encap=True))
+    pair.dial(replace(pair.config, encap=Encapsulation.ALWAYS))
     pair.flush()
     assert _RESUME not in _exchanges(pair)
 
