@@ -12,8 +12,13 @@ from enum import IntEnum
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, padding, rsa
-from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
+from cryptography.hazmat.primitives.asymmetric.utils import (
+    NoDigestInfo,
+    decode_dss_signature,
+    encode_dss_signature,
+)
 
+from espudp.crypto.auth import equal
 from espudp.crypto.failures import FAILURES, failing_as
 from espudp.crypto.random import Rng, draw
 from espudp.errors import ConfigError, CryptoError
@@ -201,6 +206,18 @@ class PublicKey:
             return False
         return True
 
+    def verifies_hash(self, signature: bytes, hash_: bytes) -> bool:
+        """Whether IKEv1's RSA signature is of this hash, which says nothing of how it was made (RFC 2409
+        section 5.1). Never raises, whatever the octets are.
+        """
+        if not isinstance(self._key, rsa.RSAPublicKey):
+            return False
+        try:
+            signed = self._key.recover_data_from_signature(signature, padding.PKCS1v15(), None)
+        except (InvalidSignature, *FAILURES):
+            return False
+        return equal(signed, hash_)
+
     def _verify(self, scheme: Scheme, signature: bytes, data: bytes) -> None:
         key = self._key
         if isinstance(key, rsa.RSAPublicKey):
@@ -257,6 +274,16 @@ class PrivateKey:
                 signature = key.sign(data, ec.ECDSA(_HASHES[scheme.hash]))
                 return _as_raw(signature, (key.key_size + 7) // 8) if scheme.raw else signature
             return key.sign(data)
+
+    def sign_hash(self, hash_: bytes) -> bytes:
+        """IKEv1's signature of a hash: PKCS#1 v1.5 without the name of the algorithm (RFC 2409 section 5.1).
+
+        Raises CryptoError, also for a key that is none of RSA.
+        """
+        if not isinstance(self._key, rsa.RSAPrivateKey):
+            raise CryptoError(f"IKEv1 signs with RSA, and not with {self.public.name}")
+        with failing_as("the signature could not be made"):
+            return self._key.sign(hash_, padding.PKCS1v15(), NoDigestInfo())
 
     def to_pem(self) -> bytes:
         """PKCS#8 without a password: for a file that only its owner can read."""

@@ -82,6 +82,10 @@ class Trust:
         """What a CERTREQ names the CAs by: SHA-1 of each one's key (RFC 7296 section 3.7), 20 octets."""
         return tuple(hashlib.sha1(anchor.spki, usedforsecurity=False).digest() for anchor in self._anchors)
 
+    def subjects(self) -> tuple[bytes, ...]:
+        """What a CERTREQ of IKEv1 names the CAs by: the DN of each in DER (RFC 2408 section 3.10)."""
+        return tuple(anchor.subject for anchor in self._anchors)
+
     def verify(
         self,
         chain: Sequence[bytes],

@@ -8,6 +8,7 @@ from espudp.ike.credentials import ByEap, Demand, EapClient, NoProof, Proof
 from espudp.ike.encapsulation import Encapsulation
 from espudp.ike.handout import Handout
 from espudp.ike.identity import NOBODY, Identity
+from espudp.ike.ikev1_config import Ikev1Config, Ikev1Policy
 from espudp.ike.lifetimes import LifetimeConfig
 from espudp.ike.narrowing import DYNAMIC, Dynamic, Selector
 from espudp.ike.pad import PadEntry
@@ -166,6 +167,9 @@ class ConnectionConfig:
     redirected_from: str = ""
     """The IP address of the gateway that has sent us here."""
 
+    ikev1: Ikev1Config | None = None
+    """Speak IKEv1, like this; None: IKEv2."""
+
     timers: Timers = Timers()
 
     def __post_init__(self) -> None:
@@ -223,6 +227,9 @@ class ListenerConfig:
 
     encap: Encapsulation = Encapsulation.AUTO
     """When ESP goes in UDP."""
+
+    ikev1: Ikev1Policy | None = None
+    """Let peers in that speak IKEv1, beside those with IKEv2; None: only those."""
 
     limits: Limits = Limits()
     timers: Timers = Timers()

@@ -48,6 +48,9 @@ class Trust(Protocol):
     def authorities(self) -> tuple[bytes, ...]:
         """For CERTREQ: SHA-1 of each anchor's SubjectPublicKeyInfo."""
 
+    def subjects(self) -> tuple[bytes, ...]:
+        """For CERTREQ of IKEv1: the DN of each anchor in DER."""
+
 
 class EapPeer(Protocol):
     """The client's half of one EAP conversation; see eap/peer.py."""

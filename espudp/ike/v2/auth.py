@@ -7,6 +7,7 @@ from typing import Self
 
 from espudp.crypto.auth import equal
 from espudp.errors import AuthenticationFailed
+from espudp.ike.certified import vouched
 from espudp.ike.credentials import (
     ByEap,
     CertificateOf,
@@ -87,20 +88,6 @@ def _certificates(proof: SignKey) -> list[Payload]:
         return [Certificate(CertEncoding.RAW_PUBLIC_KEY, proof.private_key.public.spki)]
     chain = [Certificate(CertEncoding.X509_SIGNATURE, der) for der in proof.certificates]
     return [*chain, *(Certificate(CertEncoding.OCSP_CONTENT, der) for der in proof.ocsp)]
-
-
-def is_certified(identity: Identity, proof: Proof) -> bool:
-    """Whether our certificate is for this identity, so that it can be ours for a peer that wants it."""
-    if not isinstance(proof, SignKey) or not proof.certificates:
-        return False
-    # Loaded by those alone who have one: it takes some megabytes.
-    from espudp.crypto.x509 import names_of, same_name
-
-    try:
-        names = names_of(proof.certificates[0])
-    except AuthenticationFailed:
-        return False
-    return any(same_name(name, (identity.type, identity.data)) for name in names)
 
 
 def requests(demands: Iterable[Demand]) -> list[Payload]:
@@ -228,24 +215,7 @@ def _judge_certificate(
             f"{claim.identity} shows no certificate",
             remedy="Let the peer prove itself by certificate, and send it (strongSwan: send_cert = always).",
         )
-    name = claim.identity if wanted is None or wanted.means(claim.identity) else wanted
     ocsp = claim.content(CertEncoding.OCSP_CONTENT)
-    try:
-        key = demand.trust.verify(chain, name.type, name.data, clock(), ocsp)
-    except AuthenticationFailed as error:
-        from espudp.crypto.certificate import Refusal
-
-        if wanted is None or error.reason is not Refusal.NAME:
-            raise
-        raise _other_name(claim.identity, wanted, error) from None
+    name, key = vouched(demand.trust, claim.identity, wanted, chain, clock, ocsp)
     signing.check(key, claim.auth, claim.octets, sha1=demand.sha1)
     return name
-
-
-def _other_name(claimed: Identity, wanted: Identity, error: AuthenticationFailed) -> AuthenticationFailed:
-    """Of a certificate that is not for whom we mean to talk to."""
-    text, name = str(error), "NAME"
-    if not wanted.means(claimed):
-        text, name = f"the peer calls itself {claimed}, and its certificate is not for {wanted}", str(claimed)
-    remedy = f"If it is the right peer, name it as its certificate does: --remote-id {name}"
-    return AuthenticationFailed(text, remedy=remedy, reason=error.reason)

@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from espudp.crypto.suites import Prf
 from espudp.errors import AuthenticationFailed, PeerError
+from espudp.ike.certified import is_certified
 from espudp.ike.config import ListenerConfig
 from espudp.ike.credentials import ByEap, Demand, EapOf, EapServer, RawKeyOf
 from espudp.ike.eap.method import Outcome
@@ -142,7 +143,7 @@ class Caller:
         else:
             entry = self._entry_by_proof(entries, message)
         self.config = self.config.by(entry)
-        if ours is not None and auth.is_certified(ours, entry.proof):
+        if ours is not None and is_certified(ours, entry.proof):
             self.config = replace(self.config, local_identity=ours)
         self._further.extend(entry.further)
         name = self.config.local_identity
