@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from espudp.ike.credentials import CertificateOf, Demand, Proof, SignKey
     from espudp.ike.pad import PadEntry
     from espudp.ike.proposals import EspProposal, IkeProposal
+    from espudp.ike.xauth import XauthUsers
 
 
 Psk = Annotated[
@@ -241,12 +242,14 @@ class ConnectAuthentication(Authentication):
 
     psk: Psk = field(default=None, repr=False)
 
-    def proofs(self, eap: ConnectEap, gateway: str | None) -> tuple[Proof, Demand, tuple[Proof, ...]]:
+    def proofs(
+        self, eap: ConnectEap, gateway: str | None, *, hybrid: bool = False
+    ) -> tuple[Proof, Demand, tuple[Proof, ...]]:
         """As `pair`, and what we prove besides. Raises ConfigError."""
         from espudp.ike.credentials import EapClient
 
         if not self.both_proofs:
-            return *self.pair(eap, gateway), ()
+            return *self.pair(eap, gateway, hybrid=hybrid), ()
         login = eap.login(None, None, gateway)
         if login is None:
             raise ConfigError(
@@ -256,12 +259,13 @@ class ConnectAuthentication(Authentication):
             )
         return *self.pair(type(eap)(), gateway), (EapClient(login),)
 
-    def pair(self, eap: ConnectEap, gateway: str | None) -> tuple[Proof, Demand]:
-        """What we prove ourselves with to `gateway` (None: to anybody), and the peer itself.
+    def pair(self, eap: ConnectEap, gateway: str | None, *, hybrid: bool = False) -> tuple[Proof, Demand]:
+        """What we prove ourselves with to `gateway` (None: to anybody), and the peer itself. `hybrid`: where
+        the peer has a certificate, we need nothing but what we log in with after it.
 
         Raises ConfigError.
         """
-        from espudp.ike.credentials import Psk, PskOf
+        from espudp.ike.credentials import CertificateOf, NoProof, Psk, PskOf
 
         key = self._psk()
         proof, demand = self._proof(eap, gateway), self._demand(eap)
@@ -275,6 +279,8 @@ class ConnectAuthentication(Authentication):
             return proof or Psk(key), demand or PskOf(key)
         if proof is None and self.peer_key:
             proof = self.raw_key()
+        if proof is None and hybrid and isinstance(demand, CertificateOf):
+            proof = NoProof()
         if proof is None and demand is None:
             raise ConfigError(
                 "no pre-shared key is given",
@@ -361,8 +367,49 @@ class ListenAuthentication(Authentication):
 
         return None if self.psk_file is None else keyfiles.read_psk(self.psk_file)
 
-    def entries(self, psk: bytes | None, local: Identity | None, eap: ListenEap) -> tuple[PadEntry, ...]:
-        """Who may come, and how. `local` is our identity where the user has given one. Raises ConfigError."""
+    def entries(
+        self,
+        psk: bytes | None,
+        local: Identity | None,
+        eap: ListenEap,
+        xauth: XauthUsers | None = None,
+    ) -> tuple[PadEntry, ...]:
+        """Who may come, and how. `local` is our identity where the user has given one. With `xauth`, who has
+        one of the keys or certificates logs in as well, and who knows ours needs neither (hybrid
+        authentication). Raises ConfigError.
+        """
+        if xauth is not None:
+            return self._with_login(psk, local, eap, xauth)
+        return self._entries(psk, local, eap)
+
+    def _with_login(
+        self, psk: bytes | None, local: Identity | None, eap: ListenEap, xauth: XauthUsers
+    ) -> tuple[PadEntry, ...]:
+        from espudp.ike.credentials import CertificateOf, NoDemand, Psk, PskOf
+        from espudp.ike.pad import PadEntry
+
+        key = self.sign_key()
+        certified_key = key if key is not None and key.certificates else None
+        needs_more = not eap.is_silent or self.ca or self.peer_key or self.allow_anonymous
+        entries = list(self._entries(psk, local, eap)) if needs_more or (psk and not certified_key) else []
+        for index, entry in enumerate(entries):
+            if isinstance(entry.demand, PskOf | CertificateOf):
+                proof = Psk(entry.demand.key) if isinstance(entry.demand, PskOf) else entry.proof
+                entries[index] = replace(entry, proof=proof, xauth=xauth)
+        if psk is not None and not any(isinstance(entry.demand, PskOf) for entry in entries):
+            entries.append(replace(PadEntry.of_psk(psk), local_identity=local, xauth=xauth))
+        if certified_key is not None and not any(isinstance(e.demand, CertificateOf) for e in entries):
+            name = identity_of(certified_key) if local is None else certified(local, certified_key)
+            entries.append(PadEntry(proof=certified_key, demand=NoDemand(), xauth=xauth, local_identity=name))
+        if not any(entry.xauth for entry in entries):
+            raise ConfigError(
+                "those who log in by XAUTH do not know us by anything",
+                field="xauth-users",
+                remedy="add --cert FILE --key FILE for us, or a --psk-file FILE for the group",
+            )
+        return tuple(entries)
+
+    def _entries(self, psk: bytes | None, local: Identity | None, eap: ListenEap) -> tuple[PadEntry, ...]:
         from espudp.ike.credentials import ByEap, EapOf, NoDemand, NoProof, Psk, PskOf, RawKeyOf
         from espudp.ike.pad import PadEntry
 

@@ -26,6 +26,9 @@ from typing import TYPE_CHECKING, Any
 from espudp.cli import parsing
 from espudp.cli.authentication import ListenAuthentication
 from espudp.cli.eap import ListenEap
+from espudp.cli.ikev1 import ListenIkev1
+from espudp.cli.reach import ANY
+from espudp.cli.selectors import flows
 from espudp.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -38,10 +41,10 @@ OPTION = "--connections"
 MAX_OCTETS = 1 << 20
 
 # What is a file, or a list of them; and what `peer-key` is if it is not a key.
-_FILES = {"psk_file", "cert", "key", "key_password", "eap_users"}
+_FILES = {"psk_file", "cert", "key", "key_password", "eap_users", "xauth_users"}
 _LISTS_OF_FILES = {"ca", "crl"}
 _LISTS = {"peer_key", "eap_method"}
-_SWITCHES = {"rsa_pss", "allow_sha1", "anonymous", "allow_anonymous", "both_proofs", "eap_only"}
+_SWITCHES = {"rsa_pss", "allow_sha1", "anonymous", "allow_anonymous", "both_proofs", "eap_only", "xauth_chap"}
 _TEXTS = {"revocation"}
 # As on the command line, where the field is called otherwise.
 _FIELDS = {"key-password-file": "key_password"}
@@ -77,19 +80,36 @@ def _entries(name: str, table: dict[str, Any], folder: Path, child: ChildConfig)
 
     peers = [Pattern.parse(text) for text in _texts(table, "peers")] or [Pattern()]
     networks = parsing.networks(_texts(table, "from"), "from")
-    subnets = parsing.selectors(_texts(table, "subnet"), "subnet")
+    inside = _child(table, child)
     pool = parsing.networks(_texts(table, "pool"), "pool")
     local = _text(table, "id")
     who = ListenAuthentication(**_options(ListenAuthentication, table, folder))
     eap = ListenEap(**_options(ListenEap, table, folder))
+    v1 = ListenIkev1(**_options(ListenIkev1, table, folder))
     if table:
         raise _wrong(f"'{next(iter(table))}' means nothing here", "Write the words that `listen` has.")
-    made = who.entries(who.psk(), None if local is None else Identity.parse(local), eap)
-    inside = replace(child, local=subnets) if subnets else None
+    named = None if local is None else Identity.parse(local)
+    made = who.entries(who.psk(), named, eap, v1.users())
     return [
         replace(entry, name=name, peers=tuple(peers), networks=networks, child=inside, pool=pool)
         for entry in made
     ]
+
+
+def _child(table: dict[str, Any], child: ChildConfig) -> ChildConfig | None:
+    """What a way in carries; None: the same as the others."""
+    from espudp.ike.narrowing import DYNAMIC
+    from espudp.wire.transport import Mode
+
+    subnets = _texts(table, "subnet")
+    if "transport" in table and _switch(table, "transport"):
+        ours = flows(subnets or (ANY,), "subnet")
+        return replace(child, local=ours, remote=(DYNAMIC,), mode=Mode.TRANSPORT)
+    if not subnets:
+        return None
+    if child.mode is Mode.TRANSPORT:
+        return replace(child, local=flows(subnets, "subnet"))
+    return replace(child, local=parsing.selectors(subnets, "subnet"))
 
 
 def _options(kind: type[Any], table: dict[str, Any], folder: Path) -> Mapping[str, Any]:

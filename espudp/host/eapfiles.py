@@ -1,4 +1,4 @@
-"""Files that EAP needs: who may log in, with which password we do, and what is shared with RADIUS."""
+"""Files that EAP and XAUTH need: who may log in, with which password we do, and what is shared with RADIUS."""
 
 import os
 import re
@@ -25,7 +25,7 @@ _SERVER = re.compile(
 
 def read_users(path: Path) -> UserTable:
     """The users of a file of mode 0600, lines `NAME:PASSWORD`. Raises ConfigError."""
-    return UserTable(parse_users(read_secret(path, what="file of EAP users")), os.urandom)
+    return UserTable(parse_users(read_secret(path, what="file of users")), os.urandom)
 
 
 def no_users() -> UserTable:
@@ -50,7 +50,7 @@ def read_password(path: Path) -> str:
 def _no_password(path: Path, what: str) -> ConfigError:
     return ConfigError(
         f"the password file {path} {what}",
-        field="eap-password-file",
+        field="password-file",
         remedy="Write the password into it, as one line.",
     )
 

@@ -39,12 +39,6 @@ class Given:
         everything = any(selector.contains(whole) for selector in remote for whole in EVERYTHING.values())
         return replace(self, domains=(), trust_anchors=()) if everything or anonymous else self
 
-    def inside(self, remote: tuple[TrafficSelector, ...]) -> tuple[TrafficSelector, ...]:
-        """What of `remote` goes into the tunnel: less, where all of it was negotiated and less is wanted."""
-        if not self.split_include or EVERYTHING[4] not in remote:
-            return remote
-        return (*self.split_include, *(selector for selector in remote if selector != EVERYTHING[4]))
-
     def event(self, connection: int) -> AddressAssigned:
         """What the rest is told."""
         return AddressAssigned(

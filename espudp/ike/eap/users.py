@@ -1,4 +1,4 @@
-"""Who may log in with EAP and with which secret, read from a file of lines `NAME:PASSWORD`."""
+"""Who may log in with EAP or XAUTH and with which secret, read from a file of lines `NAME:PASSWORD`."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -108,4 +108,4 @@ def _user(number: int, line: str) -> User:
 
 
 def _wrong(what: str, remedy: str) -> ConfigError:
-    return ConfigError(f"the file of EAP users {what}", field="eap-users", remedy=remedy)
+    return ConfigError(f"the file of users {what}", field="users", remedy=remedy)

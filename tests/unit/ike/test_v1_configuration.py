@@ -8,13 +8,11 @@ import pytest
 from espudp.ike.given import NOTHING
 from espudp.ike.handout import Handout
 from espudp.ike.ikev1_config import Ikev1Policy
-from espudp.ike.narrowing import EVERYTHING
 from espudp.ike.v1 import configuration, unity
 from espudp.wire.ikev1.attributes import Attribute
 from espudp.wire.ikev1.constants import CfgAttribute as A
 from espudp.wire.ikev1.constants import CfgType
 from espudp.wire.ikev1.payloads import Attributes, body_of
-from espudp.wire.selectors import TrafficSelector
 
 HANDOUT = Handout(
     dns=("10.1.0.53", "fd00:1::35"),
@@ -149,16 +147,6 @@ def test_networks_that_are_none() -> None:
     right = bytes([10, 9, 1, 2, 255, 255, 0, 0]) + bytes(6)
     found = unity.read_networks([holes + right + right[:5], b"", right])
     assert [str(selector) for selector in found] == ["10.9.0.0/16"]
-
-
-def test_split_include_narrows_a_tunnel_for_everything_and_no_other() -> None:
-    split = _reply((A.UNITY_SPLIT_INCLUDE, unity.networks_value([ip_network("10.1.0.0/16")])))
-    given = configuration.read(split, BOTH)
-    one, other = (TrafficSelector.from_network(text) for text in ("10.1.0.0/16", "10.2.0.0/16"))
-    assert given.inside((EVERYTHING[4],)) == (one,)
-    assert given.inside((EVERYTHING[4], EVERYTHING[6])) == (one, EVERYTHING[6])
-    assert given.inside((other,)) == (other,)
-    assert NOTHING.inside((EVERYTHING[4],)) == (EVERYTHING[4],)
 
 
 @pytest.mark.parametrize(
