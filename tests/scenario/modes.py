@@ -1,17 +1,23 @@
 """The modes of IPsec that are tried at middleboxes: espudp's own, and two that are beyond help."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from functools import cache
 from typing import Protocol
 
+from espudp.crypto.signatures import PrivateKey
+from espudp.ike.config import ConnectionConfig, ListenerConfig
+from espudp.ike.credentials import SignKey
 from espudp.ike.events import ConnectionDown, ConnectionUp
+from espudp.ike.pad import PadEntry
 from tests.scenario.bare import AuthenticationHeader, Envelope, TransportMode, exchanged
-from tests.scenario.lab import Lab, Terms
+from tests.scenario.credentials import SERVER, authority, key, trust
+from tests.scenario.lab import USUAL, Lab, Terms
 from tests.scenario.test_rekey import rekey_child, rekey_ike
 from tests.sim.host import Host
 from tests.sim.link import Quality, Segment
 from tests.sim.middlebox import Middlebox
-from tests.sim.traffic import Flow
+from tests.sim.traffic import Flow, HostFlow
 from tests.sim.world import World
 
 MakeBox = Callable[[World, Segment], Middlebox | None]
@@ -37,7 +43,7 @@ class Negotiated:
     """Clients of ours connect at once, transfer, rekey at once, are silent, and transfer again."""
 
     name: str
-    terms: Terms = field(default_factory=Terms)
+    terms: Terms = USUAL
     natt_only: bool = False
 
     def disturbance(self, make_box: MakeBox, addresses: Sequence[str]) -> str:
@@ -54,19 +60,25 @@ class Negotiated:
         except AssertionError:
             yield "not all get a connection"
             return
-        flows = [flow for client in clients for flow in lab.flows(client, interval=INTERVAL)]
+        flows = [self._flows(lab, client) for client in clients]
+        both = [flow for pair in flows for flow in pair]
         for action in (rekey_child, rekey_ike):
-            yield from self._transfer(lab, flows, 2.0)
+            yield from self._transfer(lab, both, 2.0)
             for client in clients:
                 action(client)
-            yield from self._transfer(lab, flows, 6.0)
+            yield from self._transfer(lab, both, 6.0)
         lab.world.run(SILENCE)
-        yield from self._transfer(lab, flows[1::2], 2.0)  # from the server, which finds what is still open
-        yield from self._transfer(lab, flows, 2.0)
+        # The server begins, and finds what is still open.
+        yield from self._transfer(lab, [back for _, back in flows], 2.0)
+        yield from self._transfer(lab, both, 2.0)
         if any(host.told(ConnectionDown) for host in (*clients, lab.server)):
             yield "a connection is gone"
         if any(len(client.told(ConnectionUp)) != 1 for client in clients):
             yield "a client had to come back"
+
+    def _flows(self, lab: Lab, client: Host) -> tuple[Flow, Flow]:
+        """There and back."""
+        return lab.flows(client, interval=INTERVAL)
 
     def _transfer(self, lab: Lab, flows: Sequence[Flow], seconds: float) -> Iterator[str]:
         for flow in flows:
@@ -77,8 +89,17 @@ class Negotiated:
         lab.world.run(0.2)
         for flow in flows:
             tally = flow.tally
-            if tally.lost or tally.duplicated or tally.damaged:
+            if tally.lost or tally.duplicated or tally.damaged or not tally.received:
                 yield f"{tally.lost} of {tally.sent} packets are lost, {tally.damaged} damaged"
+
+
+class BetweenHosts(Negotiated):
+    """The same in transport mode, where hosts talk to each other at the addresses that they have outside."""
+
+    def _flows(self, lab: Lab, client: Host) -> tuple[Flow, Flow]:
+        ends = client.ip, lab.server_ip
+        there = HostFlow(lab.world, client, lab.server, ends, interval=INTERVAL)
+        return there, HostFlow(lab.world, lab.server, client, ends[::-1], interval=INTERVAL, answers=there)
 
 
 @dataclass(frozen=True)
@@ -92,9 +113,30 @@ class ByHand:
         return exchanged(self.envelope, make_box, addresses)
 
 
+@cache
+def _member(name: str) -> SignKey:
+    """A key with a chain of certificates that no IP packet has room for, and less so with a signature."""
+    branch = authority("CN=Authority").ca("CN=Branch")
+    made = branch.issue(f"CN={name}", f"{'email' if '@' in name else 'dns'}:{name}", key=key("RSA", name))
+    return SignKey(private_key=PrivateKey(made.key), certificates=(made.der, branch.der))
+
+
+class Certified(Terms):
+    """Everybody has a certificate."""
+
+    def listener(self) -> ListenerConfig:
+        entry = PadEntry(proof=_member(SERVER), demand=trust())
+        return replace(Terms.listener(self), pad=(entry,))
+
+    def connection(self, name: str = "client") -> ConnectionConfig:
+        proof = _member(f"{name}@example.org")
+        return replace(Terms.connection(self, name), proof=proof, demand=trust())
+
+
 MODES: tuple[Mode, ...] = (
     Negotiated("IKEv2"),
     Negotiated("IKEv2 from port 4500 on", natt_only=True),
+    Negotiated("IKEv2, certificates", Certified()),
     ByHand("transport mode without UDP or NAT-OA", TransportMode()),
     ByHand("AH", AuthenticationHeader()),
 )

@@ -3,7 +3,7 @@
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from ipaddress import ip_address
+from ipaddress import IPv4Address, ip_address
 from itertools import count
 from typing import Protocol
 
@@ -120,7 +120,14 @@ class Flow:
         self._timer = self._world.call_later(self._interval, self._send)
 
     def _packet(self, number: int) -> bytes:
-        return udp_packet(*self._addresses, _NUMBERS.pack(_MAGIC, self._number, number) + self._filler)
+        return udp_packet(*self._addresses, self._payload(number))
+
+    def _payload(self, number: int) -> bytes:
+        return _NUMBERS.pack(_MAGIC, self._number, number) + self._filler
+
+    def _intact(self, packet: bytes, number: int) -> bool:
+        """Whether this is what was sent."""
+        return packet == self._packet(number)
 
     def _arrived(self, packet: bytes) -> None:
         at = packet.find(_MAGIC)
@@ -129,7 +136,7 @@ class Flow:
         _, flow, number = _NUMBERS.unpack_from(packet, at)
         if flow != self._number:
             return
-        if packet != self._packet(number):
+        if not self._intact(packet, number):
             self.tally.damaged += 1
         elif number not in self.tally.missing:
             self.tally.duplicated += 1
@@ -138,3 +145,39 @@ class Flow:
             self.tally.received += 1
             self.tally.reordered += number < self._highest
             self._highest = max(self._highest, number)
+
+
+class HostFlow(Flow):
+    """Between two IPv4 hosts themselves, in transport mode: each may see the other at an address of its own.
+
+    What arrives must have its checksum for the addresses that it has then. `seen_at` is where the receiver
+    sees the sender.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        sender: Station,
+        receiver: Station,
+        addresses: tuple[str, str],
+        *,
+        interval: float = 0.1,
+        answers: "HostFlow | None" = None,
+    ) -> None:
+        """`addresses` as the sender sees them; `answers`: it goes to where that flow is seen to come from."""
+        super().__init__(world, sender, receiver, *addresses, interval=interval)
+        self.seen_at = ""
+        self._answers = answers
+
+    def _send(self) -> None:
+        if self._answers is not None:
+            self._addresses = self._addresses[0], self._answers.seen_at
+        if self._addresses[1]:
+            super()._send()
+        else:
+            self._timer = self._world.call_later(self._interval, self._send)
+
+    def _intact(self, packet: bytes, number: int) -> bool:
+        source, destination = (str(IPv4Address(packet[at : at + 4])) for at in (12, 16))
+        self.seen_at = source
+        return packet[20:] == udp_packet(source, destination, self._payload(number))[20:]
