@@ -70,9 +70,9 @@ class ChildInstalled:
     `replaces` is the inbound SPI of the SA that this one is the rekeying of, or that it follows after the
     peer has authenticated anew, over another connection. With `standby` the peer may not know the new SA
     yet: outbound traffic stays on the old one until something arrives on the new
-    (RFC 7296 section 2.8), or ChildConfirmed; without an old one there is none until then. `resource` is the worker that the SAs are for: `spi_in` modulo their number, None
-    where there is only one. A peer may have several for the same traffic (RFC 9611), and more than one of
-    them at the same worker.
+    (RFC 7296 section 2.8), or ChildConfirmed; without an old one there is none until then. `resource` is the
+    worker that the SAs are for: `spi_in` modulo their number, None where there is only one. A peer may have
+    several for the same traffic (RFC 9611), and more than one of them at the same worker.
     """
 
     connection: int

@@ -1,0 +1,254 @@
+"""Quick mode between two peers, both roles: keys, groups, lifetimes, repetition, and what goes wrong."""
+
+import pytest
+
+from espudp.ike.events import ChildConfirmed, ChildInstalled, ChildRemoved, ConnectionDown, Diagnostic, Fault
+from espudp.ike.lifetimes import LifetimeConfig
+from tests.unit.ike.v1.quick_pair import (
+    Pair,
+    child_config,
+    client_policy,
+    networks,
+    server_policy,
+)
+
+
+def fitting(*esp: str, **options: object) -> Pair:
+    """Both sides with these ESP proposals."""
+    server = child_config(*esp, local=networks("10.1.0.0/16"), remote=networks("10.9.0.0/16"), **options)  # type: ignore[arg-type]
+    return Pair(client_policy(child_config(*esp, **options)), server_policy(server))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "esp",
+    [
+        "aes128gcm16",
+        "aes256-sha256",
+        "3des-sha1",
+        "aes128-sha1-modp1024",
+        "aes256gcm16-ecp256",
+        "aes256-sha512-modp2048-none",
+        "null-sha1",
+        "aes192ctr-sha256",
+        "aes128gmac",
+    ],
+)
+def test_both_have_the_same_keys(esp: str) -> None:
+    pair = fitting(esp).up()
+    (ours,), (theirs,) = pair.client.installed(), pair.server.installed()
+    assert (ours.spi_in, ours.spi_out) == (theirs.spi_out, theirs.spi_in)
+    assert (ours.keys_in, ours.keys_out) == (theirs.keys_out, theirs.keys_in)
+    assert ours.keys_in != ours.keys_out
+    assert ours.suite == theirs.suite
+    assert (ours.local, ours.remote) == (theirs.remote, theirs.local)
+    assert ours.local == networks("10.9.0.1/32")
+    assert ours.suite.name == "-".join(esp.split("-")[: 2 if "sha" in esp else 1])
+    assert bool(pair.client.children()[0].group) == ("modp1024" in esp or "ecp" in esp)
+    assert not ours.standby
+    assert theirs.standby, "until the third message"
+    assert [e.spi_in for e in pair.server.told(ChildConfirmed)] == [theirs.spi_in]
+
+
+def test_the_responder_receives_before_it_sends() -> None:
+    pair = Pair()
+    pair.start()
+    pair.server.receive(*pair.client.take())
+    assert len(pair.server.told(ChildInstalled)) == 1
+    assert not pair.server.told(ChildConfirmed)
+    pair.client.receive(*pair.server.take())
+    assert len(pair.client.told(ChildInstalled)) == 1
+    pair.server.receive(*pair.client.take())
+    assert pair.server.told(ChildConfirmed)
+
+
+def test_repetitions_are_answered_octet_for_octet() -> None:
+    pair = Pair()
+    pair.start()
+    (first,) = pair.client.take()
+    pair.server.receive(first)
+    (second,) = pair.server.take()
+    pair.server.receive(first)
+    assert pair.server.take() == [second]
+    pair.client.receive(second)
+    (third,) = pair.client.take()
+    pair.client.receive(second)
+    assert pair.client.take() == [third]
+    pair.server.receive(third)
+    for octets in (first, third, second):
+        pair.server.receive(octets)
+        pair.client.receive(octets)
+    assert len(pair.server.told(ChildInstalled)) == len(pair.client.told(ChildInstalled)) == 1
+
+
+@pytest.mark.parametrize("lost", [0, 1, 2])
+def test_each_message_may_get_lost(lost: int) -> None:
+    pair = Pair()
+    pair.start()
+    senders = [pair.client, pair.server, pair.client]
+    for index in range(lost + 1):
+        sent = senders[index].take()
+        if index < lost:
+            other = pair.server if senders[index] is pair.client else pair.client
+            other.receive(*sent)
+    pair.wait(3.0)
+    assert pair.in_step()
+    assert len(pair.client.children()) == 1
+    assert len(pair.server.told(ChildConfirmed)) == 1
+
+
+def test_several_at_a_time() -> None:
+    """Each with IVs of its own, and their messages in any order."""
+    child = child_config(remote=networks("10.1.0.0/24", "10.1.1.0/24", "10.1.2.0/24"))
+    pair = Pair(client_policy(child))
+    pair.start()
+    requests = pair.client.take()
+    assert len(requests) == 3
+    for octets in reversed(requests):
+        pair.server.receive(octets)
+    for octets in sorted(pair.server.take()):
+        pair.client.receive(octets)
+    pair.carry()
+    assert pair.in_step()
+    assert {str(c.traffic.remote) for c in pair.client.children()} == {
+        "10.1.0.0/24",
+        "10.1.1.0/24",
+        "10.1.2.0/24",
+    }
+
+
+@pytest.mark.parametrize("where", ["client", "server"])
+def test_an_answer_that_never_comes(where: str) -> None:
+    """Bounded in time on either side."""
+    pair = Pair()
+    pair.start()
+    if where == "server":
+        pair.server.receive(*pair.client.take())
+        assert pair.server.children()
+    pair.wait(200.0, carry=False)
+    if where == "client":
+        (down,) = pair.client.told(ConnectionDown)
+        assert (down.fault, down.retry) == (Fault.TIMEOUT, True)
+    assert not pair.server.established.exchanges
+    assert not pair.server.installed()
+    for side in pair.sides:
+        assert len(side.commons.child_spis) == 0
+
+
+class TestRefusals:
+    def test_no_common_proposal(self) -> None:
+        pair = Pair(client_policy(child_config("3des-sha1")), seed=3).up()
+        (down,) = pair.client.told(ConnectionDown)
+        assert (down.fault, down.retry) == (Fault.PROPOSAL, True)
+        assert "NO_PROPOSAL_CHOSEN" in down.reason
+        texts = [note.text for note in pair.server.told(Diagnostic)]
+        assert "peer offers    3des-sha1 (tunnel in UDP)" in texts
+        assert any(text.startswith("accepted here  aes128gcm16") for text in texts)
+        assert not pair.server.installed()
+
+    def test_no_common_subnet(self) -> None:
+        pair = Pair(client_policy(child_config(remote=networks("172.16.0.0/12")))).up()
+        (down,) = pair.client.told(ConnectionDown)
+        assert down.fault is Fault.SELECTORS
+        assert any("172.16.0.0/12" in note.text for note in pair.server.told(Diagnostic))
+
+    def test_more_than_is_allowed_is_not_narrowed(self) -> None:
+        pair = Pair(client_policy(child_config(remote=networks("10.0.0.0/8")))).up()
+        assert pair.client.told(ConnectionDown)[0].fault is Fault.SELECTORS
+
+    def test_less_than_is_allowed(self) -> None:
+        pair = Pair(client_policy(child_config(remote=networks("10.1.7.0/24")))).up()
+        assert pair.in_step()
+        assert pair.server.children()[0].local == networks("10.1.7.0/24")
+
+    def test_a_client_of_unity_asks_for_everything(self) -> None:
+        child = child_config(remote=networks("0.0.0.0/0"))
+        pair = Pair(client_policy(child), unity=True)
+        pair.start()
+        pair.client.connection.split = networks("10.1.2.0/24", "10.1.9.0/24")
+        pair.carry()
+        assert pair.client.children()[0].remote == networks("10.1.2.0/24", "10.1.9.0/24")
+        assert pair.server.children()[0].local == networks("10.1.0.0/16")
+
+    def test_of_several_one(self) -> None:
+        child = child_config(remote=networks("10.1.0.0/16", "172.16.0.0/12"))
+        pair = Pair(client_policy(child)).up()
+        assert not pair.client.told(ConnectionDown)
+        assert len(pair.client.children()) == 1
+        assert any("172.16" in note.text for note in pair.client.told(Diagnostic))
+
+    def test_another_group_is_tried(self) -> None:
+        server = child_config(
+            "aes128-sha1-modp1536", local=networks("10.1.0.0/16"), remote=networks("10.9.0.0/16")
+        )
+        child = child_config("aes128-sha1-modp1024-modp1536-modp2048-none")
+        pair = Pair(client_policy(child), server_policy(server)).up()
+        assert pair.in_step()
+        group = pair.client.children()[0].group
+        assert group is not None
+        assert group.keyword == "modp1536"
+
+    def test_too_many_children(self) -> None:
+        child = child_config(remote=networks(*(f"10.1.{n}.0/24" for n in range(6))))
+        pair = Pair(client_policy(child)).up()
+        assert len(pair.server.children()) == 4
+        assert pair.in_step()
+
+
+class TestLifetimes:
+    def test_the_responders_shorter_one_is_told(self) -> None:
+        """RFC 2407 section 4.5.4: RESPONDER-LIFETIME"""
+        short = LifetimeConfig(soft_seconds=500.0, hard_seconds=600.0, hard_bytes=1 << 30, jitter=0.0)
+        server = child_config(local=networks("10.1.0.0/16"), remote=networks("10.9.0.0/16"), lifetime=short)
+        client = child_config(lifetime=LifetimeConfig(soft_seconds=3000.0, hard_seconds=3600.0, jitter=0.0))
+        pair = Pair(client_policy(client), server_policy(server)).up()
+        (ours,), (theirs,) = pair.client.installed(), pair.server.installed()
+        assert ours.lifetime.hard_seconds == theirs.lifetime.hard_seconds == 600.0
+        assert ours.lifetime.hard_bytes == theirs.lifetime.hard_bytes == 1 << 30
+        assert ours.lifetime.soft_seconds == 500.0
+
+    def test_the_initiators_shorter_one_counts(self) -> None:
+        client = child_config(lifetime=LifetimeConfig(soft_seconds=100.0, hard_seconds=120.0))
+        pair = Pair(client_policy(client)).up()
+        assert pair.server.installed()[0].lifetime.hard_seconds == 120.0
+
+
+class TestCommitBit:
+    def committed(self, pair: Pair) -> None:
+        """The server sets the commit bit in its answer: the third octet from the flags on."""
+        pair.server.spoil(lambda octets: octets[:19] + bytes([octets[19] | 2]) + octets[20:])
+
+    def second_message(self) -> Pair:
+        pair = Pair()
+        pair.start()
+        pair.server.receive(*pair.client.take())
+        self.committed(pair)
+        pair.client.receive(*pair.server.take())
+        (ours,) = pair.client.told(ChildInstalled)
+        assert ours.standby
+        return pair
+
+    def test_it_is_waited_for_with_a_bound(self) -> None:
+        pair = self.second_message()
+        assert not pair.client.told(ChildConfirmed)
+        pair.wait(100.0, carry=False)
+        assert pair.client.told(ChildConfirmed)
+        assert len(pair.client.children()) == 1
+
+    @pytest.mark.parametrize("quick", [True, False])
+    def test_connected(self, *, quick: bool) -> None:
+        from espudp.wire.ikev1.constants import ExchangeType, NotifyType, ProtocolId
+        from espudp.wire.ikev1.payloads import Notification
+
+        pair = self.second_message()
+        pair.server.receive(*pair.client.take())
+        (exchange,) = pair.server.established.exchanges.values()
+        sa = pair.server.established.sa
+        chain = exchange._chain if quick else sa.chain(exchange.message_id)  # type: ignore[attr-defined]
+        kind = ExchangeType.QUICK if quick else ExchangeType.INFORMATIONAL
+        spi = pair.server.children()[0].spi_in_octets
+        told = Notification(ProtocolId.ESP, spi, NotifyType.CONNECTED)
+        pair.client.receive(chain.seal_hashed(kind, [told]))
+        assert pair.client.told(ChildConfirmed)
+        assert len(pair.client.told(ChildConfirmed)) == 1
+        pair.wait(10.0)
+        assert not pair.client.told(ChildRemoved)
