@@ -105,7 +105,8 @@ class Tunnel:
     `ike_ports` are the local UDP ports on which IKE travels without the non-ESP marker. With several
     `workers` each child SA is for one of them, whom `ChildInstalled.resource` names. `dscp` is that of all
     ESP datagrams; None: that of the packets inside. `esp` is a data path that knows these workers and this
-    DSCP; None: one of the tunnel's own, which has all SAs. `wall_clock` tells the time of day, with its zone,
+    DSCP; None: one of the tunnel's own, which has all SAs. With `plain_esp` the host can send and receive ESP
+    without UDP, over paths with port 0. `wall_clock` tells the time of day, with its zone,
     for certificates; None: there are none.
     """
 
@@ -118,6 +119,7 @@ class Tunnel:
         path_mtu: int = DEFAULT_PATH_MTU,
         key_log: Callable[[KeyLogEntry], None] | None = None,
         workers: int = 1,
+        plain_esp: bool = False,
         dscp: int | None = None,
         esp: DataPath | None = None,
         wall_clock: WallClock | None = None,
@@ -130,6 +132,7 @@ class Tunnel:
             workers=workers,
             wall_clock=wall_clock,
             path_mtus=lambda ip: self._path_mtu.get(ip),
+            plain_esp=plain_esp,
         )
         self._esp = DataPath(rng, dscp=dscp) if esp is None else esp
         self._esp_events = self._esp.events

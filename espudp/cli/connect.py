@@ -15,10 +15,12 @@ from espudp.cli.authentication import (
     tell_cautions,
     tell_weaknesses,
 )
+from espudp.cli.carriage import ALWAYS, AUTO, Carriage
 from espudp.cli.console import reporter
 from espudp.cli.eap import ConnectEap
 from espudp.cli.errors import reported
 from espudp.cli.grouped import grouped
+from espudp.cli.ikev1 import ConnectIkev1
 from espudp.cli.manual import run_file
 from espudp.cli.options import KEEPING, WHO, Algorithms, Keeping, OnThisHost
 from espudp.cli.reach import Reach
@@ -60,6 +62,7 @@ def connect(
     *,
     who: ConnectAuthentication,
     eap: ConnectEap,
+    v1: ConnectIkev1,
     local_id: LocalId = None,
     remote_id: RemoteId = None,
     reach: Reach,
@@ -68,7 +71,7 @@ def connect(
     manual: options.Manual = None,
     ike_proposal: options.IkeProposals = None,
     esp_proposal: options.EspProposals = None,
-    force_encap: options.ForceEncap = False,
+    carriage: Carriage,
     sessions: Calling,
     retry: Retry = True,
     keeping: Keeping,
@@ -83,25 +86,27 @@ def connect(
     """
     report = reporter(verbose=verbose, quiet=quiet)
     if manual is not None:
-        raise typer.Exit(run_file(context, manual, here, report))
+        raise typer.Exit(run_file(context, manual, here, carriage, report))
     from espudp.host.run import run_connect
 
     wanted = _Asked(
         host=host,
         who=who,
         eap=eap,
+        v1=v1,
         identities=(local_id, remote_id),
         reach=reach,
         ports=presets.ports(reach.product, port, ike_port),
         algorithms=presets.algorithms(reach.product, ike_proposal, esp_proposal, replay_window),
         keeping=keeping,
-        force_encap=force_encap or reach.product.force_encap,
+        carriage=carriage,
         sessions=sessions,
         retry=retry,
         here=here,
     ).connect_options()
     presets.advise(reach.product, report)
     _tell_cautions(wanted.config, report)
+    v1.tell_cautions(wanted.config.proof, report)
     raise typer.Exit(run_connect(wanted, report))
 
 
@@ -117,12 +122,13 @@ class _Asked:
     host: str | None
     who: ConnectAuthentication
     eap: ConnectEap
+    v1: ConnectIkev1
     identities: tuple[str | None, str | None]  # ours, the peer's
     reach: Reach
     ports: tuple[int | None, int | None]  # the peer's: of ESP and IKE, of plain IKE
     algorithms: Algorithms
     keeping: Keeping
-    force_encap: bool
+    carriage: Carriage
     sessions: Calling
     retry: bool
     here: OnThisHost
@@ -156,11 +162,14 @@ class _Asked:
         return natt, parsing.port(ike_port, "--ike-port") if ike_port else None
 
     def _config(self) -> ConnectionConfig:
-        from espudp.ike.config import ConnectionConfig, Encapsulation
+        from espudp.ike.config import ConnectionConfig
 
         _, remote_id = self.identities
         meant = None if remote_id == ANYBODY else remote_id or self.host
-        proof, demand, further = self.who.proofs(self.eap, meant)
+        self.v1.refuse(self.who, self.eap, self.sessions, self.keeping)
+        ikev1 = self.v1.config()
+        hybrid = ikev1 is not None and ikev1.xauth is not None
+        proof, demand, further = self.who.proofs(self.eap, meant, hybrid=hybrid)
         user = self.eap.identity()
         child = self.reach.child(self.algorithms, self.keeping)
         return ConnectionConfig(
@@ -172,9 +181,10 @@ class _Asked:
             child=child,
             ike_proposals=self.algorithms.ike_proposals(),
             request_addresses=self.reach.virtual_addresses(),
-            encap=Encapsulation.ALWAYS if self.force_encap else Encapsulation.AUTO,
+            encap=self.carriage.encapsulation(default=ALWAYS if self.reach.product.force_encap else AUTO),
             timers=self.keeping.timers(),
             mobike=self.keeping.mobike,
+            ikev1=ikev1,
             **self.sessions.settings(),
         )
 
@@ -183,6 +193,9 @@ class _Asked:
         from espudp.ike.credentials import EapClient
 
         local_id, _ = self.identities
+        named = self.v1.identity(local_id, proof)
+        if named is not None:
+            return named
         if local_id is not None:
             return certified(Identity.parse(local_id), proof)
         user = self.eap.identity() if isinstance(proof, EapClient) else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,10 +14,12 @@ import typer
 
 from espudp.cli import options, parsing, presets
 from espudp.cli.authentication import ListenAuthentication, tell_cautions, tell_weaknesses
+from espudp.cli.carriage import Carriage
 from espudp.cli.console import reporter
 from espudp.cli.eap import ListenEap
 from espudp.cli.errors import reported
 from espudp.cli.grouped import grouped
+from espudp.cli.ikev1 import ListenIkev1
 from espudp.cli.manual import run_file
 from espudp.cli.options import WHO, Algorithms, Keeping, OnThisHost
 from espudp.cli.reach import ServedReach
@@ -45,10 +47,12 @@ def listen(
     reach: ServedReach,
     who: ListenAuthentication,
     eap: ListenEap,
+    v1: ListenIkev1,
     local_id: LocalId = None,
     manual: options.Manual = None,
     ike_proposal: options.IkeProposals = None,
     esp_proposal: options.EspProposals = None,
+    carriage: Carriage,
     sessions: Serving,
     forward: Annotated[bool, typer.Option(help="Switch IP forwarding on.")] = True,
     keeping: Keeping,
@@ -65,15 +69,17 @@ def listen(
     """
     report = reporter(verbose=verbose, quiet=quiet)
     if manual is not None:
-        raise typer.Exit(run_file(context, manual, here, report, forward=forward))
+        raise typer.Exit(run_file(context, manual, here, carriage, report, forward=forward))
     asked = _Asked(
         ports=(port, ike_port),
         reach=reach,
         who=who,
         eap=eap,
+        v1=v1,
         local_id=local_id,
         algorithms=presets.algorithms(reach.product, ike_proposal, esp_proposal, replay_window),
         keeping=keeping,
+        carriage=carriage,
         sessions=sessions,
         forward=forward,
         here=here,
@@ -90,9 +96,11 @@ class _Asked:
     reach: ServedReach
     who: ListenAuthentication
     eap: ListenEap
+    v1: ListenIkev1
     local_id: str | None
     algorithms: Algorithms
     keeping: Keeping
+    carriage: Carriage
     sessions: Serving
     forward: bool
     here: OnThisHost
@@ -117,8 +125,7 @@ class _Asked:
 
         named = None if self.local_id is None else Identity.parse(self.local_id)
         reach = self.reach
-        child = self.algorithms.child(reach.behind_us(), reach.behind_peers(), self.keeping.lifetime())
-        child = replace(child, single_pair=reach.product.single_pair)
+        child = reach.child(self.algorithms, self.keeping)
         return ListenerConfig(
             local_identity=named or Identity.parse(address),
             pad=self._ways_in(psk, named, child),
@@ -128,8 +135,10 @@ class _Asked:
             dns=reach.servers(),
             dns_domains=reach.domains(),
             split=reach.told(),
+            encap=self.carriage.encapsulation(),
             timers=self.keeping.timers(),
             mobike=self.keeping.mobike,
+            ikev1=self.v1.policy(),
             **self.sessions.settings(),
         )
 
@@ -140,7 +149,7 @@ class _Asked:
         others = () if path is None else read_connections(path, child)
         if others and psk is None and self.who.is_silent and self.eap.is_silent:
             return others
-        return (*self.who.entries(psk, named, self.eap), *others)
+        return (*self.who.entries(psk, named, self.eap, self.v1.users()), *others)
 
     def invitation(self, address: str) -> list[str]:
         """The words after `espudp connect` on the other host, but for the key."""
@@ -151,6 +160,7 @@ class _Asked:
             words += ["--ike-port", str(ike_port)] if ike_port not in (0, port) else []
         if self.local_id is not None:
             words += ["--remote-id", self.local_id]
+        words += self.v1.invitation()
         for name, proposals in (
             ("--ike-proposal", self.algorithms.ike),
             ("--esp-proposal", self.algorithms.esp),
@@ -174,9 +184,12 @@ def _serve(asked: _Asked, report: Reporter) -> int:
     if not (asked.who.is_silent and asked.eap.is_silent) or asked.who.connections is not None:
         options = asked.listen_options(address, asked.who.psk())
         entries = options.config.pad
-        tell_cautions(report, [e.proof for e in entries], [e.demand for e in entries])
+        open_to_all = [e.demand for e in entries if e.xauth is None]
+        tell_cautions(report, [e.proof for e in entries], open_to_all)
+        asked.v1.check(entries, report)
         return run_listen(options, _first_news(report, partial(_invite_by_key, words, options)))
-    asked.listen_options(address, psk=b"any")  # mistakes come before a key is made
+    anyone = asked.listen_options(address, psk=b"any")  # mistakes come before a key is made
+    asked.v1.check(anyone.config.pad, report)
     path = keyfiles.default_psk_file()
     psk, made = keyfiles.obtain_psk(path)
     invite = partial(_invite, words, path, psk if made else None)

@@ -5,18 +5,25 @@ from pathlib import Path
 import typer
 
 from espudp.cli import parsing
+from espudp.cli.carriage import Carriage
 from espudp.cli.options import OnThisHost
 from espudp.host.options import Reporter
 
 # What has a meaning beside a key file; everything else is said in it, or is IKE's.
 _BESIDE = {
     *("manual", "bind", "dev", "mtu", "mark", "dscp", "rehearsal", "control_name"),
-    *("verbose", "quiet", "forward"),
+    *("verbose", "quiet", "forward", "encap"),
 }
 
 
 def run_file(
-    context: typer.Context, file: Path, here: OnThisHost, report: Reporter, *, forward: bool = False
+    context: typer.Context,
+    file: Path,
+    here: OnThisHost,
+    carriage: Carriage,
+    report: Reporter,
+    *,
+    forward: bool = False,
 ) -> int:
     """Run until it ends; the exit code. Raises ConfigError."""
     parsing.refuse_together(
@@ -33,7 +40,10 @@ def run_file(
     except UnicodeDecodeError:
         raise ConfigError(f"the key file {file} is not text", field="manual", remedy=NEW_PAIR) from None
     return run_manual(
-        ManualOptions(config=parse_manual(text), forward=forward, **here.host_options()), report
+        ManualOptions(
+            config=parse_manual(text), plain=carriage.is_never, forward=forward, **here.host_options()
+        ),
+        report,
     )
 
 

@@ -97,10 +97,6 @@ EspProposals = Annotated[
 ReplayWindow = Annotated[
     int, typer.Option(metavar="PACKETS", help="Anti-replay window; 0: none.", rich_help_panel=CRYPTO)
 ]
-ForceEncap = Annotated[
-    bool,
-    typer.Option("--force-encap", help="For peers that do UDP only through a NAT."),
-]
 
 IkeLifetime = Annotated[
     str, typer.Option(metavar="TIME", help="New IKE keys after it.", rich_help_panel=KEEPING)

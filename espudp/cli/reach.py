@@ -9,7 +9,7 @@ import typer
 
 from espudp.cli import parsing, presets
 from espudp.cli.presets import PresetName, PresetNames
-from espudp.cli.selectors import selectors, selectors_or_dynamic
+from espudp.cli.selectors import flows, selectors, selectors_or_dynamic
 from espudp.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -37,6 +37,10 @@ Vips = Annotated[
 OwnDnsDomains = Annotated[
     list[str] | None,
     typer.Option("--dns-domain", metavar="NAME", help="Use these only for it.", show_default="what it says"),
+]
+Transport = Annotated[
+    bool,
+    typer.Option("--transport", help="Only what is between the two hosts; a subnet is such as udp/53."),
 ]
 UseDns = Annotated[bool, typer.Option("--dns/--no-dns", help="Use the DNS servers that the peer offers.")]
 
@@ -67,6 +71,7 @@ class Reach:
     dns: UseDns = True
     dns_domain: OwnDnsDomains = None
     preset: PresetName = None
+    transport: Transport = False
 
     @property
     def product(self) -> Preset:
@@ -79,6 +84,10 @@ class Reach:
 
     def virtual_addresses(self) -> tuple[str, ...]:
         """What to ask the peer for. Raises ConfigError."""
+        if self.transport:
+            others = {"--vip": None if self.vip == [parsing.NONE] else self.vip}
+            parsing.refuse_together("--transport", others, "the hosts keep the addresses that they have")
+            return ()
         if self._wants_none():
             return ()
         asked: list[str] = []
@@ -94,12 +103,15 @@ class Reach:
 
     def routes(self) -> tuple[parsing.Network, ...] | None:
         """What goes into the tunnel, where that is not all that it could carry. Raises ConfigError."""
-        return presets.routes(self.product, self.subnet, "--subnet")
+        return None if self.transport else presets.routes(self.product, self.subnet, "--subnet")
 
     def child(self, algorithms: Algorithms, keeping: Keeping) -> ChildConfig:
         """Raises ConfigError."""
         from espudp.ike.narrowing import DYNAMIC, Dynamic
 
+        if self.transport:
+            local, remote = _flows(self.local_subnet, "--local-subnet"), _flows(self.subnet, "--subnet")
+            return between_hosts(algorithms.child(local, remote, keeping.lifetime()))
         if self.product.any_to_any:
             return algorithms.child(_everything(), _everything(), keeping.lifetime())
         behind_us = selectors_or_dynamic(self.local_subnet or (), "--local-subnet")
@@ -110,8 +122,8 @@ class Reach:
                 remedy="name the networks at this end with --local-subnet",
             )
         named = self._wants_none() or any(isinstance(s, Dynamic) for s in behind_us)
-        local: tuple[Selector, ...] = behind_us if named else (DYNAMIC, *behind_us)
-        child = algorithms.child(local, self._behind_peer(), keeping.lifetime())
+        ours: tuple[Selector, ...] = behind_us if named else (DYNAMIC, *behind_us)
+        child = algorithms.child(ours, self._behind_peer(), keeping.lifetime())
         return replace(child, single_pair=self.single_pair or self.product.single_pair)
 
     def _behind_peer(self) -> tuple[Selector, ...]:
@@ -141,6 +153,7 @@ class ServedReach:
     dns_domain: DnsDomains = None
     split: Split = None
     preset: PresetNames = None
+    transport: Transport = False
 
     @property
     def product(self) -> Preset:
@@ -149,6 +162,10 @@ class ServedReach:
 
     def pools(self) -> tuple[parsing.Network, ...]:
         """Raises ConfigError."""
+        if self.transport:
+            others = {"--pool": None if self.pool == [parsing.NONE] else self.pool, "--split": self.split}
+            parsing.refuse_together("--transport", others, "the hosts keep the addresses that they have")
+            return ()
         texts = self.pool or [POOL]
         if texts == [parsing.NONE]:
             if not self.peer_subnet:
@@ -164,10 +181,19 @@ class ServedReach:
 
     def routes(self) -> tuple[parsing.Network, ...] | None:
         """As `Reach.routes`. Raises ConfigError."""
-        return presets.routes(self.product, self.peer_subnet, "--peer-subnet")
+        return None if self.transport else presets.routes(self.product, self.peer_subnet, "--peer-subnet")
+
+    def child(self, algorithms: Algorithms, keeping: Keeping) -> ChildConfig:
+        """Raises ConfigError."""
+        child = algorithms.child(self.behind_us(), self.behind_peers(), keeping.lifetime())
+        if self.transport:
+            return between_hosts(child)
+        return replace(child, single_pair=self.product.single_pair)
 
     def behind_us(self) -> tuple[Selector, ...]:
         """The pools are, since the other peers are reached through us. Raises ConfigError."""
+        if self.transport:
+            return _flows(self.subnet, "--subnet")
         if self.product.any_to_any:
             return _everything()
         pools = selectors(map(str, self.pools()), "--pool")
@@ -175,6 +201,8 @@ class ServedReach:
 
     def behind_peers(self) -> tuple[Selector, ...]:
         """Raises ConfigError."""
+        if self.transport:
+            return _flows(self.peer_subnet, "--peer-subnet")
         if self.product.any_to_any:
             return _everything()
         from espudp.ike.narrowing import DYNAMIC, Dynamic
@@ -199,10 +227,23 @@ class ServedReach:
 
     def told(self) -> tuple[parsing.Network, ...]:
         """What clients are told is behind us; nothing where that is everything. Raises ConfigError."""
+        if self.transport:
+            return ()
         if self.split:
             return parsing.networks(self.split, "--split")
         named = [n for selector in selectors(self.subnet or (), "--subnet") for n in selector.networks()]
         return (*self.pools(), *named) if all(network.prefixlen for network in named) else ()
+
+
+def between_hosts(child: ChildConfig) -> ChildConfig:
+    """The same in transport mode. Raises ConfigError for selectors with addresses."""
+    from espudp.wire.transport import Mode
+
+    return replace(child, mode=Mode.TRANSPORT)
+
+
+def _flows(typed: list[str] | None, option: str) -> tuple[Selector, ...]:
+    return flows(typed or (ANY,), option)
 
 
 def _everything() -> tuple[Selector, ...]:

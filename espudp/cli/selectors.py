@@ -1,4 +1,7 @@
-"""Traffic selectors as people write them: `10.0.0.0/8`, `10.0.0.5-10.0.0.9`, `10.0.0.0/8[tcp/443]`."""
+"""Traffic selectors as people write them: `10.0.0.0/8`, `10.0.0.5-10.0.0.9`, `10.0.0.0/8[tcp/443]`.
+
+In transport mode the addresses are those of the two hosts, and `tcp/443`, `udp` or `any` says all.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +14,14 @@ from espudp.errors import ConfigError
 from espudp.wire.selectors import ALL_PORTS, ANY_PROTOCOL, MAX_PORT, OPAQUE, TrafficSelector
 
 if TYPE_CHECKING:
-    from espudp.ike.narrowing import Selector
+    from espudp.ike.narrowing import Dynamic, Selector
 
 DYNAMIC = "dynamic"
 
 _ANY = ("any", "%any", "")
 _MAX_PROTOCOL = 255
 
+_FLOW_SAMPLE = "write it as in udp/1701, tcp or any"
 _SAMPLE = "write it as in 10.1.0.0/16, 10.1.0.5-10.1.0.9, fd00:1::/64[tcp] or 10.1.0.0/16[tcp/443]"
 
 
@@ -34,6 +38,24 @@ def selectors_or_dynamic(texts: Iterable[str], option: str) -> tuple[Selector, .
     for text in texts:
         where, protocol, ports = _split(text, option)
         found.append(Dynamic(protocol, *ports) if where == DYNAMIC else selector(text, option))
+    return tuple(found)
+
+
+def flows(texts: Iterable[str], option: str) -> tuple[Dynamic, ...]:
+    """For transport mode: protocol and ports alone, `dynamic[udp/1701]` or `udp/1701`. Raises ConfigError."""
+    from espudp.ike.narrowing import Dynamic
+
+    found: list[Dynamic] = []
+    for text in texts:
+        bare = text.strip().lower()
+        where, protocol, ports = _split(bare if "[" in bare or bare == DYNAMIC else f"[{bare}]", option)
+        if where not in (DYNAMIC, ""):
+            raise ConfigError(
+                f"{option}: '{text}' has addresses, and in transport mode they are those of the two hosts",
+                field=option,
+                remedy=_FLOW_SAMPLE,
+            )
+        found.append(Dynamic(protocol, *ports))
     return tuple(found)
 
 

@@ -2,7 +2,7 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -33,7 +33,7 @@ def process_view(process: Json) -> RenderableType:
         connection = known.get(number)
         peer = _manual(number, sas[number], inner) if connection is None else _peer(number, connection, inner)
         parts.append(Padding(peer, (1, 0, 0, 2)))
-        parts += [Padding(view, (0, 0, 0, 4)) for view in _pairs(sas[number], len(process["workers"]))]
+        parts += [Padding(view, (0, 0, 0, 4)) for view in _pairs(sas[number], process)]
     if not known and not sas:
         parts.append(Text("  no peer", style="dim"))
     if len(process["workers"]) > 1:
@@ -51,7 +51,8 @@ def _headline(process: Json) -> Text:
         f"address {', '.join(process['addresses'])}" if process["addresses"] else "",
         f"MTU {process['mtu']}",
         f"offloads {' '.join(process['offloads'])}" if process["offloads"] else "no offloads",
-        f"UDP {', '.join(map(str, process['ports']))}",
+        f"UDP {', '.join(map(str, process['ports']))}" if process["ports"] else "",
+        "plain ESP" if process["plain_esp"] else "",
         f"routes {', '.join(process['routes'])}" if process["routes"] else "",
         " for ".join(", ".join(part) for part in _dns(process)),
         f"pid {process['pid']}",
@@ -133,8 +134,9 @@ def _workers(workers: list[Json]) -> Table:
     return table
 
 
-def _pairs(sas: list[Json], workers: int) -> Iterator[RenderableType]:
+def _pairs(sas: list[Json], process: Json) -> Iterator[RenderableType]:
     """Each pair of SAs: what the two have in common, then a line for each direction."""
+    workers = len(process["workers"])
     pairs: dict[int, list[Json]] = defaultdict(list)
     for sa in sas:
         pairs[sa["pair"]].append(sa)
@@ -147,6 +149,7 @@ def _pairs(sas: list[Json], workers: int) -> Iterator[RenderableType]:
             "  ",
             (state, _STATE_STYLES.get(state, "")),
             f" {duration(first['age'])}  {', '.join(first['local'])} <=> {', '.join(first['remote'])}",
+            f"  {carriage(first['path'], process['ike_ports'])}",
             f"  worker {first['pair'] % workers}" if workers > 1 else "",
         )
         yield Padding(_pair_table(pair), (0, 0, 0, 2))
@@ -194,6 +197,15 @@ def _drops(process: Json) -> str:
 
 def _reasons(counted: Mapping[str, int]) -> str:
     return ", ".join(f"{reason} {count}" for reason, count in counted.items() if count)
+
+
+def carriage(path: str, ike_ports: Collection[int]) -> str:
+    """How ESP travels by a path: its ends have a port where there is UDP."""
+    local = path.partition(ARROW)[0]
+    if local.count(":") != 1 and not local.startswith("["):
+        return "plain ESP"
+    port = local.rpartition(":")[2]
+    return f"UDP {port}, non-IKE marker" if int(port) in ike_ports else f"UDP {port}"
 
 
 def nat(status: Json | None) -> str:

@@ -49,6 +49,8 @@ class Commands:
             "limits": s.limits,
             "addresses": s.routing.addresses,
             "routes": sorted(map(str, (*s.routing.networks, *s.routing.flows))),
+            "ike_ports": sorted(s.ike_ports),
+            "plain_esp": s.plain_esp,
             "ports": s.sockets.ports,
             "dns": s.dns,
             "dns_domains": s.dns_domains,

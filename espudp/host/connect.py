@@ -14,6 +14,7 @@ from espudp.host.ipsocket import SocketSet
 from espudp.host.options import ConnectOptions, Reporter, Severity
 from espudp.host.session import EXIT_FAILURE, Session
 from espudp.host.udp import CallingSockets, Outlook, UdpSocket, open_calling, outlook
+from espudp.ike.encapsulation import Encapsulation
 from espudp.ike.events import AddressAssigned, ChildInstalled, ConnectionDown, ConnectionUp, Fault
 from espudp.ike.narrowing import EVERYTHING
 from espudp.tunnel import Event, Tunnel
@@ -66,6 +67,10 @@ class ConnectSession(Session):
         plain_ports = frozenset(s.port for s in self._calling.plain.values())
         return self.new_tunnel(ike_ports=plain_ports)
 
+    def encapsulation(self) -> Encapsulation:
+        """As the user wishes."""
+        return self._options.config.encap
+
     def esp_sockets(self) -> Iterable[UdpSocket]:
         """Those that are not for plain IKE."""
         return self._calling.natt.values()
@@ -107,7 +112,10 @@ class ConnectSession(Session):
                 self.tell(f"Not authenticated anew: {event.reason}.", Severity.WARNING, event.remedy, event)
 
     def _tell_of_peer(self, event: AddressAssigned) -> None:
-        """What it says of itself, from which nothing follows."""
+        """What it says of itself, and to whoever sits here; nothing follows from it."""
+        if event.banner:
+            indented = event.banner.replace("\n", "\n        ")
+            self.tell(f"The peer says:\n        {indented}", event=event)
         if event.application:
             self.tell(f"The peer is {event.application}.", Severity.DETAIL, event=event)
         if event.subnets:
@@ -166,11 +174,12 @@ class ConnectSession(Session):
     def _summary(self, child: ChildInstalled) -> str:
         addresses = ", ".join(address.partition("/")[0] for address in self.routing.addresses)
         subnets = ", ".join(str(selector) for selector in child.remote)
+        inside = f"address {addresses}" if addresses else "no virtual address"
         facts = [
-            f"address {addresses}" if addresses else "no virtual address",
-            f"subnets {subnets}",
+            *([inside, f"subnets {subnets}"] if child.transport is None else [f"transport mode, {subnets}"]),
             self._dns_text(),
             f"suite {child.suite.name}",
+            self.carriage(child.path),
             f"NAT: {self._up.nat}" if self._up else "",
             "session resumed by ticket" if self._up and self._up.resumed else "",
             f"MTU {self.inner_mtu(child.connection)}",

@@ -12,7 +12,7 @@ from espudp.host.ipsocket import SocketSet
 from espudp.host.options import ListenOptions, Reporter, Severity
 from espudp.host.session import Session
 from espudp.host.udp import UdpSocket, open_listening
-from espudp.ike.config import ListenerConfig
+from espudp.ike.config import Encapsulation, ListenerConfig
 from espudp.ike.events import (
     BackendAsked,
     ChildInstalled,
@@ -67,6 +67,10 @@ class ListenSession(Session):
         except (ConfigError, HostError) as error:
             self.tell(f"Clients will not notice at once when we restart: {error}", Severity.DETAIL)
             return config
+
+    def encapsulation(self) -> Encapsulation:
+        """As the user wishes."""
+        return self._options.config.encap
 
     def esp_sockets(self) -> Iterable[UdpSocket]:
         """Those that are not for plain IKE."""
@@ -123,6 +127,7 @@ class ListenSession(Session):
             f"address {addresses}" if addresses else "",
             f"reaches {', '.join(map(str, child.local))}",
             f"suite {child.suite.name}",
+            self.carriage(child.path),
             f"NAT: {up.nat}" if up else "",
             f"MTU {self.inner_mtu(child.connection)}",
         ]

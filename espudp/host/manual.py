@@ -4,6 +4,7 @@ from espudp.host.ipsocket import SocketSet
 from espudp.host.options import ManualOptions, Reporter, Severity
 from espudp.host.session import EXIT_FAILURE, Session
 from espudp.host.udp import open_listening, outlook
+from espudp.ike.encapsulation import Encapsulation, plain
 from espudp.ike.events import ConnectionDown
 from espudp.tunnel import Event, ManualUp, Tunnel
 from espudp.wire.address import Path, UdpAddress
@@ -19,10 +20,16 @@ class ManualSession(Session):
         self._options = options
 
     def open_sockets(self) -> SocketSet:
-        """On the port that the file names."""
+        """On the port that the file names; for ESP without UDP, none of these."""
+        if self._options.plain:
+            return SocketSet([])
         return open_listening(
             self._options.bind, (self._options.config.port,), mark=self.mark, on_limit=self.limit
         )
+
+    def encapsulation(self) -> Encapsulation:
+        """As the user says: here nothing is negotiated."""
+        return Encapsulation.NEVER if self._options.plain else Encapsulation.ALWAYS
 
     def make_tunnel(self) -> Tunnel:
         """No port is for plain IKE: there is none."""
@@ -59,6 +66,8 @@ class ManualSession(Session):
         """Where the peer is; until that is learnt, nowhere: what we send is refused, and counted."""
         config = self._options.config
         if config.peer is None:
-            return Path(UdpAddress("0.0.0.0", config.port), UdpAddress("0.0.0.0", 0))
-        way = outlook(config.peer.ip, mark=self.mark, bind=self._options.bind)
-        return Path(UdpAddress(way.local_ip, config.port), config.peer)
+            path = Path(UdpAddress("0.0.0.0", config.port), UdpAddress("0.0.0.0", 0))
+        else:
+            way = outlook(config.peer.ip, mark=self.mark, bind=self._options.bind)
+            path = Path(UdpAddress(way.local_ip, config.port), config.peer)
+        return plain(path) if self._options.plain else path

@@ -130,3 +130,6 @@ class ManualOptions(HostOptions):
 
     config: ManualConfig
     forward: bool = False
+
+    plain: bool = False
+    """ESP goes without UDP, and the ports in the file mean nothing."""

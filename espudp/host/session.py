@@ -30,14 +30,15 @@ from espudp.host.journal import runtime_directory
 from espudp.host.netconf import NetConf
 from espudp.host.options import HostOptions, Report, Reporter, Severity
 from espudp.host.pathmtu import INTERVAL_SECONDS, PathMtus
+from espudp.host.rawesp import RawEspSocket, open_raw
 from espudp.host.rehearsal import Rehearsal
 from espudp.host.routing import Routing
 from espudp.host.surroundings import Surroundings
 from espudp.host.tun import TunDevice
 from espudp.host.udp import GSO_OCTETS, GSO_SEGMENTS, UdpSocket
 from espudp.host.usage import Usage, usage
-from espudp.host.workers import Workers, usable_cores
-from espudp.ike.config import ListenerConfig
+from espudp.host.workers import EspSocket, Workers, usable_cores
+from espudp.ike.config import Encapsulation, ListenerConfig
 from espudp.ike.events import (
     ChildInstalled,
     ChildRemoved,
@@ -48,6 +49,7 @@ from espudp.ike.events import (
     PathChanged,
 )
 from espudp.tunnel import Event, ManualUp, MtuChanged, Tunnel
+from espudp.wire.address import Path as UdpPath
 from espudp.wire.address import UdpAddress
 
 # Marks outer packets, as one bit that others are unlikely to use. All our processes share it, so that none
@@ -85,6 +87,10 @@ class Session(ABC):
         """Those that are up."""
         self.children: Counter[int] = Counter()
         """How many child SAs each has."""
+        self.plain_esp = False
+        """Whether ESP can go without UDP."""
+        self.ike_ports: frozenset[int] = frozenset()
+        """Local ports on which IKE goes without the non-ESP marker."""
         self.dns: tuple[str, ...] = ()
         """DNS servers that the peer offers."""
         self.dns_domains: tuple[str, ...] = ()
@@ -102,6 +108,10 @@ class Session(ABC):
     @abstractmethod
     def make_tunnel(self) -> Tunnel:
         """Called when `sockets` are open."""
+
+    @abstractmethod
+    def encapsulation(self) -> Encapsulation:
+        """When ESP goes in UDP."""
 
     def esp_sockets(self) -> Iterable[UdpSocket]:
         """Those of `sockets` that workers may share; none: there is nothing to share."""
@@ -148,6 +158,7 @@ class Session(ABC):
         options = self._host_options
         self.sockets = self.open_sockets()
         stack.callback(self.sockets.close)
+        self.plain_esp = self._open_raw()
         workers = (options.workers or usable_cores()) if self.esp_sockets() else 1
         mtu = options.mtu or INITIAL_MTU
         self.tun = TunDevice(options.device, mtu, queues=workers > 1, on_limit=self.limit)
@@ -174,6 +185,21 @@ class Session(ABC):
         self.surroundings = self._surroundings(stack)
         return directory
 
+    def _open_raw(self) -> bool:
+        """Whether there are sockets for ESP without UDP, where it may go so. Raises HostError."""
+        wish = self.encapsulation()
+        if wish is Encapsulation.ALWAYS:
+            return False
+        try:
+            raw = open_raw(self._host_options.bind, mark=self.mark)
+        except HostError as error:
+            if wish is Encapsulation.NEVER:
+                raise
+            self.tell(f"ESP always goes in UDP. {error}", remedy=error.remedy)
+            return False
+        self.sockets.add(raw)
+        return True
+
     def _surroundings(self, stack: ExitStack) -> Surroundings | None:
         """None where the sockets are bound to one address, and where nobody could be told of another."""
         ports: dict[int, int] = {s.version: s.port for s in self.esp_sockets()}
@@ -190,7 +216,9 @@ class Session(ABC):
         """Spread the work over so many processes, or say why not."""
         dscp = self._host_options.dscp
         try:
-            workers = Workers(count, self.esp_sockets(), self.tun, mark=self.mark, dscp=dscp)
+            raw = [s for s in self.sockets.sockets if isinstance(s, RawEspSocket)]
+            sockets: list[EspSocket] = [*self.esp_sockets(), *raw]
+            workers = Workers(count, sockets, self.tun, mark=self.mark, dscp=dscp)
         except (OSError, HostError) as error:
             self.limit(f"The work stays with one process: {error}")
             return
@@ -269,10 +297,12 @@ class Session(ABC):
 
     def new_tunnel(self, *, ike_ports: frozenset[int], listener: ListenerConfig | None = None) -> Tunnel:
         """For `make_tunnel`. Raises ConfigError for a pool without room."""
+        self.ike_ports = ike_ports
         return Tunnel(
             os.urandom,
             listener=listener,
             ike_ports=ike_ports,
+            plain_esp=self.plain_esp,
             workers=1 if self.workers is None else self.workers.count,
             dscp=self._host_options.dscp,
             esp=self._front,
@@ -287,6 +317,12 @@ class Session(ABC):
     def handed_over(self, worker: int) -> int:
         """Packets and datagrams that it had to give to another worker."""
         return 0 if self._front is None else self._front.handed_over(worker)
+
+    def carriage(self, path: UdpPath) -> str:
+        """How ESP travels by a path, where it is not as usual."""
+        if not path.local.port:
+            return "ESP without UDP"
+        return f"non-IKE marker on port {path.local.port}" if path.local.port in self.ike_ports else ""
 
     def inner_mtu(self, connection: int) -> int | None:
         """In octets, once it is known."""

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from dataclasses import replace
 from ipaddress import ip_network
 from typing import Any
 
@@ -13,12 +14,22 @@ from espudp.errors import EspudpError
 from espudp.host import steering, tun, udp, workers
 from espudp.host.options import ConnectOptions, ListenOptions, ManualOptions, Report
 from espudp.host.run import run_connect, run_listen, run_manual
-from espudp.ike.config import DYNAMIC, ChildConfig, ConnectionConfig, Identity, ListenerConfig, Timers
+from espudp.ike.config import (
+    DYNAMIC,
+    ChildConfig,
+    ConnectionConfig,
+    Encapsulation,
+    Identity,
+    ListenerConfig,
+    Mode,
+    Timers,
+)
 from espudp.ike.credentials import Psk, PskOf
+from espudp.ike.narrowing import Dynamic
 from espudp.ike.pad import PadEntry
 from espudp.ike.proposals import DEFAULT_ESP_PROPOSALS, DEFAULT_IKE_PROPOSALS, EspProposal, IkeProposal
 from espudp.manual import parse_manual
-from espudp.wire.selectors import TrafficSelector
+from espudp.wire.selectors import ALL_PORTS, TrafficSelector
 
 POOL = ["10.99.0.0/24"]
 NOBODY = 65534
@@ -41,17 +52,41 @@ def _esp(options: dict[str, Any]) -> tuple[EspProposal, ...]:
     return tuple(map(EspProposal.parse, options.get("esp", []))) or DEFAULT_ESP_PROPOSALS
 
 
+def _flows(texts: list[str]) -> tuple[Dynamic, ...]:
+    """Such as `17/1701`, and `0` for everything."""
+    found = []
+    for text in texts:
+        protocol, _, port = text.partition("/")
+        found.append(Dynamic(int(protocol), *((int(port), int(port)) if port else ALL_PORTS)))
+    return tuple(found)
+
+
+def _between_hosts(options: dict[str, Any], child: ChildConfig) -> ChildConfig:
+    """Transport mode, if it is asked for: [what is at our end, what is at the peer's]."""
+    if "transport" not in options:
+        return child
+    local, remote = options["transport"]
+    return replace(child, mode=Mode.TRANSPORT, local=_flows(local), remote=_flows(remote))
+
+
+def _encapsulation(options: dict[str, Any]) -> Encapsulation:
+    """Most tests look at UDP."""
+    return Encapsulation(options.get("encap", "always"))
+
+
 def _listen(options: dict[str, Any]) -> int:
-    pool = options.get("pool", POOL)
+    pool = options.get("pool", [] if "transport" in options else POOL)
+    child = ChildConfig(
+        local=_selectors([*pool, *options.get("subnets", [])]) or (DYNAMIC,),
+        remote=(DYNAMIC, *_selectors(options.get("behind_peers", []))),
+        proposals=_esp(options),
+    )
     config = ListenerConfig(
         local_identity=Identity.parse("@server"),
         pad=(PadEntry.of_psk(options.get("psk", PSK).encode()),),
         pool=tuple(ip_network(network) for network in pool),
-        child=ChildConfig(
-            local=_selectors([*pool, *options.get("subnets", [])]),
-            remote=(DYNAMIC, *_selectors(options.get("behind_peers", []))),
-            proposals=_esp(options),
-        ),
+        child=_between_hosts(options, child),
+        encap=_encapsulation(options),
         ike_proposals=_ike(options),
         dns=tuple(options.get("dns", [])),
         dns_domains=tuple(options.get("dns_domains", [])),
@@ -61,17 +96,19 @@ def _listen(options: dict[str, Any]) -> int:
 
 
 def _connect(options: dict[str, Any]) -> int:
+    child = ChildConfig(
+        local=_selectors(options.get("local", [])) or (DYNAMIC,),
+        remote=_selectors(options.get("subnets", POOL)),
+        proposals=_esp(options),
+    )
     config = ConnectionConfig(
         local_identity=Identity.parse(options.get("identity", "@client")),
         proof=Psk(options.get("psk", PSK).encode()),
         demand=PskOf(options.get("psk", PSK).encode()),
-        child=ChildConfig(
-            local=_selectors(options.get("local", [])) or (DYNAMIC,),
-            remote=_selectors(options.get("subnets", POOL)),
-            proposals=_esp(options),
-        ),
+        child=_between_hosts(options, child),
+        encap=_encapsulation(options),
         ike_proposals=_ike(options),
-        request_addresses=tuple(options.get("request", ["any4"])),
+        request_addresses=tuple(options.get("request", [] if "transport" in options else ["any4"])),
         timers=Timers(**options.get("timers", {})),
     )
     host_options = {"dns": False, **options.get("host_options", {})}

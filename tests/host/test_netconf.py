@@ -214,7 +214,7 @@ def datagram(source: str, destination: str, sport: int, dport: int, payload: byt
     udp = struct.pack("!HHHH", sport, dport, 8 + len(payload), 0) + payload
     addresses = socket.inet_aton(source) + socket.inet_aton(destination)
     header = struct.pack("!BBHHHBBH8s", 0x45, 0, 20 + len(udp), 0, 0, 64, 17, 0, addresses)
-    total = sum(struct.unpack("!10H", header))
+    total: int = sum(struct.unpack("!10H", header))
     total = ~(total + (total >> 16)) & 0xFFFF
     return header[:10] + total.to_bytes(2, "big") + header[12:] + udp
 

@@ -52,6 +52,8 @@ PROCESS: dict[str, Any] = {
     "mtu": 1438,
     "addresses": ["10.99.0.2/32"],
     "routes": ["10.1.0.0/16"],
+    "ike_ports": [500],
+    "plain_esp": False,
     "ports": [500, 4500],
     "dns": ["10.1.0.53"],
     "dns_domains": ["corp.example"],
