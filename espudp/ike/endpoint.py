@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from enum import Enum
 from functools import partial
+from typing import TYPE_CHECKING
 
 from espudp.crypto.random import Rng
 from espudp.errors import ConfigError, CryptoError, WireError
@@ -27,7 +28,7 @@ from espudp.ike.eap.passthrough import BackendAnswer
 from espudp.ike.events import Event, Fault
 from espudp.ike.farewell import Farewell
 from espudp.ike.keylog import KeyLog
-from espudp.ike.snapshot import ConnectionSnapshot, snapshot_of
+from espudp.ike.snapshot import ConnectionSnapshot
 from espudp.ike.tickets import Ticket
 from espudp.ike.v2.auth_initiator import AuthSent
 from espudp.ike.v2.auth_responder import AwaitAuth
@@ -42,6 +43,7 @@ from espudp.ike.v2.mobike import local_addresses_changed
 from espudp.ike.v2.reauth import Succession
 from espudp.ike.v2.redirect import SendElsewhere, may_be_sent
 from espudp.ike.v2.resume_initiator import ResumeSent
+from espudp.ike.v2.snapshot import snapshot_of
 from espudp.timing import TokenBucket
 from espudp.wire.address import Path, UdpAddress
 from espudp.wire.buffer import Buffer
@@ -50,6 +52,12 @@ from espudp.wire.ikev2.header import SPI_OCTETS, Header
 from espudp.wire.ikev2.message import emit_message
 from espudp.wire.ikev2.payloads import Notify
 from espudp.wire.ikev2.redirect import is_gateway
+
+if TYPE_CHECKING:
+    from espudp.ike.v1.negotiator import Negotiator
+
+# RFC 2408 section 3.1
+IKEV1 = 1
 
 _CLOSED_BY_US = Farewell(Fault.LOCAL_REQUEST, "closed")
 
@@ -86,6 +94,17 @@ class Endpoint:
             self._hub, lambda config, path, now: self._dial(config, path, None, None, now)
         )
         self._answers_to_strangers = TokenBucket(REFUSALS_AT_ONCE, REFUSALS_PER_SECOND)
+        self._v1: Negotiator | None = None
+        if listener is not None and listener.ikev1 is not None:
+            self._switch_v1_on()
+
+    def _switch_v1_on(self) -> "Negotiator":
+        if self._v1 is None:
+            # Not above: who speaks IKEv2 alone, as most do, has no use for it.
+            from espudp.ike.v1.negotiator import Negotiator
+
+            self._v1 = Negotiator(self._hub)
+        return self._v1
 
     # Commands. One for a connection or a child SA that is gone does nothing: it may have ended a moment ago.
 
@@ -98,6 +117,8 @@ class Endpoint:
         Raises ConfigError for ESP that this host cannot send.
         """
         encapsulation.check(config.encap, plain_esp=self._hub.plain_esp)
+        if config.ikev1 is not None:
+            return self._switch_v1_on().connect(config, path, float_path, now)
         ticket = self._hub.wallet.find(config, path.remote.ip, now) if config.resume else None
         return self._dial(config, path, float_path, ticket, now)
 
@@ -121,6 +142,8 @@ class Endpoint:
 
     def close(self, connection: int, now: float) -> None:
         """Deletes the IKE SA at both ends. ConnectionDown follows the peer's answer, or a few seconds."""
+        if self._v1 is not None:
+            self._v1.close(connection, now)
         spi = self._hub.dialling.get(connection)
         if spi is not None:
             state = self._hub.states.get(spi)
@@ -132,11 +155,14 @@ class Endpoint:
 
     def close_all(self, now: float) -> None:
         """As `close`, for every connection."""
-        for connection in [*self._hub.dialling, *self._hub.connections]:
+        by_v1 = [] if self._v1 is None else self._v1.numbers
+        for connection in [*self._hub.dialling, *self._hub.connections, *by_v1]:
             self.close(connection, now)
 
     def rekey_ike(self, connection: int, now: float) -> None:
         """Replaces the IKE SA; IkeRekeyed follows."""
+        if self._v1 is not None:
+            self._v1.rekey_ike(connection, now)
         self._command(connection, lambda ike: ike.rekey(now))
 
     def reauthenticate(self, connection: int, now: float) -> None:
@@ -149,18 +175,26 @@ class Endpoint:
 
     def rekey_child(self, connection: int, spi_in: int, now: float) -> None:
         """Replaces a child SA, make before break, unless it is being replaced or deleted already."""
+        if self._v1 is not None:
+            self._v1.rekey_child(connection, spi_in, now)
         self._command(connection, lambda ike: ike.rekey_child(spi_in, now))
 
     def create_child(self, connection: int, child: ChildConfig, now: float) -> None:
         """Negotiates one more child SA; ChildInstalled or a Diagnostic follows."""
+        if self._v1 is not None:
+            self._v1.create_child(connection, child, now)
         self._command(connection, lambda ike: ike.run(CreateChild(child), now))
 
     def delete_child(self, connection: int, spi_in: int, now: float) -> None:
         """Deletes a child SA at both ends. Who dialled gets a new one if it was the last."""
+        if self._v1 is not None:
+            self._v1.delete_child(connection, spi_in, now)
         self._command(connection, lambda ike: ike.delete_child(spi_in, now))
 
     def check_alive(self, connection: int, now: float) -> None:
         """Asks the peer at once whether it is there; ConnectionDown follows if it is not."""
+        if self._v1 is not None:
+            self._v1.check_alive(connection, now)
         self._command(connection, lambda ike: ike.run(CheckAlive(), now))
 
     def local_addresses_changed(self, addresses: Sequence[UdpAddress], now: float) -> None:
@@ -171,6 +205,8 @@ class Endpoint:
         """
         self._hub.local = tuple(addresses)
         usable = {address.ip for address in addresses}
+        if self._v1 is not None:
+            self._v1.addresses_changed(usable, now)
         for spi in list(self._hub.dialling.values()):
             state = self._hub.states.get(spi)
             if isinstance(state, InitSent | ResumeSent | AuthSent) and state.path.local.ip not in usable:
@@ -212,12 +248,16 @@ class Endpoint:
 
     def note_inbound(self, connection: int, now: float) -> None:
         """Authentic ESP arrived: the peer lives (RFC 7296 section 2.4). Costs next to nothing."""
+        if self._v1 is not None:
+            self._v1.note_inbound(connection, now)
         known = self._hub.connections.get(connection)
         if known is not None:
             known.last_inbound = max(known.last_inbound, now)
 
     def move(self, connection: int, path: Path, now: float) -> None:
         """ESP found the peer at a new mapping of its NAT; IKE goes there too. No event follows."""
+        if self._v1 is not None:
+            self._v1.move(connection, path, now)
         known = self._hub.connections.get(connection)
         if known is not None:
             if known.mobike is not None:
@@ -227,7 +267,9 @@ class Endpoint:
 
     def unknown_spi(self, spi: int, path: Path, now: float) -> None:
         """ESP arrived for an SPI that we do not have: its sender may like to know (RFC 7296 section 1.5)."""
-        if self._answers_to_strangers.take(now):
+        if not self._answers_to_strangers.take(now):
+            return
+        if self._v1 is None or not self._v1.unknown_spi(spi, path, now):
             self._hub.send(invalid_spi(spi), path)
 
     # What came in
@@ -243,6 +285,9 @@ class Endpoint:
         datagram = Datagram(octets, header, path, now)
         if header.length != len(octets):
             self._hub.drop(Drop.MALFORMED)
+        elif header.major == IKEV1 and self._v1 is not None:
+            # RFC 7296 section 1.5: the version in the header tells the two apart, wherever they meet.
+            self._v1.receive(octets, path, now)
         elif header.major != MAJOR_VERSION:
             self._other_version(datagram, now)
         elif _starts(header):
@@ -331,11 +376,17 @@ class Endpoint:
 
     def poll_timer(self) -> float | None:
         """When `handle_timer` is due next; calls before that do nothing. None: never."""
-        timers = (self._hub.timers.poll(), self._hub.reassemblies.poll())
+        timers = (
+            self._hub.timers.poll(),
+            self._hub.reassemblies.poll(),
+            None if self._v1 is None else self._v1.poll_timer(),
+        )
         return min((timer for timer in timers if timer is not None), default=None)
 
     def handle_timer(self, now: float) -> None:
         """Retransmissions, lifetimes, dead peer detection, half-open IKE SAs: whatever is due."""
+        if self._v1 is not None:
+            self._v1.handle_timer(now)
         for spi in self._hub.timers.take_due(now):
             state = self._hub.states.get(spi)
             if state is not None:
@@ -362,7 +413,8 @@ class Endpoint:
 
     def snapshot(self, now: float) -> list[ConnectionSnapshot]:
         """Every connection, those that we are dialling included. Never a key."""
-        return snapshot_of(self._hub, now)
+        by_v1 = [] if self._v1 is None else self._v1.snapshot(now)
+        return sorted([*snapshot_of(self._hub, now), *by_v1], key=lambda known: known.connection)
 
 
 def _starts(header: Header) -> bool:

@@ -42,7 +42,7 @@ class Ikev1Config:
     """Send what is large in pieces, if the peer can put them together."""
 
     xauth: XauthLogin | None = None
-    """What we log in with after phase 1; with no proof of our own in phase 1 that is hybrid authentication."""
+    """What we log in with after phase 1. With no proof of our own in phase 1 that is hybrid authentication."""
 
     pushed: bool = False
     """Wait for the gateway to tell our virtual address unasked, and do not ask for it."""

@@ -2,15 +2,9 @@
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING
 
 from espudp.ike.events import NatStatus
-from espudp.ike.v2.established import Established
 from espudp.wire.address import Path
-
-if TYPE_CHECKING:
-    from espudp.ike.v2.connection import Connection
-    from espudp.ike.v2.hub import Hub
 
 
 class Phase(Enum):
@@ -63,55 +57,13 @@ class ConnectionSnapshot:
     waiting: int = 0
     """Requests of ours that are under way or wait for their turn."""
     children: tuple[ChildSnapshot, ...] = ()
+    ike_version: int = 2
+    exchange: str = ""
+    """Of phase 1, with IKEv1: "main" or "aggressive"."""
+    nat_traversal: str = ""
+    """The version that both speak, with IKEv1, such as "RFC 3947"; empty: none."""
 
 
-def snapshot_of(hub: "Hub", now: float) -> list[ConnectionSnapshot]:
-    """All connections of an endpoint, in the order of their numbers."""
-    dialling = [ConnectionSnapshot(number, Phase.CONNECTING, initiator=True) for number in hub.dialling]
-    established = [_connection(connection, now) for connection in hub.connections.values()]
-    return sorted([*dialling, *established], key=lambda s: s.connection)
-
-
-def _connection(connection: "Connection", now: float) -> ConnectionSnapshot:
-    ike = connection.current
-    alive = ike is not None and ike.is_alive and ike.farewell is None
-    return ConnectionSnapshot(
-        connection.number,
-        Phase.ESTABLISHED if alive else Phase.CLOSING,
-        connection.dialled,
-        str(connection.policy.local_identity),
-        str(connection.peer.identity),
-        connection.path,
-        connection.peer.nat,
-        connection.addresses,
-        connection.peer.addresses,
-        spi_i="" if ike is None else ike.sa.spi_i.hex(),
-        spi_r="" if ike is None else ike.sa.spi_r.hex(),
-        suite="" if ike is None else ike.sa.suite.name,
-        established_for=now - connection.established_at,
-        silent_for=now - connection.last_inbound,
-        rekey_in=None if ike is None else _left(ike.rekey_at, now),
-        expires_in=None if ike is None else _left(ike.expires_at, now),
-        waiting=0 if ike is None else _waiting(ike),
-        children=tuple(
-            ChildSnapshot(
-                c.spi_in,
-                c.spi_out,
-                c.suite.name,
-                tuple(map(str, c.local)),
-                tuple(map(str, c.remote)),
-                c.rekeying,
-                c.deleting,
-                connection.hub.resource_of(c.spi_in),
-            )
-            for c in connection.children.values()
-        ),
-    )
-
-
-def _left(at: float, now: float) -> float | None:
+def left(at: float, now: float) -> float | None:
+    """Seconds until then; None: never."""
     return None if at == float("inf") else max(0.0, at - now)
-
-
-def _waiting(ike: Established) -> int:
-    return (ike.task is not None) + len(ike.tasks) + len(ike.later)

@@ -1,0 +1,163 @@
+"""Aggressive mode, the side that is called; what it looks like is in aggressive_initiator.py.
+
+The first message already costs a key pair, before anything shows whose address it came from. So there are
+only so many a second, and whether a name is known here is not told: a stranger's PSK is one that nobody has.
+"""
+
+from espudp.crypto.dh import generate
+from espudp.crypto.ikev1keys import Transcript
+from espudp.errors import CryptoError, PeerError, WireError
+from espudp.ike.drop import Drop
+from espudp.ike.identity import Identity
+from espudp.ike.pad import PadEntry
+from espudp.ike.v1.conclusion import conclude
+from espudp.ike.v1.exchange import Turn
+from espudp.ike.v1.hub import Datagram
+from espudp.ike.v1.proof import Claim, Material, identification, identity_of, prove, requests
+from espudp.ike.v1.reception import NONCE_OCTETS, Reception, Visitor, psk_of
+from espudp.ike.v1.sa import IsakmpSa
+from espudp.wire.address import Path
+from espudp.wire.ikev1.message import Message, parse_message
+from espudp.wire.ikev1.payloads import (
+    Identification,
+    KeyExchange,
+    Nonce,
+    Payload,
+    SecurityAssociation,
+)
+
+# What stands in for a PSK that does not exist.
+_DUMMY_OCTETS = 32
+
+
+def begin_aggressive(reception: Reception, message: Message, asked: Datagram, now: float) -> None:
+    """`message` is the first one, in a datagram that is new."""
+    hub = reception.hub
+    ke, nonce, who = message.get(KeyExchange), message.get(Nonce), message.get(Identification)
+    if ke is None or nonce is None or who is None:
+        hub.drop(Drop.BAD_PAYLOADS)
+        return
+    if not hub.admission.has_room(reception.source.ip):
+        hub.drop(Drop.HALF_OPEN)
+        return
+    if not hub.aggressive.take(now):
+        hub.drop(Drop.RATE)
+        return
+    entries = reception.entries(identity_of(who))
+    if not entries and not reception.way.psk:
+        reception.refuse(reception.stranger(identity_of(who)), asked.path, None, now)
+        return
+    try:
+        material = _material(reception, ke, nonce)
+    except (PeerError, CryptoError):
+        hub.drop(Drop.BAD_KEY_EXCHANGE)
+        return
+    entry = entries[0] if entries else None
+    hub.put(AwaitProof(reception, material, entry, who, asked, now))
+    hub.admission.hold(reception.key, reception.source.ip)
+
+
+def _material(reception: Reception, ke: KeyExchange, nonce: Nonce) -> Material:
+    """Raises PeerError, CryptoError."""
+    hub, cookies, suite = reception.hub, reception.cookies, reception.choice.terms.suite
+    pair = generate(suite.dh, hub.rng)
+    shared = pair.shared_secret(ke.data)
+    transcript = Transcript(ke.data, pair.public, cookies.initiator, cookies.responder, reception.sa_i)
+    return Material(suite, reception.way, transcript, nonce.data, hub.nonce(NONCE_OCTETS), shared)
+
+
+class AwaitProof(Visitor):
+    """We have said and proved all. The peer's proof is missing."""
+
+    def __init__(
+        self,
+        reception: Reception,
+        material: Material,
+        entry: PadEntry | None,
+        who: Identification,
+        asked: Datagram,
+        now: float,
+    ) -> None:
+        """`entry` None: nobody of that name is expected. Raises CryptoError."""
+        timers = reception.config.timers
+        self._material = material
+        self._entry = entry
+        self._who = who
+        self._path = asked.path
+        psk = reception.hub.nonce(_DUMMY_OCTETS) if entry is None else psk_of(entry)
+        self._sa: IsakmpSa = reception.isakmp_sa(material, material.keys(psk))
+        super().__init__(reception, Turn(self._sa, timers), now + timers.half_open_timeout)
+        # The initiator takes itself for done once it has sent its proof, and does not repeat it unasked.
+        self.turn.say(self._message(), asked.path, now, answers=asked, awaits=True)
+
+    @property
+    def way_back(self) -> Path:
+        return self._path
+
+    @property
+    def _identity(self) -> Identity:
+        return identity_of(self._who)
+
+    def _message(self) -> bytes:
+        reception, material, entry = self.reception, self._material, self._entry
+        config = reception.config if entry is None else reception.config.by(entry)
+        ours = config.local_identity
+        payloads: list[Payload] = [
+            SecurityAssociation.of((reception.choice.answer,)),
+            KeyExchange(material.transcript.ke_r),
+            Nonce(material.nonce_r),
+            identification(ours),
+        ]
+        proof = config.pad[0].proof if entry is None else entry.proof
+        payloads += prove(material, self._sa.keys, ours, proof, initiator=False)
+        if reception.way.initiator_signs and entry is not None:
+            payloads += requests([entry.demand])
+        return reception.message([*payloads, *reception.vendor_ids, *reception.nat_payloads(self._path)])
+
+    def receive(self, datagram: Datagram, now: float) -> None:
+        reception, header = self.reception, datagram.header
+        if self.turn.repeats(datagram):
+            return
+        if reception.cookies.fit(header) and header.message_id and header.encrypted:
+            # The peer goes on already: its proof got lost, and our message makes it repeat that.
+            if datagram.path.remote.ip == reception.source.ip:
+                self.turn.again(datagram.path)
+            reception.hub.drop(Drop.WRONG_EXCHANGE)
+            return
+        if not reception.fits(datagram):
+            return
+        message = self._read(datagram)
+        if message is None:
+            return
+        try:
+            self._judge(message, datagram, now)
+        except (PeerError, CryptoError) as error:
+            self.refuse(error, datagram.path, None, now)
+
+    def _read(self, datagram: Datagram) -> Message | None:
+        """RFC 2409 section 5.4: it may come encrypted, or in the clear."""
+        if datagram.header.encrypted:
+            message = self._sa.phase_1.open(datagram)
+            if message is None:
+                self.refuse(self.reception.wrong_key(), datagram.path, None, datagram.at)
+            return message
+        try:
+            return parse_message(datagram.data)
+        except WireError:
+            self.reception.hub.drop(Drop.MALFORMED)
+            return None
+
+    def _judge(self, message: Message, datagram: Datagram, now: float) -> None:
+        """Raises PeerError, CryptoError."""
+        reception, sa = self.reception, self._sa
+        if self._entry is None:
+            raise reception.stranger(self._identity)
+        claim = Claim(self._material, sa.keys, self._who, message, by_initiator=True)
+        met = reception.judge(claim, [self._entry])
+        # The third message may come from another port already than the one that its hashes are of.
+        nat = reception.nat(message, [datagram.path, self._path])
+        turn = Turn(sa, reception.config.timers)
+        phase1 = reception.phase1(self._material, sa, turn, datagram.path, nat, message, met)
+        if datagram.header.encrypted:
+            sa.phase_1.advance(datagram)
+        conclude(reception.hub, phase1, now)

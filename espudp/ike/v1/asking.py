@@ -1,0 +1,87 @@
+"""A REQUEST or SET of ours (draft-dukes-ike-mode-cfg-02 section 3.1), until it is answered."""
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from espudp.ike.drop import Drop
+from espudp.ike.events import Fault
+from espudp.ike.farewell import Farewell
+from espudp.ike.v1.exchange import Turn
+from espudp.ike.v1.hub import Datagram
+from espudp.wire.ikev1.attributes import Attribute
+from espudp.wire.ikev1.constants import CfgType, ExchangeType
+from espudp.wire.ikev1.payloads import Attributes
+
+if TYPE_CHECKING:
+    from espudp.ike.v1.established import Established
+
+_IDENTIFIER_OCTETS = 2
+ANSWERED_BY = {CfgType.REQUEST: CfgType.REPLY, CfgType.SET: CfgType.ACK}
+
+Told = Callable[[Attributes, float], None]
+
+
+class Asking:
+    """One transaction exchange that we begin."""
+
+    def __init__(
+        self,
+        established: "Established",
+        cfg_type: CfgType,
+        attributes: Iterable[Attribute],
+        then: Told,
+        now: float,
+    ) -> None:
+        """Sends it. `then` gets the answer; if there is none, the connection ends."""
+        sa = established.sa
+        self._established = established
+        self._expects = ANSWERED_BY[cfg_type]
+        self._then = then
+        self._turn = Turn(sa, sa.timers)
+        self._chain = sa.chain(sa.new_message_id())
+        self.message_id = self._chain.message_id
+        self.over = False
+        identifier = int.from_bytes(established.hub.nonce(_IDENTIFIER_OCTETS))
+        payload = Attributes(cfg_type, identifier, tuple(attributes))
+        octets = self._chain.seal_hashed(ExchangeType.TRANSACTION, [payload])
+        self._turn.say(octets, established.path, now, awaits=True)
+        established.add(self)
+
+    @property
+    def deadline(self) -> float | None:
+        return None if self.over else self._turn.deadline
+
+    def receive(self, datagram: Datagram, now: float) -> None:
+        message = None if self.over else self._chain.open_hashed(datagram)
+        if message is None:
+            return
+        heard(self._established, datagram, now)
+        told = message.get(Attributes)
+        if told is None or told.cfg_type != self._expects:
+            self._established.hub.drop(Drop.UNSOLICITED)
+            return
+        self.abandon()
+        self._then(told, now)
+
+    def handle_timer(self, now: float) -> None:
+        if self.over or self._turn.handle_timer(self._established.path, now):
+            return
+        self.abandon()
+        what = "REQUEST" if self._expects == CfgType.REPLY else "SET"
+        farewell = Farewell(
+            Fault.TIMEOUT,
+            f"the peer does not answer a {what} of mode config or XAUTH",
+            "If it has no virtual addresses to give, ask for none: --vip none.",
+            retry=True,
+        )
+        self._established.fail(farewell, now)
+
+    def abandon(self) -> None:
+        self.over = True
+        self._turn.heard()
+
+
+def heard(established: "Established", datagram: Datagram, now: float) -> None:
+    """An authentic message of the peer came that way."""
+    if established.connection is not None:
+        established.connection.heard(datagram.path, now)

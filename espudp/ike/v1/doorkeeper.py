@@ -1,0 +1,135 @@
+"""The first message of a phase 1, as a listener sees it (RFC 2408 section 4.5, RFC 2409 section 5).
+
+Whoever asks is a stranger, and its address may be forged: see admission.py for what is kept of it. No answer
+is much larger than its question, and errors are told to people and peers a few times a second at most.
+"""
+
+from espudp.errors import WireError
+from espudp.ike.commons import REFUSALS_AT_ONCE, REFUSALS_PER_SECOND
+from espudp.ike.config import ListenerConfig
+from espudp.ike.drop import Drop
+from espudp.ike.events import PeerRefused
+from espudp.ike.ikev1_config import Ikev1Policy, Mode
+from espudp.ike.v1.aggressive_responder import begin_aggressive
+from espudp.ike.v1.hub import NO_COOKIE, Datagram, Hub
+from espudp.ike.v1.main_responder import AwaitKey
+from espudp.ike.v1.phase1_proposals import Choice, describe_mismatch, select
+from espudp.ike.v1.reception import CookieJar, Reception
+from espudp.ike.v1.sa import Cookies
+from espudp.ike.v1.vendor import Abilities
+from espudp.ike.v1.ways import entries_for, methods_for
+from espudp.timing import TokenBucket
+from espudp.wire.ikev1.constants import DOI_IPSEC, DOI_ISAKMP, ExchangeType, NotifyType, ProtocolId
+from espudp.wire.ikev1.header import Header
+from espudp.wire.ikev1.message import Message, emit_message, parse_message
+from espudp.wire.ikev1.payloads import KeyExchange, Notification, SecurityAssociation
+
+# Our bound: several times what peers send that propose everything there is, in octets. The SA payload of a
+# half-open ISAKMP SA is kept.
+MAX_REQUEST_OCTETS = 8192
+
+_MODES = {ExchangeType.MAIN: Mode.MAIN, ExchangeType.AGGRESSIVE: Mode.AGGRESSIVE}
+
+
+class Doorkeeper:
+    """Answers first messages, and makes a half-open ISAKMP SA of those that are acceptable."""
+
+    def __init__(self, hub: Hub, config: ListenerConfig, policy: Ikev1Policy) -> None:
+        self._hub = hub
+        self._config = config
+        self._policy = policy
+        self._jar = CookieJar(hub)
+        self._refusals = TokenBucket(REFUSALS_AT_ONCE, REFUSALS_PER_SECOND)
+
+    def receive(self, datagram: Datagram, now: float) -> None:
+        """`datagram` has no responder cookie. Bounded work, whatever it holds."""
+        header, hub = datagram.header, self._hub
+        if len(datagram.data) > MAX_REQUEST_OCTETS:
+            hub.drop(Drop.TOO_LONG)
+            return
+        if header.exchange not in _MODES or header.encrypted or header.message_id:
+            hub.drop(Drop.WRONG_EXCHANGE)
+            return
+        cookie, former = self._jar.candidates(datagram.path.remote, header.cookie_i, now)
+        for known in (cookie, former):
+            state = hub.states.get((False, known))
+            if state is not None:
+                state.receive(datagram, now)
+                return
+        if len(hub.connections) >= self._config.limits.connections_max:
+            hub.drop(Drop.HALF_OPEN)
+            return
+        try:
+            message = parse_message(datagram.data)
+        except WireError:
+            hub.drop(Drop.MALFORMED)
+            return
+        self._choose(message, Cookies(header.cookie_i, cookie, is_initiator=False), datagram, now)
+
+    def _choose(self, message: Message, cookies: Cookies, datagram: Datagram, now: float) -> None:
+        offers = message.all(SecurityAssociation)
+        if len(offers) != 1:
+            self._hub.drop(Drop.BAD_PAYLOADS)
+            return
+        mode = _MODES[ExchangeType(datagram.header.exchange)]
+        if mode not in self._policy.modes:
+            self._refuse(
+                datagram, NotifyType.UNSUPPORTED_EXCHANGE_TYPE, now, f"{mode.value} mode is not wanted"
+            )
+            return
+        if offers[0].doi not in (DOI_ISAKMP, DOI_IPSEC):
+            self._refuse(datagram, NotifyType.DOI_NOT_SUPPORTED, now, f"unknown DOI {offers[0].doi}")
+            return
+        choice = self._choice(message, offers[0], datagram, now)
+        if choice is None:
+            return
+        policy = self._policy
+        reception = Reception(
+            hub=self._hub,
+            config=self._config,
+            mode=ExchangeType(datagram.header.exchange),
+            cookies=cookies,
+            source=datagram.path.remote,
+            choice=choice,
+            began_at=now,
+            abilities=Abilities.of(message, policy.nat_traversal, fragments=policy.fragments),
+            sa_i=offers[0].body,
+        )
+        if mode is Mode.AGGRESSIVE:
+            begin_aggressive(reception, message, datagram, now)
+        else:
+            self._hub.put(AwaitKey(reception, datagram, now))
+            self._make_room(reception)
+
+    def _choice(
+        self, message: Message, offer: SecurityAssociation, datagram: Datagram, now: float
+    ) -> Choice | None:
+        entries = entries_for(self._config.pad, None, datagram.path.remote.ip)
+        methods, ours = methods_for(entries), self._config.ike_proposals
+        # In main mode the group is chosen before the public values are made.
+        ke = message.get(KeyExchange)
+        octets = None if ke is None else len(ke.data)
+        choice = select(offer.proposals, ours, methods, group_octets=octets)
+        if choice is None:
+            detail = describe_mismatch(offer.proposals, ours, methods)
+            self._refuse(datagram, NotifyType.NO_PROPOSAL_CHOSEN, now, "no common IKE proposal", detail)
+        return choice
+
+    def _make_room(self, reception: Reception) -> None:
+        oldest = self._hub.admission.enter(reception.key, reception.source.ip)
+        state = None if oldest is None else self._hub.states.get(oldest)
+        if state is not None:
+            self._hub.drop(Drop.HALF_OPEN)
+            self._hub.discard(state)
+
+    def _refuse(
+        self, datagram: Datagram, notify: NotifyType, now: float, reason: str, detail: str = ""
+    ) -> None:
+        """Leaves nothing behind: the answer has no cookie of ours."""
+        if not self._refusals.take(now):
+            self._hub.drop(Drop.RATE)
+            return
+        header = Header(datagram.header.cookie_i, NO_COOKIE, 0, ExchangeType.INFORMATIONAL, 0)
+        said = Notification(ProtocolId.ISAKMP, b"", notify)
+        self._hub.send(emit_message(header, [said]), datagram.path)
+        self._hub.tell_refusal(PeerRefused(datagram.path, reason, detail), now)

@@ -1,0 +1,219 @@
+"""What ISAKMP SAs are made of, as phase 1 negotiates it (RFC 2409 section 5 and appendix A).
+
+Each transform names one cipher, hash, group and way to authenticate. The initiator lists those that would do,
+best first; the responder picks one and sends it back as it came.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice, product
+
+from espudp.crypto.ikev1keys import Ikev1Suite, fits_phase_1, hash_by_keyword, hash_by_number
+from espudp.crypto.suites import dh_by_id, encr_by_id
+from espudp.errors import ConfigError
+from espudp.ike.proposals import DEFAULT_IKE_PROPOSALS, IkeProposal
+from espudp.wire.ikev1.attributes import Attribute
+from espudp.wire.ikev1.constants import (
+    IkeAttribute,
+    IkeEncryption,
+    IsakmpTransform,
+    LifeType,
+    ProtocolId,
+    name_of_auth_method,
+)
+from espudp.wire.ikev1.proposal import Proposal, Transform
+
+# RFC 2409 appendix A by the numbers of IKEv2, and the other way round.
+_ENCRYPTION = {12: IkeEncryption.AES, 3: IkeEncryption.TRIPLE_DES}
+_ENCRYPTION_IN_V2: dict[int, int] = {v1: v2 for v2, v1 in _ENCRYPTION.items()}
+
+# Every transform is some forty octets, and what is offered should fit in one packet.
+_MAX_OFFERED = 24
+
+# Our bounds on what of a peer's offer is looked at, and shown.
+_MAX_TRANSFORMS = 128
+_SHOWN = 8
+
+# What is offered where nobody has named anything: few enough for one packet.
+DEFAULT_OFFER = (IkeProposal.parse("aes256-aes128-sha256-sha512-ecp256-modp3072-modp2048"),)
+
+_KNOWN = frozenset(
+    {
+        IkeAttribute.ENCRYPTION,
+        IkeAttribute.HASH,
+        IkeAttribute.AUTHENTICATION,
+        IkeAttribute.GROUP,
+        IkeAttribute.LIFE_TYPE,
+        IkeAttribute.LIFE_DURATION,
+        IkeAttribute.KEY_LENGTH,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """One transform, understood."""
+
+    suite: Ikev1Suite
+    method: int
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What was agreed on."""
+
+    terms: Terms
+    lifetime: float | None
+    """In seconds, as the initiator wants it."""
+    answer: Proposal
+    """What the responder sends back."""
+
+
+def suites_of(proposals: Sequence[IkeProposal]) -> Iterator[Ikev1Suite]:
+    """The suites that IKEv1 can have, of those that are meant, best first."""
+    for proposal in proposals:
+        hashes = [row for prf in proposal.prf if (row := hash_by_keyword(prf.mac)) is not None]
+        ciphers = [row for row in proposal.encr if fits_phase_1(row)]
+        yield from (Ikev1Suite(*rows) for rows in product(ciphers, hashes, proposal.dh))
+
+
+def to_offer(proposals: Sequence[IkeProposal], *, one_group: bool) -> tuple[Ikev1Suite, ...]:
+    """The suites that we offer. `one_group`: only of the first group, whose public value goes along.
+
+    Raises ConfigError where there is none.
+    """
+    found = list(suites_of(DEFAULT_OFFER if proposals is DEFAULT_IKE_PROPOSALS else proposals))
+    if not found:
+        raise ConfigError(
+            "none of the IKE proposals is one of IKEv1",
+            field="ike-proposal",
+            remedy="Name one such as aes256-sha256-modp2048: IKEv1 has CBC and HMAC alone.",
+        )
+    group = found[0].dh
+    return tuple(islice((s for s in found if not one_group or s.dh == group), _MAX_OFFERED))
+
+
+def offer(
+    suites: Iterable[Ikev1Suite], methods: Sequence[int], lifetime: float | None
+) -> tuple[Proposal, ...]:
+    """The content of the initiator's SA payload: one proposal (RFC 2409 section 5)."""
+    wanted = list(product(suites, methods))
+    transforms = [
+        Transform(number, IsakmpTransform.KEY_IKE, _attributes(Terms(suite, method), lifetime))
+        for number, (suite, method) in enumerate(wanted, 1)
+    ]
+    return (Proposal(1, ProtocolId.ISAKMP, b"", tuple(transforms)),)
+
+
+def select(
+    offered: Sequence[Proposal],
+    accepted: Sequence[IkeProposal],
+    methods: Sequence[int],
+    *,
+    group_octets: int | None = None,
+) -> Choice | None:
+    """The responder's choice: the first transform of the initiator that we meet, of those with the method
+    that we like best. None: there is none. `group_octets`: the size of the public value that came along.
+    """
+    ours = set(suites_of(accepted))
+    possible: dict[int, Choice] = {}
+    for proposal, transform in _transforms(offered):
+        terms = _understood(transform)
+        if terms is None or terms.suite not in ours or terms.method not in methods:
+            continue
+        if group_octets in (None, terms.suite.dh.public_octets):
+            answer = Proposal(proposal.number, proposal.protocol, proposal.spi, (transform,))
+            possible.setdefault(terms.method, Choice(terms, _lifetime(transform), answer))
+    return next((possible[method] for method in methods if method in possible), None)
+
+
+def verify(answer: Sequence[Proposal], suites: Sequence[Ikev1Suite], methods: Sequence[int]) -> Choice | None:
+    """The initiator's check of the answer; None: it is nothing that we have offered."""
+    if len(answer) != 1 or len(answer[0].transforms) != 1 or answer[0].protocol != ProtocolId.ISAKMP:
+        return None
+    transform = answer[0].transforms[0]
+    terms = _understood(transform)
+    if terms is None or terms.suite not in suites or terms.method not in methods:
+        return None
+    return Choice(terms, _lifetime(transform), answer[0])
+
+
+def _transforms(offered: Sequence[Proposal]) -> list[tuple[Proposal, Transform]]:
+    pairs = ((p, t) for p in offered if p.protocol == ProtocolId.ISAKMP for t in p.transforms)
+    return list(islice(pairs, _MAX_TRANSFORMS))
+
+
+def _attributes(terms: Terms, lifetime: float | None) -> tuple[Attribute, ...]:
+    suite = terms.suite
+    encryption = _ENCRYPTION[suite.encr.transform_id]
+    found = [Attribute.of(IkeAttribute.ENCRYPTION, encryption)]
+    if suite.encr.key_bits is not None:
+        found.append(Attribute.of(IkeAttribute.KEY_LENGTH, suite.encr.key_bits))
+    found += [
+        Attribute.of(IkeAttribute.HASH, suite.hash.number),
+        Attribute.of(IkeAttribute.GROUP, suite.dh.transform_id),
+        Attribute.of(IkeAttribute.AUTHENTICATION, terms.method),
+    ]
+    if lifetime is not None:
+        found.append(Attribute.of(IkeAttribute.LIFE_TYPE, LifeType.SECONDS))
+        found.append(Attribute.of(IkeAttribute.LIFE_DURATION, int(lifetime)))
+    return tuple(found)
+
+
+def _understood(transform: Transform) -> Terms | None:
+    """None for algorithms that are not spoken here, and for attributes that nobody knows."""
+    values = transform.values
+    if transform.id != IsakmpTransform.KEY_IKE or any(kind not in _KNOWN for kind in values):
+        return None
+    encryption = _ENCRYPTION_IN_V2.get(values.get(IkeAttribute.ENCRYPTION) or 0)
+    encr = None if encryption is None else encr_by_id(encryption, values.get(IkeAttribute.KEY_LENGTH))
+    hash_ = hash_by_number(values.get(IkeAttribute.HASH) or 0)
+    group = dh_by_id(values.get(IkeAttribute.GROUP) or 0)
+    method = values.get(IkeAttribute.AUTHENTICATION)
+    if encr is None or hash_ is None or group is None or method is None:
+        return None
+    return Terms(Ikev1Suite(encr, hash_, group), method)
+
+
+def _lifetime(transform: Transform) -> float | None:
+    """RFC 2409 appendix A: a type, and the duration that follows it."""
+    kind: int | None = None
+    for attribute in transform.attributes:
+        if attribute.type == IkeAttribute.LIFE_TYPE:
+            kind = attribute.number
+        elif attribute.type == IkeAttribute.LIFE_DURATION and kind == LifeType.SECONDS:
+            return None if not attribute.number else float(attribute.number)
+    return None
+
+
+# For people
+
+
+def describe_mismatch(
+    offered: Sequence[Proposal], accepted: Sequence[IkeProposal], methods: Sequence[int]
+) -> str:
+    """Both sides' transforms, so that a person sees where they part."""
+    theirs = [_describe(transform) for _, transform in _transforms(offered)]
+    ours = describe_offer(tuple(suites_of(accepted)), methods)
+    return "\n".join(["the peer offers:", *_list(theirs), "accepted here:", *_list(ours)])
+
+
+def describe_offer(suites: Sequence[Ikev1Suite], methods: Sequence[int]) -> list[str]:
+    """One line for each suite."""
+    ways = " or ".join(map(name_of_auth_method, methods)) or "nobody"
+    return [f"{suite.name} by {ways}" for suite in suites]
+
+
+def _list(lines: Sequence[str]) -> list[str]:
+    more = [f"  and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
+    return [f"  {line}" for line in lines[:_SHOWN]] + (more or ([] if lines else ["  nothing"]))
+
+
+def _describe(transform: Transform) -> str:
+    terms = _understood(transform)
+    if terms is not None:
+        return f"{terms.suite.name} by {name_of_auth_method(terms.method)}"
+    values = transform.values
+    names = ("ENCRYPTION", "KEY_LENGTH", "HASH", "GROUP")
+    parts = [f"{name.lower()} {values.get(IkeAttribute[name])}" for name in names]
+    return f"{', '.join(parts)} by {name_of_auth_method(values.get(IkeAttribute.AUTHENTICATION) or 0)}"

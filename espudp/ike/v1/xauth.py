@@ -1,0 +1,133 @@
+"""The step after phase 1 in which a client logs in by name and password (draft-beaulieu-ike-xauth-02).
+
+Nothing goes on before it: a gateway drops quick mode and mode config of clients that have not logged in.
+"""
+
+from typing import TYPE_CHECKING
+
+from espudp.errors import AuthenticationFailed
+from espudp.ike.config import ConnectionConfig
+from espudp.ike.credentials import NoDemand
+from espudp.ike.events import Diagnostic, Fault
+from espudp.ike.farewell import Farewell
+from espudp.ike.identity import Identity
+from espudp.ike.v1.asking import Asking
+from espudp.ike.v1.login import LoginClient, LoginServer, Verdict, status
+from espudp.ike.v1.transaction import Afterwards
+from espudp.wire.ikev1.attributes import Attribute
+from espudp.wire.ikev1.constants import CfgAttribute, CfgType, XauthStatus
+from espudp.wire.ikev1.payloads import Attributes
+
+if TYPE_CHECKING:
+    from espudp.ike.v1.established import Established
+
+
+class XauthServer:
+    """The gateway asks, and tells how it went. Who comes by an entry without users is let in at once: there
+    is nothing to ask.
+    """
+
+    def begin(self, established: "Established", now: float) -> None:
+        entry = established.phase1.entry
+        if entry is None or entry.xauth is None:
+            self._say(established, now, passed=True)
+            return
+        login = LoginServer(entry.xauth, established.hub.rng)
+        self._ask(established, login, now)
+
+    def _ask(self, established: "Established", login: LoginServer, now: float) -> None:
+        def judge(reply: Attributes, now: float) -> None:
+            verdict = login.judge(reply)
+            if verdict is Verdict.INCOMPLETE:
+                self._ask(established, login, now)
+            else:
+                is_let_in = verdict is Verdict.PASSED and _may_come(established, login.user)
+                self._say(established, now, passed=is_let_in)
+
+        Asking(established, CfgType.REQUEST, login.request(), judge, now)
+
+    def _say(self, established: "Established", now: float, *, passed: bool) -> None:
+        def acknowledged(_ack: Attributes, now: float) -> None:
+            if passed:
+                established.next_step(now)
+            else:
+                _refuse(established, now)
+
+        Asking(established, CfgType.SET, status(passed=passed), acknowledged, now)
+
+
+def _may_come(established: "Established", name: bytes) -> bool:
+    """Whether the entry is for this user. Where phase 1 has proved a name, that has been looked at; in hybrid
+    authentication it has proved none.
+    """
+    phase1 = established.phase1
+    entry = phase1.entry
+    if entry is None:
+        return False
+    if isinstance(entry.demand, NoDemand) and not entry.fit_user(name, phase1.path.remote.ip):
+        return False
+    established.known_as(Identity.of_user(name))
+    return True
+
+
+def _refuse(established: "Established", now: float) -> None:
+    """Who it was is not told by name: it may be a password that was typed in the wrong place."""
+    error = AuthenticationFailed("wrong user name or password (XAUTH)")
+    established.hub.common.count_refusal(error)
+    who = established.phase1.remote_identity
+    established.fail(Farewell(Fault.AUTHENTICATION, f"{who}: {error}", error.remedy), now)
+
+
+class XauthClient:
+    """Waits for the gateway to ask, and for what it says then."""
+
+    def begin(self, established: "Established", now: float) -> None:
+        self._established = established
+        config = established.phase1.policy
+        login = config.ikev1.xauth if isinstance(config, ConnectionConfig) and config.ikev1 else None
+        self._login = None if login is None else LoginClient(login)
+
+    def told(self, told: Attributes, now: float) -> tuple[Attributes, Afterwards] | None:
+        """A REQUEST is answered, and STATUS in a SET is the end of it."""
+        if told.cfg_type == CfgType.REQUEST:
+            return self._answer(told)
+        result = told.number(CfgAttribute.XAUTH_STATUS)
+        if told.cfg_type != CfgType.SET or result is None:
+            return None
+        # The draft's section 6.1: an ACK names what it is for
+        ack = Attributes(CfgType.ACK, told.identifier, (Attribute(CfgAttribute.XAUTH_STATUS, b""),))
+        return ack, self._passed if result == XauthStatus.OK else self._failed
+
+    def _answer(self, request: Attributes) -> tuple[Attributes, Afterwards]:
+        if self._login is None:
+            trouble = AuthenticationFailed(
+                "the peer wants us to log in by name and password (XAUTH)",
+                remedy="Add --xauth-user NAME and --xauth-password-file FILE.",
+            )
+            return Attributes(CfgType.REPLY, request.identifier, status(passed=False)), self._given_up(
+                trouble
+            )
+        before = self._login.message
+        answer = self._login.answer(request)
+        if self._login.message and self._login.message != before:
+            number = self._established.phase1.number
+            self._established.hub.emit(Diagnostic(number, f"The peer says: {self._login.message}"))
+        reply = Attributes(CfgType.REPLY, request.identifier, answer.attributes)
+        return reply, self._given_up(answer.trouble) if answer.trouble else _nothing
+
+    def _passed(self, now: float) -> None:
+        self._established.next_step(now)
+
+    def _failed(self, now: float) -> None:
+        refused = (
+            AuthenticationFailed("the peer refuses us") if self._login is None else self._login.refused()
+        )
+        self._given_up(refused)(now)
+
+    def _given_up(self, trouble: AuthenticationFailed) -> Afterwards:
+        farewell = Farewell(Fault.AUTHENTICATION, str(trouble), trouble.remedy)
+        return lambda now: self._established.fail(farewell, now)
+
+
+def _nothing(_now: float) -> None:
+    """The gateway has the next word."""
