@@ -9,7 +9,7 @@ Four kinds of method: commands; `receive_*`; one timer (`poll_timer`, `handle_ti
 
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from ipaddress import ip_address
 
@@ -20,6 +20,7 @@ from espudp.esp import datapath
 from espudp.esp.datapath import DataPath
 from espudp.esp.sa import ChildKeys, Lifetime
 from espudp.esp.snapshot import SaSnapshot
+from espudp.esp.stand_ins import DEFAULT_NETWORKS, Network, StandIns
 from espudp.ike import events
 from espudp.ike.config import ChildConfig, ConnectionConfig, ListenerConfig
 from espudp.ike.credentials import WallClock
@@ -28,7 +29,7 @@ from espudp.ike.endpoint import Endpoint
 from espudp.ike.keylog import KeyLogEntry
 from espudp.ike.snapshot import ConnectionSnapshot
 from espudp.manual import ManualConfig
-from espudp.wire import natt
+from espudp.wire import ip, natt
 from espudp.wire.address import Path, UdpAddress
 from espudp.wire.buffer import Buffer
 from espudp.wire.train import Burst, Train
@@ -43,12 +44,7 @@ DEFAULT_PATH_MTU = 1500
 # So many paths are remembered before those are forgotten that lead to no peer any more.
 PATH_MTUS_MAX = 1 << 15
 
-# RFC 791, RFC 8200, RFC 768.
-IPV4_HEADER_OCTETS = 20
-IPV6_HEADER_OCTETS = 40
-UDP_HEADER_OCTETS = 8
-
-# RFC 3948 section 3.1.1: the port where IKE goes without a marker, and ESP never goes.
+# RFC 3948 section 3.1.1: the port where IKE goes without a marker, and ESP only behind one.
 PLAIN_IKE_PORTS = frozenset({500})
 
 
@@ -86,6 +82,7 @@ class _Connection:
     behind_nat: bool = False  # we are, so keepalives are ours to send (RFC 3948 section 4)
     peer_behind_nat: bool = True  # it may turn up at a new mapping (RFC 7296 section 2.23)
     suites: dict[int, EspSuite] = field(default_factory=dict)  # by inbound SPI
+    in_transport: set[int] = field(default_factory=set)  # of these, the child SAs in transport mode
     mtu: int = 0
 
 
@@ -106,8 +103,9 @@ class Tunnel:
     `workers` each child SA is for one of them, whom `ChildInstalled.resource` names. `dscp` is that of all
     ESP datagrams; None: that of the packets inside. `esp` is a data path that knows these workers and this
     DSCP; None: one of the tunnel's own, which has all SAs. With `plain_esp` the host can send and receive ESP
-    without UDP, over paths with port 0. `wall_clock` tells the time of day, with its zone,
-    for certificates; None: there are none.
+    without UDP, over paths with port 0. `wall_clock` tells the time of day, with its zone, for certificates;
+    None: there are none. `stand_ins` are networks of which peers of transport mode have addresses for this
+    host where it could not tell them apart.
     """
 
     def __init__(
@@ -123,6 +121,7 @@ class Tunnel:
         dscp: int | None = None,
         esp: DataPath | None = None,
         wall_clock: WallClock | None = None,
+        stand_ins: Sequence[Network] = DEFAULT_NETWORKS,
     ) -> None:
         """Raises ConfigError for a DSCP that cannot be."""
         self._ike = Endpoint(
@@ -131,11 +130,12 @@ class Tunnel:
             key_log=key_log,
             workers=workers,
             wall_clock=wall_clock,
-            path_mtus=lambda ip: self._path_mtu.get(ip),
+            path_mtus=lambda address: self._path_mtu.get(address),
             plain_esp=plain_esp,
         )
         self._esp = DataPath(rng, dscp=dscp) if esp is None else esp
         self._esp_events = self._esp.events
+        self._stand_ins = StandIns(stand_ins)
         self._ike_ports = ike_ports
         self._default_path_mtu = path_mtu
         self._path_mtu: dict[str, int] = {}
@@ -277,14 +277,15 @@ class Tunnel:
     def receive_datagrams(
         self, datagrams: Sequence[Buffer] | Burst, path: Path, now: float, tos: int = 0
     ) -> None:
-        """UDP payloads that arrived over one path with one TOS octet, in order. None of them is trusted."""
-        if path.local.port in self._ike_ports:
-            for datagram in datagrams:
-                self._ike.receive_datagram(datagram, path, now)
-            self._carry(now)
-            return
+        """UDP payloads that arrived over one path with one TOS octet, in order. None of them is trusted.
+
+        Over a path with ports 0 they are ESP without UDP (IP protocol 50), from the SPI on.
+        """
         if self._packets:  # not drained yet, and in memory that is about to be written again
             self._packets = owned(self._packets)
+        if path.local.port in self._ike_ports:
+            self._receive_ike(datagrams, path, now, tos)
+            return
         opened = self._esp.open_burst(datagrams, path, now, tos) if type(datagrams) is Burst else None
         if opened is not None:
             self._packets += opened
@@ -296,8 +297,23 @@ class Tunnel:
         if self._esp_events.waiting:
             self._carry(now)
 
+    def _receive_ike(self, datagrams: Sequence[Buffer], path: Path, now: float, tos: int) -> None:
+        """On IKE's own port: IKE, or ESP as some drafts of RFC 3947 have it."""
+        for datagram in datagrams:
+            esp = natt.esp_behind_marker(datagram)
+            if esp is not None:
+                self._packets += owned(self._esp.open([esp], path, now, tos))
+            elif natt.is_keepalive(datagram):
+                self.drops[Drop.KEEPALIVE] += 1
+            else:
+                self._ike.receive_datagram(datagram, path, now)
+        self._carry(now)
+
     def _receive_natt(self, datagrams: Sequence[Buffer], path: Path, now: float, tos: int) -> None:
         """RFC 3948 section 2: keepalive, IKE or ESP. Runs of ESP, nearly everything, stay together."""
+        if not path.local.port:
+            self._packets += self._esp.open(datagrams, path, now, tos)
+            return
         train: list[Buffer] = []
         for datagram in datagrams:
             kind = natt.classify(datagram)
@@ -319,7 +335,8 @@ class Tunnel:
         if self._trains:
             self._trains = [train.copy() for train in self._trains]
         for train in self._esp.seal(packets, now):
-            self._trains.append(train)
+            in_front = train.path.local.port in self._ike_ports
+            self._trains.append(train.behind(natt.NON_IKE_MARKER) if in_front else train)
             if train.path in self._last_sent:
                 self._last_sent[train.path] = now
         if self._esp.replies:
@@ -360,7 +377,7 @@ class Tunnel:
 
     def _watch_keepalive(self, state: _Connection, now: float) -> None:
         """Start keeping the path of a connection alive, if that is our part."""
-        if not state.behind_nat:
+        if not state.behind_nat or not state.path.local.port:
             return
         self._last_sent.setdefault(state.path, now)
         due = now + KEEPALIVE_SECONDS
@@ -417,37 +434,44 @@ class Tunnel:
         while True:
             ike_event = self._ike.next_event()
             if ike_event is not None:
-                self._on_ike(ike_event, now)
-                self._events.append(ike_event)
+                self._events.append(self._on_ike(ike_event, now))
                 continue
             esp_event = self._esp.next_event()
             if esp_event is None:
                 return
             self._on_esp(esp_event, now)
 
-    def _on_ike(self, event: events.Event, now: float) -> None:
+    def _on_ike(self, event: events.Event, now: float) -> events.Event:
+        """Act on it; what the host is to be told."""
         match event:
             case events.ConnectionUp():
                 state = _Connection(event.path, event.nat.local, event.nat.remote)
                 self._connections[event.connection] = state
                 self._watch_keepalive(state, now)
             case events.ChildInstalled():
-                self._install(event, now)
+                return self._install(event, now)
             case events.ChildConfirmed():
                 self._esp.confirm(event.spi_in)
             case events.ChildRemoved():
                 self._esp.remove(event.spi_in, now, linger=event.linger)
+                self._stand_ins.remove(event.spi_in, now)
                 if (known := self._connections.get(event.connection)) is not None:
                     known.suites.pop(event.spi_in, None)
+                    known.in_transport.discard(event.spi_in)
             case events.PathChanged():
                 self._esp.move(event.connection, event.path)
                 self._moved(event.connection, event.path, now, event.nat)
             case events.ConnectionDown():
                 self._forget(event.connection, now)
+        return event
 
-    def _install(self, event: events.ChildInstalled, now: float) -> None:
+    def _install(self, event: events.ChildInstalled, now: float) -> events.ChildInstalled:
+        """What the host is told has the addresses that it is shown."""
         state = self._connections.setdefault(event.connection, _Connection(event.path))
+        self._moved(event.connection, event.path, now)
         state.suites[event.spi_in] = event.suite
+        if event.transport is not None:
+            state.in_transport.add(event.spi_in)
         self._set_inner_mtu(event.connection, state)
         lifetime = event.lifetime
         child = ChildKeys(
@@ -475,11 +499,16 @@ class Tunnel:
             transport=event.transport,
         )
         try:
+            if event.transport is not None:
+                transport, remote = self._stand_ins.place(child, event.transport, now)
+                child = replace(child, transport=transport, remote=remote)
+                event = replace(event, transport=transport, remote=remote)
             self._esp.install(child, now, standby=event.standby)
         except EspudpError as error:
             # No room for it, or keys that cannot be: the peer must not send what we cannot open.
             self._note(event.connection, f"the child SA {event.spi_in:08x} is deleted again: {error}")
             self._ike.delete_child(event.connection, event.spi_in, now)
+        return event
 
     def _on_esp(self, event: datapath.Event, now: float) -> None:
         match event:
@@ -497,7 +526,8 @@ class Tunnel:
                     self._ike.move(connection, path, now)
                 self._events.append(events.PathChanged(connection, path))
             case datapath.UnknownSpi(spi, path):
-                self._ike.unknown_spi(spi, path, now)
+                if path.remote.port:
+                    self._ike.unknown_spi(spi, path, now)
                 self._note(None, f"ESP for the unknown SPI {spi:08x} from {path.remote}")
 
     def _note(self, connection: int | None, text: str) -> None:
@@ -521,6 +551,7 @@ class Tunnel:
 
     def _forget(self, connection: int, now: float) -> None:
         self._esp.remove_connection(connection, now)
+        self._stand_ins.remove_connection(connection, now)
         state = self._connections.pop(connection, None)
         if state is not None:
             self._unwatch(state.path, connection)
@@ -542,9 +573,14 @@ class Tunnel:
     def _inner_mtu(self, state: _Connection) -> int:
         """The path's MTU less the outer headers and the overhead of the costliest suite in use."""
         remote = state.path.remote.ip
-        outer = IPV6_HEADER_OCTETS if ip_address(remote).version == 6 else IPV4_HEADER_OCTETS
-        room = self._path_mtu.get(remote, self._default_path_mtu) - outer - UDP_HEADER_OCTETS
-        return min(suite.max_inner(room) for suite in state.suites.values())
+        outer = ip.IPV6_HEADER_OCTETS if ip_address(remote).version == 6 else ip.IPV4_HEADER_OCTETS
+        in_front = natt.octets_before_esp(state.path, self._ike_ports)
+        room = self._path_mtu.get(remote, self._default_path_mtu) - outer - in_front
+        # In transport mode the outer header is the packet's own.
+        return min(
+            suite.max_inner(room) + (outer if spi in state.in_transport else 0)
+            for spi, suite in state.suites.items()
+        )
 
     def _set_inner_mtu(self, connection: int, state: _Connection) -> None:
         if not state.suites:

@@ -267,7 +267,7 @@ class Inbound:
             self._children.activate(child)
         if path == peer.path:
             peer.path_heard = now
-        elif peer.follow and _is_fresh(child, now, advanced=advanced):
+        elif peer.follow and _is_like(path, peer.path) and _is_fresh(child, now, advanced=advanced):
             peer.path, peer.path_heard = path, now
             self._events.moved(peer.connection, path)
 
@@ -282,6 +282,13 @@ class Inbound:
 
 def _is_over(sa: InboundSa, now: float) -> bool:
     return now >= sa.child.ends_at or sa.child.state is State.EXPIRED or sa.usage.spent
+
+
+def _is_like(path: Path, known: Path) -> bool:
+    """Whether ESP goes the same way over both: in UDP on the same port of ours, or without. Both ways are
+    received at any time (RFC 7296 section 2.23), and IKE has decided which one is used.
+    """
+    return path.local.port == known.local.port
 
 
 def _is_fresh(child: Child, now: float, *, advanced: bool) -> bool:

@@ -1,7 +1,8 @@
 """Traffic selectors: which packets an SA may carry (RFC 4301 section 4.4.1.1, RFC 7296 section 2.9)."""
 
 import ipaddress
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Self
 
 from espudp.errors import WireError
@@ -110,6 +111,18 @@ class TrafficSelector:
         else:
             ports = f"{self.first_port}-{self.last_port}"
         return f"{where}[{_PROTOCOL_NAMES.get(self.protocol, self.protocol)}/{ports}]"
+
+
+def only_host(selectors: Iterable[TrafficSelector]) -> str | None:
+    """The one address that all of them are for; None if it is not one."""
+    ends = {end for selector in selectors for end in (selector.first, selector.last)}
+    return str(ends.pop()) if len(ends) == 1 else None
+
+
+def at_host(selectors: Iterable[TrafficSelector], address: str) -> tuple[TrafficSelector, ...]:
+    """The same protocols and ports of another host."""
+    ip = ipaddress.ip_address(address)
+    return tuple(dict.fromkeys(replace(selector, first=ip, last=ip) for selector in selectors))
 
 
 def _intersect_ports(ours: tuple[int, int], theirs: tuple[int, int]) -> tuple[int, int] | None:

@@ -81,6 +81,10 @@ class Train(NamedTuple):
     tos: int = 0
     """The outer header's TOS or traffic class octet: DSCP and ECN (RFC 2474, RFC 3168)."""
 
+    def behind(self, marker: bytes) -> "Train":
+        """The same datagrams, each with a marker in front."""
+        return self._replace(datagrams=[marker + datagram for datagram in self.datagrams])
+
     def copy(self) -> "Train":
         """One that owns its memory, to be kept."""
         burst = self.datagrams

@@ -16,7 +16,6 @@ from espudp.ike.narrowing import describe_no_common, narrow, pairs
 from espudp.ike.natd import NatStatus
 from espudp.ike.offers import describe_mismatch
 from espudp.ike.proposals import EspChoice, offer_esp, select_esp, verify_esp
-from espudp.ike.transport import at_host, only_host
 from espudp.ike.v2.groups import refusal_of_group
 from espudp.ike.v2.hub import Hub
 from espudp.ike.v2.resources import info, is_one_of_several
@@ -32,7 +31,7 @@ from espudp.wire.ikev2.payloads import (
     TsInitiator,
     TsResponder,
 )
-from espudp.wire.selectors import TrafficSelector
+from espudp.wire.selectors import TrafficSelector, at_host, only_host
 from espudp.wire.transport import Transport
 
 _USE_TRANSPORT_MODE = Notify.of(NotifyType.USE_TRANSPORT_MODE)
