@@ -19,6 +19,9 @@ _IDENTIFIER_OCTETS = 2
 ANSWERED_BY = {CfgType.REQUEST: CfgType.REPLY, CfgType.SET: CfgType.ACK}
 
 Told = Callable[[Attributes, float], None]
+"""Gets an answer, and the time."""
+Afterwards = Callable[[float], None]
+"""What follows when an answer of ours is on its way."""
 
 
 class Asking:

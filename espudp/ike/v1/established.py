@@ -54,7 +54,8 @@ class Established:
 
     def _patience(self) -> float:
         timers = self.sa.timers
-        return patience(timers) if self.sa.is_initiator else timers.half_open_timeout
+        # An initiator has time for a question of its own that stays without an answer.
+        return 2 * patience(timers) if self.sa.is_initiator else timers.half_open_timeout
 
     @property
     def key(self) -> Key:
@@ -177,7 +178,7 @@ class Established:
             self.gone(now)
             return
         what = "to log in" if self.connection is None else "to go on"
-        who = "the peer waits" if self.sa.is_initiator else f"{self.identity} has waited"
+        who = "the peer lets us wait" if self.sa.is_initiator else f"{self.identity} has waited"
         self.fail(Farewell(Fault.TIMEOUT, f"{who} too long {what} after phase 1", retry=True), now)
 
     # The end

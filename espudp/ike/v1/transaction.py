@@ -6,13 +6,12 @@
 Either side begins them, each with a message ID, and the IVs and HASH(1) of an informational exchange.
 """
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from espudp.ike.drop import Drop
 from espudp.ike.exchange import patience
-from espudp.ike.v1 import mode_config
-from espudp.ike.v1.asking import ANSWERED_BY, heard
+from espudp.ike.v1 import mode_config, xauth
+from espudp.ike.v1.asking import ANSWERED_BY, Afterwards, heard
 from espudp.ike.v1.exchange import Turn
 from espudp.ike.v1.hub import Datagram
 from espudp.wire.ikev1.constants import ExchangeType
@@ -20,8 +19,6 @@ from espudp.wire.ikev1.payloads import Attributes
 
 if TYPE_CHECKING:
     from espudp.ike.v1.established import Established
-
-Afterwards = Callable[[float], None]
 
 
 @runtime_checkable
@@ -48,6 +45,7 @@ class Answering:
     def receive(self, datagram: Datagram, now: float) -> None:
         if self._turn.repeats(datagram):
             return
+        iv = self._chain.iv
         message = self._chain.open_hashed(datagram)
         if message is None:
             return
@@ -56,6 +54,7 @@ class Answering:
         told = message.get(Attributes)
         answered = None if told is None else _answer(self._established, told, now)
         if answered is None:
+            self._chain.iv = iv  # too early perhaps, and it comes again
             return
         payload, afterwards = answered
         octets = self._chain.seal_hashed(ExchangeType.TRANSACTION, [payload])
@@ -87,6 +86,8 @@ def _answer(established: "Established", told: Attributes, now: float) -> tuple[A
     """What the step that is being done makes of it, and else mode config, once the peer has proved itself."""
     step = established.step
     answered = step.told(told, now) if isinstance(step, Listening) else None
+    if answered is None:
+        answered = xauth.answer(established, told, now)
     if answered is None and established.connection is not None:
         answered = mode_config.answer(established, told)
     if answered is None:

@@ -11,15 +11,16 @@ from espudp.ike.credentials import NoDemand
 from espudp.ike.events import Diagnostic, Fault
 from espudp.ike.farewell import Farewell
 from espudp.ike.identity import Identity
-from espudp.ike.v1.asking import Asking
+from espudp.ike.v1.asking import Afterwards, Asking
 from espudp.ike.v1.login import LoginClient, LoginServer, Verdict, status
-from espudp.ike.v1.transaction import Afterwards
 from espudp.wire.ikev1.attributes import Attribute
 from espudp.wire.ikev1.constants import CfgAttribute, CfgType, XauthStatus
 from espudp.wire.ikev1.payloads import Attributes
 
 if TYPE_CHECKING:
     from espudp.ike.v1.established import Established
+
+_ATTRIBUTES = range(CfgAttribute.XAUTH_TYPE, CfgAttribute.XAUTH_ANSWER + 1)
 
 
 class XauthServer:
@@ -127,6 +128,23 @@ class XauthClient:
     def _given_up(self, trouble: AuthenticationFailed) -> Afterwards:
         farewell = Farewell(Fault.AUTHENTICATION, str(trouble), trouble.remedy)
         return lambda now: self._established.fail(farewell, now)
+
+
+class _Unexpected(XauthClient):
+    """Of a gateway that wants a login though phase 1 has not agreed on one, or wants another one."""
+
+    def _passed(self, now: float) -> None:
+        """All goes on as before."""
+
+
+def answer(established: "Established", told: Attributes, now: float) -> tuple[Attributes, Afterwards] | None:
+    """To a gateway that speaks of logging in where no step waits for it; None: it does not."""
+    is_xauth = any(a.type in _ATTRIBUTES for a in told.attributes)
+    if not established.sa.is_initiator or not is_xauth:
+        return None
+    client = _Unexpected()
+    client.begin(established, now)
+    return client.told(told, now)
 
 
 def _nothing(_now: float) -> None:
