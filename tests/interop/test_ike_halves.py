@@ -41,10 +41,12 @@ def arguments(ike: str, esp: str) -> list[str]:
 
 
 @contextmanager
-def calling(net: Lab, folder: Path, *algorithms: str, proof: Sequence[str] = ()) -> Iterator[Espudp]:
+def calling(
+    net: Lab, folder: Path, *algorithms: str, proof: Sequence[str] = (), options: Sequence[str] = ()
+) -> Iterator[Espudp]:
     """espudp has connected to the peer on the server, and has it forget everything at the end."""
     ids = ["--id", ESPUDP_ID, "--remote-id", SWAN_ID]
-    wanted = [*ids, "--subnet", SUBNET, *arguments(*algorithms), *proof]
+    wanted = [*ids, "--subnet", SUBNET, *arguments(*algorithms), *proof, *options]
     psk = None if proof else PSK
     with espudp(net.client, folder, "connect", SERVER_ADDRESS, *wanted, psk=psk) as peer:
         peer.wait_for("Connected to")
@@ -52,10 +54,12 @@ def calling(net: Lab, folder: Path, *algorithms: str, proof: Sequence[str] = ())
 
 
 @contextmanager
-def listening(net: Lab, folder: Path, *algorithms: str, proof: Sequence[str] = ()) -> Iterator[Espudp]:
+def listening(
+    net: Lab, folder: Path, *algorithms: str, proof: Sequence[str] = (), options: Sequence[str] = ()
+) -> Iterator[Espudp]:
     """espudp listens on the server."""
     reach = ["--pool", POOL, "--subnet", SUBNET, "--peer-subnet", BEHIND_CLIENT]
-    ours = ["--local-id", ESPUDP_ID, *reach, *arguments(*algorithms), *proof]
+    ours = ["--local-id", ESPUDP_ID, *reach, *arguments(*algorithms), *proof, *options]
     with espudp(net.server, folder, "listen", *ours, psk=None if proof else PSK) as peer:
         yield peer
 

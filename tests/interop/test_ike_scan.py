@@ -49,9 +49,59 @@ def test_ikev2(net: Lab, tmp_path: Path, saw: Saw, said: str, proposal: str) -> 
 
 
 @pytest.mark.cell("IKEv1 probe")
-def test_ikev1(net: Lab, tmp_path: Path, saw: Saw) -> None:
+def test_ikev1_is_off(net: Lab, tmp_path: Path, saw: Saw) -> None:
     with espudp(net.server, tmp_path, "listen") as peer:
         for options in ([], ["--aggressive", "--id=x"]):
             assert "0 returned handshake; 0 returned notify" in scanned(net, *options)
         assert peer.tunnel()["drops"] == {"another major version": 2}
-    saw("counted, not answered")
+    saw("switched off: counted, not answered")
+
+
+# What ike-scan offers in IKEv1 is 3DES or DES with HMAC-MD5 or HMAC-SHA1, groups 1 and 2, and a PSK.
+SCANNED = ("--ike-proposal", "3des-sha1-modp1024")
+OUR_OFFER = "Enc=3DES Hash=SHA1 Auth=PSK Group=2:modp1024 LifeType=Seconds LifeDuration"
+# Each says what it knows by a vendor id: RFC 3947, DPD, XAUTH.
+KNOWN_IDS = ("4a131c81070358455c5728f20e95452f", "afcad71368a1f1c96b8696fc77570100", "09002689dfd6b712")
+
+
+@pytest.mark.cell("IKEv1 probe")
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param((), id="main mode"),
+        pytest.param(
+            [word for id_ in KNOWN_IDS for word in ("--vendor", id_)], id="main mode with vendor ids"
+        ),
+        pytest.param(("--nat-t",), id="main mode at port 4500"),
+    ],
+)
+def test_main_mode(net: Lab, tmp_path: Path, saw: Saw, options: tuple[str, ...]) -> None:
+    with espudp(net.server, tmp_path, "listen", "--ikev1", "main", *SCANNED) as peer:
+        said = scanned(net, *options)
+        assert "Main Mode Handshake returned" in said
+        assert OUR_OFFER in said
+        assert "1 returned handshake; 0 returned notify" in said
+        assert "0 returned handshake; 0 returned notify" in scanned(net, "--aggressive", "--id=x")
+        assert not peer.tunnel()["sas"]
+    saw(said.split("Main Mode ")[1].partition(")")[0] + ")")
+
+
+@pytest.mark.cell("IKEv1 probe")
+def test_aggressive_mode(net: Lab, tmp_path: Path, saw: Saw) -> None:
+    with espudp(net.server, tmp_path, "listen", "--ikev1", "aggressive", *SCANNED) as peer:
+        said = scanned(net, "--aggressive", "--id=somebody", "--dhgroup=2")
+        assert "Aggressive Mode Handshake returned" in said
+        assert OUR_OFFER in said
+        for part in ("KeyExchange(128 bytes)", "Nonce(", "ID(Type=", "Hash(20 bytes)"):
+            assert part in said
+        assert "0 returned handshake; 0 returned notify" in scanned(net)
+        assert not peer.tunnel()["sas"]
+    saw("answered with our proof, as RFC 2409 has it")
+
+
+@pytest.mark.cell("IKEv1 probe")
+def test_a_probe_that_offers_nothing_of_ours(net: Lab, tmp_path: Path, saw: Saw) -> None:
+    with espudp(net.server, tmp_path, "listen", "--ikev1", "main,aggressive"):
+        for options in ([], ["--aggressive", "--id=x"]):
+            assert "NO-PROPOSAL-CHOSEN" in scanned(net, *options)
+    saw("NO-PROPOSAL-CHOSEN")

@@ -1,0 +1,71 @@
+"""What the tests of IKEv1 with strongSwan have in common."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from tests.interop.caller import POOL, SUBNET, Caller
+from tests.interop.charon import Charon
+from tests.interop.peer import Espudp
+from tests.interop.swan import IKE as IKE_OF_VERSION_2
+from tests.interop.swan import suite_of
+
+PEER = "strongSwan, IKEv1"
+
+IKE, ESP = "aes128-sha256-modp2048", "aes128-sha256"
+
+# Every cipher, hash and kind of group that phase 1 may have; PSKs in aggressive mode need one group.
+IKE_NAMES = [
+    "3des-sha1-modp1024",
+    "aes128-sha1-modp1536",
+    "aes192-sha384-modp3072",
+    "aes256-sha512-modp4096",
+    "aes256-sha256-ecp256",
+    "aes256-sha384-ecp384",
+    "aes128-sha256-ecp521",
+]
+ESP_NAMES = [
+    *("3des-sha1", "aes128-sha1", "aes192-sha384", "aes256-sha512", "aes128-aesxcbc", "null-sha256"),
+    *("aes128ctr-sha256", "aes128ccm16", "aes256gcm16"),
+]
+# Keys of phase 1's material alone, and with a Diffie-Hellman exchange of their own.
+REKEYED = ["aes128-sha256", "aes256gcm16-modp2048"]
+
+MODES = ["main", "aggressive"]
+
+# Without it strongSwan refuses to answer; RFC 2409 section 5.4 has PSKs and identities meet nowhere else.
+AGGRESSIVE_PSK = "i_dont_care_about_security_and_use_aggressive_mode_psk = yes"
+
+ACCEPTED = ["--ikev1", "main,aggressive"]
+ACCEPTED += [word for ike in [IKE_OF_VERSION_2, IKE, *IKE_NAMES] for word in ("--ike-proposal", ike)]
+ACCEPTED += [word for esp in [ESP, *ESP_NAMES, *REKEYED] for word in ("--esp-proposal", esp)]
+
+USER, PASSWORD = "alice", "correct horse battery staple"
+
+
+def version_1(mode: str = "main", **more: Any) -> dict[str, Any]:
+    """What a connection of strongSwan's has beside what it has in version 2."""
+    return {"version": "1", "aggressive": "yes" if mode == "aggressive" else "no", **more}
+
+
+@contextmanager
+def dialled(
+    place: Caller, mode: str = "main", *, ike: str = IKE, esp: str = ESP, **more: Any
+) -> Iterator[str]:
+    """strongSwan has connected with IKEv1, where it asks for one subnet at a time and for IPv4 alone."""
+    children = {
+        "net": {"remote_ts": [POOL], "esp_proposals": [esp]},
+        "lan": {"remote_ts": [SUBNET], "esp_proposals": [esp]},
+    }
+    conn = version_1(mode, vips=["0.0.0.0"], children=children, **more)
+    with place.dialled(ike=ike, esp=esp, **conn) as address:
+        yield address
+
+
+def check_suite(swan: Charon, peer: Espudp, esp: str) -> None:
+    """Both have one child SA, of the same suite, and nine packets have gone each way."""
+    (child,) = swan.child_sas()
+    (inbound,), (outbound,) = peer.sas("in"), peer.sas("out")
+    assert suite_of(child) == inbound["suite"] == esp
+    assert (int(child["packets-in"]), int(child["packets-out"])) == (9, 9)
+    assert (inbound["packets"], outbound["packets"]) == (9, 9)
