@@ -96,8 +96,8 @@ class Connection:
         """This ISAKMP SA is the one that our exchanges go by from now on."""
         former, self.current = self.current, established
         established.connection = self
-        self.phase1 = established.phase1
-        if former is not None and former is not established:
+        is_new, self.phase1 = established.phase1 is not self.phase1, established.phase1
+        if is_new:
             self.hub.emit(IkeRekeyed(self.number, established.sa.suite.name))
         self.upkeep.phase_1_began(established, former, now)
 
