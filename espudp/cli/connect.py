@@ -21,6 +21,7 @@ from espudp.cli.eap import ConnectEap
 from espudp.cli.errors import reported
 from espudp.cli.grouped import grouped
 from espudp.cli.ikev1 import ConnectIkev1
+from espudp.cli.l2tp import CallingL2tp
 from espudp.cli.manual import run_file
 from espudp.cli.options import KEEPING, WHO, Algorithms, Keeping, OnThisHost
 from espudp.cli.reach import Reach
@@ -66,6 +67,7 @@ def connect(
     local_id: LocalId = None,
     remote_id: RemoteId = None,
     reach: Reach,
+    l2tp: CallingL2tp,
     port: Port = None,
     ike_port: IkePort = None,
     manual: options.Manual = None,
@@ -95,9 +97,10 @@ def connect(
         eap=eap,
         v1=v1,
         identities=(local_id, remote_id),
-        reach=reach,
+        reach=l2tp.reach(reach),
+        l2tp=l2tp,
         ports=presets.ports(reach.product, port, ike_port),
-        algorithms=presets.algorithms(reach.product, ike_proposal, esp_proposal, replay_window),
+        algorithms=presets.algorithms(l2tp.product(reach.product), ike_proposal, esp_proposal, replay_window),
         keeping=keeping,
         carriage=carriage,
         sessions=sessions,
@@ -105,6 +108,7 @@ def connect(
         here=here,
     ).connect_options()
     presets.advise(reach.product, report)
+    l2tp.prepare(wanted.host, report)
     _tell_cautions(wanted.config, report)
     v1.tell_cautions(wanted.config.proof, report)
     raise typer.Exit(run_connect(wanted, report))
@@ -125,6 +129,7 @@ class _Asked:
     v1: ConnectIkev1
     identities: tuple[str | None, str | None]  # ours, the peer's
     reach: Reach
+    l2tp: CallingL2tp
     ports: tuple[int | None, int | None]  # the peer's: of ESP and IKE, of plain IKE
     algorithms: Algorithms
     keeping: Keeping
@@ -148,6 +153,7 @@ class _Asked:
             port=port,
             ike_port=ike_port,
             routes=self.reach.routes(),
+            confined_port=self.l2tp.confined_port,
             dns=self.reach.dns,
             dns_domains=self.reach.domains(),
             retry=self.retry,

@@ -20,6 +20,7 @@ from espudp.cli.eap import ListenEap
 from espudp.cli.errors import reported
 from espudp.cli.grouped import grouped
 from espudp.cli.ikev1 import ListenIkev1
+from espudp.cli.l2tp import ServedL2tp
 from espudp.cli.manual import run_file
 from espudp.cli.options import WHO, Algorithms, Keeping, OnThisHost
 from espudp.cli.reach import ServedReach
@@ -48,6 +49,7 @@ def listen(
     who: ListenAuthentication,
     eap: ListenEap,
     v1: ListenIkev1,
+    l2tp: ServedL2tp,
     local_id: LocalId = None,
     manual: options.Manual = None,
     ike_proposal: options.IkeProposals = None,
@@ -72,12 +74,13 @@ def listen(
         raise typer.Exit(run_file(context, manual, here, carriage, report, forward=forward))
     asked = _Asked(
         ports=(port, ike_port),
-        reach=reach,
+        reach=l2tp.reach(reach),
         who=who,
         eap=eap,
-        v1=v1,
+        v1=l2tp.ikev1(v1),
+        l2tp=l2tp,
         local_id=local_id,
-        algorithms=presets.algorithms(reach.product, ike_proposal, esp_proposal, replay_window),
+        algorithms=presets.algorithms(l2tp.product(reach.product), ike_proposal, esp_proposal, replay_window),
         keeping=keeping,
         carriage=carriage,
         sessions=sessions,
@@ -85,6 +88,7 @@ def listen(
         here=here,
     )
     presets.advise(reach.product, report)
+    l2tp.prepare(reach, report)
     raise typer.Exit(_serve(asked, report))
 
 
@@ -97,6 +101,7 @@ class _Asked:
     who: ListenAuthentication
     eap: ListenEap
     v1: ListenIkev1
+    l2tp: ServedL2tp
     local_id: str | None
     algorithms: Algorithms
     keeping: Keeping
@@ -117,6 +122,7 @@ class _Asked:
             forward=self.forward,
             radius=self.eap.radius_servers(),
             routes=self.reach.routes(),
+            confined_port=self.l2tp.confined_port,
             **self.here.host_options(),
         )
 
@@ -160,7 +166,7 @@ class _Asked:
             words += ["--ike-port", str(ike_port)] if ike_port not in (0, port) else []
         if self.local_id is not None:
             words += ["--remote-id", self.local_id]
-        words += self.v1.invitation()
+        words += [*self.l2tp.invitation(), *self.v1.invitation()]
         for name, proposals in (
             ("--ike-proposal", self.algorithms.ike),
             ("--esp-proposal", self.algorithms.esp),
