@@ -538,6 +538,7 @@ class Tunnel:
         if state is None or (state.path == path and nat is None):
             return
         self._unwatch(state.path, connection)
+        self._stand_ins.move(connection, path.remote)
         state.path = path
         if nat is not None:
             state.behind_nat, state.peer_behind_nat = nat.local, nat.remote

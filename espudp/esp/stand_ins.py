@@ -53,13 +53,11 @@ class _Place:
     """When it is free again; None: it is in use."""
 
     def meets(self, other: "_Place") -> bool:
-        """Whether packets could be meant for this one as well as for another peer's."""
-        mine = other.connection == self.connection
-        return not mine and _overlap(self.local, other.local) and _overlap(self.remote, other.remote)
-
-    def was_of(self, mapping: _Mapping) -> bool:
-        """Whether it is the same peer's, which has gone meanwhile."""
-        return self.until is not None and self.mapping == mapping
+        """Whether packets could be meant for this one as well as for another peer's. What came by the same
+        mapping of the same NAT is the same peer's.
+        """
+        same = other.connection == self.connection or other.mapping == self.mapping
+        return not same and _overlap(self.local, other.local) and _overlap(self.remote, other.remote)
 
 
 class StandIns:
@@ -98,6 +96,13 @@ class StandIns:
             remedy="Give a larger network.",
         )
 
+    def move(self, connection: int, remote: UdpAddress) -> None:
+        """Its peer is at another mapping of its NAT; for this host it stays where it is."""
+        for spi_in in self._of.get(connection, ()):
+            place = self._places[spi_in]
+            if place.until is None:
+                place.mapping = remote, place.mapping[1]
+
     def remove(self, spi_in: int, now: float) -> None:
         """The child SA is over. Nothing happens if it is none of transport mode."""
         place = self._places.get(spi_in)
@@ -129,7 +134,7 @@ class StandIns:
 
     def _is_taken(self, place: _Place) -> bool:
         others = (self._places[spi] for spi in self._at.get(place.transport.shown, ()))
-        return any(other.meets(place) and not other.was_of(place.mapping) for other in others)
+        return any(other.meets(place) for other in others)
 
     def _sweep(self, now: float) -> None:
         for spi_in, place in list(self._resting.items()):
