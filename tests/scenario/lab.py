@@ -11,11 +11,13 @@ from espudp.ike.config import (
     LifetimeConfig,
     Limits,
     ListenerConfig,
+    Mode,
     Timers,
 )
 from espudp.ike.credentials import Demand, Proof, Psk, PskOf
 from espudp.ike.encapsulation import Encapsulation
 from espudp.ike.events import AddressAssigned
+from espudp.ike.ikev1_config import Ikev1Config, Ikev1Policy
 from espudp.ike.narrowing import Selector
 from espudp.ike.pad import PadEntry
 from espudp.ike.proposals import EspProposal, IkeProposal
@@ -60,7 +62,12 @@ class Terms:
     remote: tuple[Selector | str, ...] | None = None
     pool: tuple[str, ...] = (POOL,)
     request: tuple[str, ...] = ("any4",)
-    force_encap: bool = False
+    encap: Encapsulation = Encapsulation.AUTO
+    plain_esp: bool = False
+    """Whether hosts can do ESP without UDP."""
+    mode: Mode = Mode.TUNNEL
+    ikev1: Ikev1Config | None = None
+    ikev1_policy: Ikev1Policy | None = None
     mobike: bool = True
     workers: int = 1
     secret: bytes = b""
@@ -74,6 +81,8 @@ class Terms:
             child=self._child(self.local or (*self.pool, SUBNET), self.remote or (DYNAMIC,)),
             pool=tuple(ip_network(pool) for pool in self.pool),
             dns=("10.1.0.53",),
+            encap=self.encap,
+            ikev1=self.ikev1_policy,
             mobike=self.mobike,
             secret=self.secret,
             limits=self.limits,
@@ -90,7 +99,8 @@ class Terms:
             ike_proposals=tuple(map(IkeProposal.parse, self.ike)),
             child=self._child(self.local or (DYNAMIC,), self.remote or (*self.pool, SUBNET)),
             request_addresses=self.request,
-            encap=Encapsulation.ALWAYS if self.force_encap else Encapsulation.AUTO,
+            encap=self.encap,
+            ikev1=self.ikev1,
             mobike=self.mobike,
             timers=self.timers,
         )
@@ -101,6 +111,7 @@ class Terms:
             remote=_selectors(remote),
             proposals=tuple(map(EspProposal.parse, self.esp)),
             lifetime=self.lifetime,
+            mode=self.mode,
         )
 
 
@@ -137,6 +148,7 @@ class Lab:
             name="server",
             listener=terms.listener(),
             workers=terms.workers,
+            plain_esp=terms.plain_esp,
         )
 
     def nat(self, ip: str = NAT_IP, **options: object) -> Nat:
@@ -155,6 +167,7 @@ class Lab:
             name=name,
             quality=self.quality,
             workers=self.terms.workers,
+            plain_esp=self.terms.plain_esp,
         )
 
     def connect(self, client: Host, *, natt_only: bool = False, within: float = 30.0) -> int:

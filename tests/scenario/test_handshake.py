@@ -2,7 +2,7 @@
 
 import pytest
 
-from espudp.ike.config import Limits, Timers
+from espudp.ike.config import Encapsulation, Limits, Timers
 from espudp.ike.events import ChildInstalled, ConnectionUp, NatStatus, PeerAddressAssigned
 from tests.scenario.lab import FOREVER, Lab, Terms, is_esp, is_keepalive
 from tests.sim.host import IKE_PORT, Host
@@ -73,7 +73,7 @@ def test_a_handshake_through_a_nat(kind: NatKind, preserve_ports: bool) -> None:
 
 
 def test_a_nat_that_somebody_only_claims() -> None:
-    lab = Lab(terms=Terms(force_encap=True))
+    lab = Lab(terms=Terms(encap=Encapsulation.ALWAYS))
     client = lab.client()
     lab.connect(client)
     assert client.told(ConnectionUp)[0].nat == NatStatus()

@@ -38,6 +38,7 @@ class Host:
         listener: ListenerConfig | None = None,
         path_mtu: int = 1500,
         workers: int = 1,
+        plain_esp: bool = False,
     ) -> None:
         self.name = name or ip
         self.ip = ip
@@ -51,6 +52,7 @@ class Host:
         self._listener = listener
         self._path_mtu = path_mtu
         self._workers = workers
+        self._plain_esp = plain_esp
         self._lives = 0
         self._timer: Timer | None = None
         self._turns = (0.0, 0)
@@ -182,6 +184,7 @@ class Host:
             chance.randbytes,
             listener=self._listener,
             path_mtu=self._path_mtu,
+            plain_esp=self._plain_esp,
             wall_clock=lambda: self.world.wall_clock,
         )
 

@@ -65,7 +65,8 @@ class Natd(Nat):
 
 
 class SpiNat(Nat):
-    """Tells ESP clients apart by SPI: the first packet with a new one is for whoever has waited longest.
+    """Tells ESP clients apart by SPI: the first packet with a new one is for whoever has waited longest, and
+    where nobody waits for whoever has spoken last.
 
     That is a guess, since SPIs of the two directions have nothing in common; the Linux VPN Masquerade HOWTO
     (section 2.6) and Cisco's "NAT Support for IPsec ESP, Phase II" say so of theirs. It is wrong when two
@@ -76,6 +77,7 @@ class SpiNat(Nat):
         super().__init__(world, outside, public_ip, preserve_ports=True)
         self._known: set[tuple[str, str, bytes]] = set()  # client, peer, SPI outwards
         self._waiting: dict[str, list[str]] = {}  # by peer: clients whose SPI inwards has not been seen
+        self._last: dict[str, str] = {}  # by peer: the client that has spoken last
         self._owners: dict[tuple[str, bytes], str] = {}  # peer and SPI inwards: the client
 
     def _send_other(self, datagram: Datagram) -> None:
@@ -83,6 +85,7 @@ class SpiNat(Nat):
             self.refused += 1
             return
         client, peer = datagram.source.ip, datagram.destination.ip
+        self._last[peer] = client
         if (client, peer, _spi(datagram)) not in self._known:
             self._known.add((client, peer, _spi(datagram)))
             self._waiting.setdefault(peer, []).append(client)
@@ -90,13 +93,16 @@ class SpiNat(Nat):
 
     def _receive_other(self, datagram: Datagram) -> None:
         key = (datagram.source.ip, _spi(datagram))
-        waiting = self._waiting.get(datagram.source.ip)
-        if key not in self._owners and waiting and datagram.protocol == ESP:
-            self._owners[key] = waiting.pop(0)
-        if key not in self._owners:
+        if datagram.protocol != ESP or (key not in self._owners and not self._guess(*key)):
             self.refused += 1
             return
         self.inside.forward(datagram._replace(destination=UdpAddress(self._owners[key], _NO_PORT)))
+
+    def _guess(self, peer: str, spi: bytes) -> bool:
+        waiting = self._waiting.get(peer)
+        if peer in self._last:
+            self._owners[peer, spi] = waiting.pop(0) if waiting else self._last[peer]
+        return peer in self._last
 
 
 @dataclass(slots=True)

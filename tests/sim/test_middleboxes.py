@@ -141,8 +141,18 @@ def test_spi_matching_knows_nobody_who_has_not_asked() -> None:
     lab.one.send_ip(SERVER, esp(1))
     lab.other.send_ip(PUBLIC_ESP, esp(11))
     lab.one.send_ip(SERVER, b"ah", AH)
+    lab.server.send_ip(PUBLIC_ESP, b"ah", AH)
     assert lab.one.got == []
-    assert lab.box.refused == 2
+    assert lab.box.refused == 3
+
+
+def test_spi_matching_where_nobody_waits_whoever_spoke_last_gets_it() -> None:
+    lab = nat(SpiNat)
+    for client, spi in ((lab.one, 1), (lab.two, 2)):
+        client.send_ip(SERVER, esp(spi))
+        lab.server.send_ip(PUBLIC_ESP, esp(10 + spi))
+    lab.server.send_ip(PUBLIC_ESP, esp(21))  # a rekey with the first, whose new SA has not been used yet
+    assert (spis(lab.one), spis(lab.two)) == ([11], [12, 21])
 
 
 def test_pass_through_keeps_port_500_and_knows_cookies() -> None:

@@ -103,8 +103,9 @@ class Flow:
         receiver.on_packet.append(self._arrived)
 
     def start(self) -> None:
-        """Begin to send, now."""
-        self._timer = self._world.call_later(0.0, self._send)
+        """Begin to send, now, if it does not yet."""
+        if self._timer is None:
+            self._timer = self._world.call_later(0.0, self._send)
 
     def stop(self) -> None:
         """Send no more."""
