@@ -11,7 +11,7 @@ import pytun
 
 from espudp import tunnel
 from espudp.errors import EspudpError
-from espudp.host import steering, tun, udp, workers
+from espudp.host import rawesp, steering, tun, udp, workers
 from espudp.host.options import ConnectOptions, ListenOptions, ManualOptions, Report
 from espudp.host.run import run_connect, run_listen, run_manual
 from espudp.ike.config import (
@@ -123,6 +123,8 @@ def _manual(options: dict[str, Any]) -> int:
 def _take_away(what: str) -> None:
     """Ask the kernel for something that none has instead."""
     match what:
+        case "raw":
+            rawesp.PROTOCOL = 0x7FFF
         case "steering":
             steering.SO_ATTACH_REUSEPORT_CBPF = 0x7FFF
         case "interpreter":

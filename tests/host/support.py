@@ -76,8 +76,8 @@ class Network:
 
     @classmethod
     @contextmanager
-    def make(cls, runtime: Path) -> Iterator[Self]:
-        """With forwarding and NAT, and ended with everything in it."""
+    def make(cls, runtime: Path, *, nat: bool = True) -> Iterator[Self]:
+        """With forwarding and, for IPv4, NAT; ended with everything in it."""
         with Namespace() as client, Namespace() as router, Namespace() as server:
             for namespace in (client, router, server):  # no state that changes by itself
                 namespace.set_sysctl("net/ipv6/conf/default/accept_dad", "0")
@@ -99,7 +99,8 @@ class Network:
                     namespace.add_default_route(gateway)
             router.set_sysctl("net/ipv4/ip_forward", "1")
             router.set_sysctl("net/ipv6/conf/all/forwarding", "1")
-            router.masquerade("r1")
+            if nat:
+                router.masquerade("r1")
             network = cls(client, router, server, runtime)
             try:
                 yield network
@@ -269,12 +270,14 @@ def _checksum(data: bytes) -> int:
     return ~total & 0xFFFF
 
 
-def transfer(sender: Namespace, receiver: Namespace, address: str, data: bytes) -> bytes:
+def transfer(
+    sender: Namespace, receiver: Namespace, address: str, data: bytes, *, known_there_as: str = ""
+) -> bytes:
     """Send data over TCP from one namespace to an address of the other; what arrives."""
     received = bytearray()
     with receiver.inside():
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        listening = socket.create_server((address, 0), family=family)
+        listening = socket.create_server((known_there_as or address, 0), family=family)
     with listening:
         listening.settimeout(10)
 
