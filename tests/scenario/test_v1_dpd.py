@@ -11,7 +11,7 @@ from espudp.ike.v1.connection import Connection
 from espudp.wire.ikev1.constants import ExchangeType, NotifyType, ProtocolId
 from espudp.wire.ikev1.header import Header
 from espudp.wire.ikev1.message import emit_message
-from espudp.wire.ikev1.payloads import Delete, Notification
+from espudp.wire.ikev1.payloads import Delete, Notification, Payload
 from tests.scenario.lab import FOREVER, Lab, is_esp
 from tests.scenario.lab_v1 import TermsV1, lab_v1
 from tests.sim.host import IKE_PORT, Host
@@ -193,7 +193,10 @@ def test_what_is_not_protected_only_makes_us_ask(kind: NotifyType) -> None:
     sa = connection_of(client).phase1.sa
     header = replace(sa.header(ExchangeType.INFORMATIONAL, 77), encrypted=False)
     cookies = sa.cookie_i + sa.cookie_r
-    lies = [Notification(ProtocolId.ISAKMP, cookies, kind), Delete(ProtocolId.ISAKMP, (cookies,))]
+    lies: list[Payload] = [
+        Notification(ProtocolId.ISAKMP, cookies, kind),
+        Delete(ProtocolId.ISAKMP, (cookies,)),
+    ]
     path, sent = lab.server.told(ChildInstalled)[0].path, ike_sent(client)
     for _ in range(100):
         lab.server._send(Datagram(*path, bytes(4) + emit_message(header, lies)))

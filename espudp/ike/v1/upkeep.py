@@ -43,6 +43,9 @@ MAX_PAIRS = 32
 REFUSED_SECONDS = 60.0
 LONGEST_PAUSE = 3600.0
 
+# Our bound: so many ISAKMP SAs may come to nothing before the connection is given up.
+_FRUITLESS_MAX = 4
+
 
 @dataclass(slots=True, eq=False)
 class Wish:
@@ -72,6 +75,8 @@ class Upkeep:
         self._retired: set[Established] = set()
         self._renewing = False
         self._adopted_at = now
+        self._renewal_is_due = False
+        self._renew_after, self._fruitless = now, 0
         self.rekey_at = self.expires_at = NEVER
         self._asked_at = now
         self._tries, self._tried_at = 0, now
@@ -151,8 +156,28 @@ class Upkeep:
             connection.down(Farewell(Fault.PEER_REQUEST, "the peer closed the connection", retry=True))
             return
         if self._wishes:
-            self.renew(now)
+            self._need_phase_1(now)
         self._hub.reschedule(connection)
+
+    def _need_phase_1(self, now: float) -> None:
+        """A new one, but not at once again where a peer deletes each, and not for ever."""
+        if self._renewing or self._renewal_is_due:
+            return
+        if self._fruitless >= _FRUITLESS_MAX and not self._connection.children:
+            reason = "the peer ends phase 1 again and again, before there is a child SA"
+            self._connection.down(Farewell(Fault.PEER_REQUEST, reason, retry=True))
+        elif now >= self._renew_after:
+            self._renew_as_needed(now)
+        else:
+            self._renewal_is_due = True
+            self._later_at(self._renew_after, self._renew_as_needed)
+
+    def _renew_as_needed(self, now: float) -> None:
+        self._renewal_is_due = False
+        if self._connection.current is None:
+            self._fruitless += 1
+            self._renew_after = now + self._spread(self._timers.rekey_retry)
+            self.renew(now)
 
     def renew(self, now: float) -> None:
         """Starts a new phase 1, unless one is under way."""
@@ -259,7 +284,7 @@ class Upkeep:
         current = self._connection.current
         if current is None:
             self._waiting.append(wish)
-            self.renew(now)
+            self._need_phase_1(now)
             return
         try:
             begin(current, wish, now)
@@ -351,6 +376,7 @@ class Upkeep:
 
     def child_made(self, now: float) -> None:
         """There is traffic again."""
+        self._fruitless = 0
         self._hub.reschedule(self._connection)
 
     def child_gone(self, now: float) -> None:
@@ -409,7 +435,7 @@ class Upkeep:
             if current is not None and current.sa.abilities.dpd:
                 self.check_alive(now)
             elif current is None and self._connection.dialled:
-                self.renew(now)
+                self._need_phase_1(now)
             elif current is None and now >= self._silent_at + patience(self._timers):
                 # It has deleted the ISAKMP SA, and then we have heard nothing: it has hung up.
                 self._dead()

@@ -1,9 +1,14 @@
 """Quick mode between two peers, both roles: keys, groups, lifetimes, repetition, and what goes wrong."""
 
+from itertools import pairwise
+
 import pytest
 
 from espudp.ike.events import ChildConfirmed, ChildInstalled, ChildRemoved, ConnectionDown, Diagnostic, Fault
 from espudp.ike.lifetimes import LifetimeConfig
+from espudp.ike.v1.connection import Connection
+from espudp.wire.ikev1.constants import ExchangeType, NotifyType, ProtocolId
+from espudp.wire.ikev1.payloads import Delete, Notification
 from tests.unit.ike.v1.quick_pair import (
     Pair,
     child_config,
@@ -236,9 +241,6 @@ class TestCommitBit:
 
     @pytest.mark.parametrize("quick", [True, False])
     def test_connected(self, *, quick: bool) -> None:
-        from espudp.wire.ikev1.constants import ExchangeType, NotifyType, ProtocolId
-        from espudp.wire.ikev1.payloads import Notification
-
         pair = self.second_message()
         pair.server.receive(*pair.client.take())
         (exchange,) = pair.server.established.exchanges.values()
@@ -252,3 +254,34 @@ class TestCommitBit:
         assert len(pair.client.told(ChildConfirmed)) == 1
         pair.wait(10.0)
         assert not pair.client.told(ChildRemoved)
+
+
+def test_a_peer_that_ends_every_phase_1() -> None:
+    """It is not dialled anew at the speed of the wire, nor for ever."""
+    pair = Pair()
+    renewals: list[float] = []
+    asked: list[float] = []
+
+    def renew(connection: Connection, now: float) -> bool:
+        renewals.append(now)
+        asked.append(now)
+        return True
+
+    pair.client.hub.renew = renew
+    pair.start()
+    for _ in range(100):
+        for current in [c.current for c in pair.client.hub.connections.values()]:
+            if current is not None:
+                cookies = current.sa.cookie_i + current.sa.cookie_r
+                chain = current.sa.chain(current.sa.new_message_id())
+                pair.client.receive(
+                    chain.seal_hashed(ExchangeType.INFORMATIONAL, [Delete(ProtocolId.ISAKMP, (cookies,))])
+                )
+        pair.wait(1.0, carry=False)
+        if asked:
+            asked.clear()
+            pair.client.phase_1(len(renewals) + 1, replaces=True).next_step(pair.now)
+    assert 1 < len(renewals) < 8
+    assert all(later - sooner >= 4.0 for sooner, later in pairwise(renewals))
+    (down,) = pair.client.told(ConnectionDown)
+    assert down.fault is Fault.PEER_REQUEST
