@@ -4,14 +4,15 @@ Whatever arrives before the peer has proved itself may be anybody's: it is dropp
 tell if nothing better comes.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from espudp.errors import CryptoError, PeerError, WireError
+from espudp.errors import AuthenticationFailed, CryptoError, PeerError, WireError
 from espudp.ike.config import ConnectionConfig
 from espudp.ike.credentials import PskOf
 from espudp.ike.drop import Drop
-from espudp.ike.encapsulation import claims_nat, forbids, is_in_udp
+from espudp.ike.encapsulation import claims_nat, is_in_udp
 from espudp.ike.events import Fault
 from espudp.ike.farewell import Farewell
 from espudp.ike.identity import Identity
@@ -204,7 +205,8 @@ class Attempt:
     def where(self, abilities: Abilities, nat: NatStatus) -> Path:
         """Where it goes on: RFC 3947 section 4."""
         floats = abilities.flavour is not None and abilities.flavour.floats
-        return self.float_path if floats and self._in_udp(abilities, nat) else self.path
+        behind = nat.found or self._in_udp(abilities, nat)
+        return self.float_path if floats and behind else self.path
 
     def _in_udp(self, abilities: Abilities, nat: NatStatus) -> bool:
         plain_esp = self.hub.common.plain_esp
@@ -214,7 +216,7 @@ class Attempt:
         self, choice: Choice, material: Material, sa: IsakmpSa, turn: Turn, nat: NatStatus, who: Identity
     ) -> Phase1:
         """Raises PeerError where no ESP would get through."""
-        trouble = self._no_way(sa.abilities, nat)
+        trouble = self.no_way(sa.abilities)
         if trouble is not None:
             raise trouble
         return Phase1(
@@ -229,17 +231,13 @@ class Attempt:
             remote_identity=who,
             lifetime_seconds=choice.lifetime,
             began_at=self.began_at,
+            entry=None if self.replaces is None else self.replaces.phase1.entry,
             number=self.number,
             replaces=self.replaces,
         )
 
-    def _no_way(self, abilities: Abilities, nat: NatStatus) -> PeerError | None:
-        if forbids(self.config.encap, nat):
-            return PeerError(
-                "there is a NAT, and ESP without UDP does not cross it",
-                notify=NotifyType.NO_PROPOSAL_CHOSEN,
-                remedy="Leave --encap never out.",
-            )
+    def no_way(self, abilities: Abilities) -> PeerError | None:
+        """Why no ESP would get through."""
         if abilities.flavour is None and not self.hub.common.plain_esp:
             return PeerError(
                 "the peer does not speak NAT traversal, and this host cannot send ESP without UDP",
@@ -304,7 +302,7 @@ class Attempt:
             self.hub.hang_up(self.number, farewell)
 
 
-class Waiting:
+class Waiting(ABC):
     """A state of an attempt: our message is out, and has no answer yet."""
 
     def __init__(self, attempt: Attempt, turn: Turn, path: Path) -> None:
@@ -320,8 +318,8 @@ class Waiting:
     def deadline(self) -> float | None:
         return self.turn.deadline
 
-    def receive(self, datagram: Datagram, now: float) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def receive(self, datagram: Datagram, now: float) -> None: ...
 
     def handle_timer(self, now: float) -> None:
         hub = self.attempt.hub
@@ -353,5 +351,5 @@ class Waiting:
 
 def failed(error: PeerError | CryptoError) -> Farewell:
     """The end for what the peer has shown, or what could not be calculated."""
-    fault = Fault.PROTOCOL if isinstance(error, CryptoError) else Fault.AUTHENTICATION
+    fault = Fault.AUTHENTICATION if isinstance(error, AuthenticationFailed) else Fault.PROTOCOL
     return Farewell(fault, str(error), error.remedy, retry=isinstance(error, CryptoError))

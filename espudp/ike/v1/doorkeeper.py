@@ -11,6 +11,7 @@ from espudp.ike.drop import Drop
 from espudp.ike.events import PeerRefused
 from espudp.ike.ikev1_config import Ikev1Policy, Mode
 from espudp.ike.v1.aggressive_responder import begin_aggressive
+from espudp.ike.v1.connection import Connection
 from espudp.ike.v1.hub import NO_COOKIE, Datagram, Hub
 from espudp.ike.v1.main_responder import AwaitKey
 from espudp.ike.v1.phase1_proposals import Choice, describe_mismatch, select
@@ -34,11 +35,20 @@ _MODES = {ExchangeType.MAIN: Mode.MAIN, ExchangeType.AGGRESSIVE: Mode.AGGRESSIVE
 class Doorkeeper:
     """Answers first messages, and makes a half-open ISAKMP SA of those that are acceptable."""
 
-    def __init__(self, hub: Hub, config: ListenerConfig, policy: Ikev1Policy) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        config: ListenerConfig,
+        policy: Ikev1Policy,
+        jar: CookieJar,
+        replaces: Connection | None = None,
+    ) -> None:
+        """`replaces`: it is only there for the peer of this connection, to renew it."""
         self._hub = hub
         self._config = config
         self._policy = policy
-        self._jar = CookieJar(hub)
+        self._jar = jar
+        self._replaces = replaces
         self._refusals = TokenBucket(REFUSALS_AT_ONCE, REFUSALS_PER_SECOND)
 
     def receive(self, datagram: Datagram, now: float) -> None:
@@ -94,6 +104,7 @@ class Doorkeeper:
             began_at=now,
             abilities=Abilities.of(message, policy.nat_traversal, fragments=policy.fragments),
             sa_i=offers[0].body,
+            replaces=self._replaces,
         )
         if mode is Mode.AGGRESSIVE:
             begin_aggressive(reception, message, datagram, now)

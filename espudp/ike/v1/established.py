@@ -97,8 +97,10 @@ class Established:
         if not self.sa.cookies.fit(header):
             self.hub.drop(Drop.WRONG_SPI)
         elif not header.message_id:
-            if not self.phase1.turn.repeats(datagram):
-                self.hub.drop(Drop.REPEATED)
+            # Not compared with the one before: of that, a part that no proof covers may have been damaged.
+            self.hub.drop(Drop.REPEATED)
+            if header.exchange == self.sa.mode:
+                self.phase1.turn.again(datagram.path)
         elif not header.encrypted:
             self._rumour(now)
         else:
@@ -177,7 +179,7 @@ class Established:
         if self.step is None:
             self.gone(now)
             return
-        what = "to log in" if self.connection is None else "to go on"
+        what = "for the login" if self.connection is None else "for what follows"
         who = "the peer lets us wait" if self.sa.is_initiator else f"{self.identity} has waited"
         self.fail(Farewell(Fault.TIMEOUT, f"{who} too long {what} after phase 1", retry=True), now)
 
@@ -194,7 +196,7 @@ class Established:
         self._say_delete()
         self.gone(now)
         phase1 = self.phase1
-        if phase1.replaces is not None:
+        if phase1.replaces is not None and self.sa.is_initiator:
             phase1.replaces.renewal_failed(farewell, now)
         elif phase1.number is not None:
             self.hub.hang_up(phase1.number, farewell)

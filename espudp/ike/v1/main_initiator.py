@@ -73,6 +73,10 @@ class KeySent(Waiting):
         material = self._material(message)
         if material is None:
             return
+        trouble = self.attempt.no_way(self._abilities)
+        if trouble is not None:
+            self.attempt.doubt(failed(trouble))
+            return
         sight = self.attempt.sight(self._choice, self._cookie_r)
         nat = self.attempt.nat(sight, self._abilities, message)
         try:
@@ -149,7 +153,8 @@ class ProofSent(Waiting):
             return
         try:
             identity = attempt.judge(self._material, self._sa, who, message)
-            phase1 = attempt.phase1(self._choice, self._material, self._sa, self.turn, self._nat, identity)
+            turn = Turn(self._sa, attempt.config.timers)
+            phase1 = attempt.phase1(self._choice, self._material, self._sa, turn, self._nat, identity)
         except PeerError as error:
             attempt.hub.common.count_refusal(error)
             if isinstance(error, AuthenticationFailed):
@@ -159,7 +164,6 @@ class ProofSent(Waiting):
                 attempt.end(failed(error), now)
             return
         self._sa.phase_1.advance(datagram)
-        self.turn.heard()
         conclude(attempt.hub, phase1, now)
 
     def _not_understood(self) -> Farewell:

@@ -48,6 +48,10 @@ class AwaitKey(Visitor):
         if datagram.header.encrypted:
             hub.drop(Drop.WRONG_EXCHANGE)
             return
+        if datagram.path.remote.ip != reception.source.ip:
+            # Our cookie shows nothing of an address that it was not sent to.
+            hub.drop(Drop.ELSEWHERE)
+            return
         try:
             message = parse_message(datagram.data)
         except WireError:

@@ -24,8 +24,9 @@ from espudp.wire.ikev1.constants import Encapsulation, PayloadType
 from espudp.wire.ikev1.message import Message
 from espudp.wire.ikev1.payloads import NatDiscovery
 
-# What our address is claimed to be when a NAT is to be detected where there is none. Nobody sends from it.
-_NOWHERE = UdpAddress("0.0.0.0", 0)
+# The port that we claim to have when a NAT is to be detected where there is none. Nobody sends from it, and
+# behind a real NAT the address is another one besides.
+_NO_PORT = 0
 
 # Our bound: a peer may have several addresses (RFC 3947 section 3.2), but not any number.
 _MAX_HASHES = 16
@@ -112,7 +113,7 @@ class Sight:
         """What we see: the peer's address first, then ours. With `claim` ours is one that cannot be, so that
         the peer finds a NAT.
         """
-        ours = _NOWHERE if claim else path.local
+        ours = _claimed(path.local) if claim else path.local
         return [NatDiscovery(self.of(address), flavour.nat_d) for address in (path.remote, ours)]
 
     def detect(self, flavour: Flavour, message: Message, paths: Sequence[Path]) -> NatStatus | None:
@@ -129,8 +130,12 @@ class Sight:
             local=self._differs([of_us], [p.local for p in paths]),
             remote=self._differs(of_them, [p.remote for p in paths]),
         )
-        only_claimed = not self._differs(of_them, [_NOWHERE])
+        only_claimed = not self._differs(of_them, [_claimed(p.remote) for p in paths])
         return found_but_claimed(found) if only_claimed else found
 
     def _differs(self, hashes: Sequence[bytes], addresses: Sequence[UdpAddress]) -> bool:
         return not any(equal(self.of(address), hash_) for address in addresses for hash_ in hashes)
+
+
+def _claimed(address: UdpAddress) -> UdpAddress:
+    return UdpAddress(address.ip, _NO_PORT)

@@ -11,19 +11,20 @@ from functools import partial
 
 from espudp.errors import ConfigError, CryptoError, WireError
 from espudp.ike.commons import Commons
-from espudp.ike.config import ChildConfig, ConnectionConfig, ListenerConfig
+from espudp.ike.config import ChildConfig, ConnectionConfig
 from espudp.ike.drop import Drop
 from espudp.ike.events import Fault
 from espudp.ike.farewell import Farewell
-from espudp.ike.ikev1_config import Ikev1Config, Ikev1Policy, Mode
 from espudp.ike.snapshot import ConnectionSnapshot
 from espudp.ike.v1 import informational, quick_responder, transaction
 from espudp.ike.v1.aggressive_initiator import AggressiveSent
 from espudp.ike.v1.attempt import Attempt
 from espudp.ike.v1.connection import Connection
 from espudp.ike.v1.doorkeeper import Doorkeeper
+from espudp.ike.v1.exchanged_roles import as_called, as_caller
 from espudp.ike.v1.hub import NO_COOKIE, Datagram, Hub, State
 from espudp.ike.v1.main_initiator import SaSent
+from espudp.ike.v1.reception import CookieJar
 from espudp.ike.v1.snapshot import snapshot_of
 from espudp.wire.address import Path
 from espudp.wire.ikev1.constants import ExchangeType, PayloadType
@@ -47,7 +48,8 @@ class Negotiator:
         }
         config = common.listener
         policy = None if config is None else config.ikev1
-        self._doorkeeper = None if config is None or policy is None else Doorkeeper(hub, config, policy)
+        self._jar = jar = CookieJar(hub)
+        self._doorkeeper = None if config is None or policy is None else Doorkeeper(hub, config, policy, jar)
 
     # Commands. One for a connection or a child SA that is gone does nothing: it may have ended a moment ago.
 
@@ -66,7 +68,7 @@ class Negotiator:
 
     def _renew(self, connection: Connection, now: float) -> bool:
         """A phase 1 in place of that of a connection, by us; False: the peer has to."""
-        config = _config_of(connection)
+        config = as_caller(connection)
         if config is None:
             return False
         try:
@@ -138,7 +140,7 @@ class Negotiator:
                 known.path = path
 
     def unknown_spi(self, spi: int, path: Path, now: float) -> bool:
-        """ESP arrived for an SPI that we do not have. Whether its sender is one of our peers, and was told."""
+        """ESP arrived for an SPI that we do not have. Whether a peer of ours was told of it."""
         return informational.unknown_spi(self._hub, spi, path, now)
 
     # What came in
@@ -160,14 +162,26 @@ class Negotiator:
             self._guard(partial(state.receive, datagram, now), partial(state.fail, now=now))
         elif datagram.header.cookie_r != NO_COOKIE:
             self._hub.drop(Drop.UNKNOWN_SPI)
-        elif self._doorkeeper is None:
+        elif (doorkeeper := self._doorkeeper_for(datagram.path)) is None:
             self._hub.drop(Drop.NOT_LISTENING)
         else:
-            doorkeeper = self._doorkeeper
             try:
                 doorkeeper.receive(datagram, now)
             except CryptoError:
                 self._hub.drop(Drop.BAD_KEY_EXCHANGE)
+
+    def _doorkeeper_for(self, path: Path) -> Doorkeeper | None:
+        """The listener's, or one for the peer that we have called, who may begin a phase 1 as well."""
+        for connection in self._hub.connections.values():
+            if connection.dialled and connection.path.remote == path.remote:
+                return self._doorkeeper_of(connection) or self._doorkeeper
+        return self._doorkeeper
+
+    def _doorkeeper_of(self, connection: Connection) -> Doorkeeper | None:
+        config = as_called(connection)
+        if config is None or config.ikev1 is None:
+            return None
+        return Doorkeeper(self._hub, config, config.ikev1, self._jar, connection)
 
     def _state_for(self, header: Header) -> State | None:
         """By our cookie, whichever of the two it is."""
@@ -220,33 +234,3 @@ class Negotiator:
     def snapshot(self, now: float) -> list[ConnectionSnapshot]:
         """Every connection. Never a key."""
         return snapshot_of(self._hub, now)
-
-
-def _config_of(connection: Connection) -> ConnectionConfig | None:
-    """How we call the peer of a connection; None: only the peer can call us, as it logs in by XAUTH."""
-    policy = connection.policy
-    if isinstance(policy, ConnectionConfig):
-        return policy
-    phase1 = connection.phase1
-    if phase1.entry is None or phase1.entry.xauth is not None or phase1.way.login:
-        return None
-    return _as_caller(policy, policy.ikev1 or Ikev1Policy(), connection)
-
-
-def _as_caller(policy: ListenerConfig, ikev1: Ikev1Policy, connection: Connection) -> ConnectionConfig | None:
-    entry = connection.phase1.entry
-    if entry is None:
-        return None
-    mode = Mode.MAIN if connection.phase1.sa.mode is ExchangeType.MAIN else Mode.AGGRESSIVE
-    return ConnectionConfig(
-        local_identity=connection.phase1.local_identity,
-        remote_identity=connection.peer.identity,
-        proof=entry.proof,
-        demand=entry.demand,
-        child=policy.child,
-        ike_proposals=policy.ike_proposals,
-        request_addresses=(),
-        encap=policy.encap,
-        timers=policy.timers,
-        ikev1=Ikev1Config(mode=mode, nat_traversal=ikev1.nat_traversal, fragments=ikev1.fragments),
-    )

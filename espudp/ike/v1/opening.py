@@ -1,5 +1,6 @@
 """A peer that has proved all it is to prove becomes a connection."""
 
+from espudp.ike.encapsulation import Encapsulation
 from espudp.ike.events import ConnectionUp, Fault
 from espudp.ike.farewell import Farewell
 from espudp.ike.v1.connection import Connection, Peer
@@ -16,7 +17,10 @@ class OpenConnection:
         hub, phase1 = established.hub, established.phase1
         hub.admission.forget(established.key)
         former = phase1.replaces or predecessor(hub, phase1, established.identity)
-        if former is not None and former.alive:
+        if phase1.replaces is not None and not phase1.replaces.alive:
+            established.retire(now)
+            return
+        if former is not None:
             established.skip_steps()
             adopt(former, established, now)
             established.next_step(now)
@@ -45,7 +49,15 @@ class OpenConnection:
             )
         )
         connection.use(established, now)
+        _warn(connection)
         established.next_step(now)
+
+
+def _warn(connection: Connection) -> None:
+    if connection.policy.encap is Encapsulation.NEVER and connection.peer.nat.found:
+        connection.note(
+            "a NAT is between, and ESP without UDP may not get through it: --encap auto would see to that"
+        )
 
 
 def _forget_former(established: Established, peer: Peer) -> None:

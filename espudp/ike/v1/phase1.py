@@ -29,7 +29,7 @@ class Phase1:
 
     sa: IsakmpSa
     turn: Turn
-    """Our last message of phase 1, which the peer may not have got."""
+    """Our last message of phase 1, if the peer may not have got it."""
 
     path: Path
     """Where it goes on, on port 4500 perhaps."""

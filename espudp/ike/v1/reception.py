@@ -4,6 +4,7 @@ Who calls is a stranger until its proof is there, and its address may be forged 
 back.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 from espudp.crypto.digest import cookie_mac
@@ -12,13 +13,14 @@ from espudp.errors import AuthenticationFailed, CryptoError, PeerError
 from espudp.ike.config import ListenerConfig
 from espudp.ike.credentials import Psk
 from espudp.ike.drop import Drop
-from espudp.ike.encapsulation import claims_nat, forbids, is_in_udp
+from espudp.ike.encapsulation import claims_nat, is_in_udp
 from espudp.ike.events import PeerRefused
 from espudp.ike.farewell import Farewell
 from espudp.ike.identity import Identity
 from espudp.ike.ikev1_config import Ikev1Policy
 from espudp.ike.natd import NatStatus
 from espudp.ike.pad import PadEntry
+from espudp.ike.v1.connection import Connection
 from espudp.ike.v1.exchange import Turn
 from espudp.ike.v1.hub import NO_COOKIE, Datagram, Hub, Key
 from espudp.ike.v1.natt import Sight
@@ -79,6 +81,7 @@ class Reception:
     began_at: float
     sa_i: bytes
     """The body of the initiator's SA payload."""
+    replaces: Connection | None = None
     failures: int = 0
 
     @property
@@ -103,15 +106,15 @@ class Reception:
         return emit_message(header, payloads)
 
     def fits(self, datagram: Datagram) -> bool:
-        """Whether a message may be the next one: of the same phase 1, from where the first one came."""
+        """Whether a message may be the next one: of the same phase 1, from wherever. A carrier's NAT may give
+        the peer another address with its other port.
+        """
         header = datagram.header
         reason = None
         if not self.cookies.fit(header):
             reason = Drop.WRONG_SPI
         elif header.exchange != self.mode or header.message_id:
             reason = Drop.WRONG_EXCHANGE
-        elif datagram.path.remote.ip != self.source.ip:
-            reason = Drop.ELSEWHERE
         if reason is not None:
             self.hub.drop(reason)
         return reason is None
@@ -189,11 +192,11 @@ class Reception:
         config = self.config.by(entry)
         plain_esp = self.hub.common.plain_esp
         speaks = self.abilities.flavour is not None
-        if forbids(config.encap, nat) or not (speaks or plain_esp):
+        if not speaks and not plain_esp:
             raise PeerError(
-                f"no ESP gets through between {identity} and us",
+                f"{identity} does not speak NAT traversal, and this host cannot send ESP without UDP",
                 notify=NotifyType.NO_PROPOSAL_CHOSEN,
-                remedy="Leave --encap never out, and enable NAT traversal at the peer.",
+                remedy="Let it use raw sockets (CAP_NET_RAW), or enable NAT traversal at the peer.",
             )
         return Phase1(
             policy=config,
@@ -207,6 +210,7 @@ class Reception:
             remote_identity=identity,
             lifetime_seconds=self.choice.lifetime,
             began_at=self.began_at,
+            replaces=self.replaces,
             entry=entry,
             initial_contact=any(n.type == NotifyType.INITIAL_CONTACT for n in message.all(Notification)),
         )
@@ -232,7 +236,7 @@ class Reception:
         return self.failures < _MAX_FAILURES
 
 
-class Visitor:
+class Visitor(ABC):
     """A state of a reception: our message is out, and the peer is to go on."""
 
     def __init__(self, reception: Reception, turn: Turn, until: float) -> None:
@@ -259,12 +263,12 @@ class Visitor:
         hub.reschedule(self)
 
     @property
+    @abstractmethod
     def way_back(self) -> Path:
         """Where our message goes if it has to go again."""
-        raise NotImplementedError
 
-    def receive(self, datagram: Datagram, now: float) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def receive(self, datagram: Datagram, now: float) -> None: ...
 
     def fail(self, farewell: Farewell, now: float) -> None:
         self.reception.hub.discard(self)

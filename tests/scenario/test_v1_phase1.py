@@ -1,0 +1,303 @@
+"""IKEv1's phase 1 between two of us: each mode, each proof, NAT or not, in any weather."""
+
+from dataclasses import replace
+
+import pytest
+
+from espudp.ike.config import Encapsulation
+from espudp.ike.credentials import Demand, Proof
+from espudp.ike.events import ConnectionDown, ConnectionUp, Fault, IkeRekeyed, NatStatus, PeerRefused
+from espudp.ike.ikev1_config import Ikev1Config, Ikev1Policy, Mode, NatTraversal
+from espudp.ike.pad import PadEntry, Pattern
+from espudp.wire import natt
+from espudp.wire.ikev1.constants import ExchangeType
+from tests.scenario.credentials import CLIENT, SERVER, person, trust
+from tests.scenario.lab import Lab, Terms, is_esp
+from tests.scenario.lab_v1 import TermsV1, lab_v1
+from tests.sim.host import IKE_PORT, NATT_PORT, Host
+from tests.sim.link import Datagram, Quality
+
+MODES = pytest.mark.parametrize("mode", Mode)
+
+
+def _entry(proof: Proof, demand: Demand, **more: object) -> PadEntry:
+    return PadEntry(proof=proof, demand=demand, **more)  # type: ignore[arg-type]
+
+
+def _rsa(mode: Mode) -> TermsV1:
+    server, client = person("RSA", SERVER), person("RSA", CLIENT)
+    return TermsV1(exchange=mode, proof=client.proof, demand=trust(), pad=(_entry(server.proof, trust()),))
+
+
+def _sent_by(host: Host) -> list[Datagram]:
+    sent: list[Datagram] = []
+    host.on_send.append(sent.append)
+    return sent
+
+
+def _works(lab: Lab, client: Host, within: float = 30.0) -> None:
+    lab.connect(client, within=within)
+    lab.world.run_until(lambda: lab.server.up, within)
+    lab.world.run(1.0)
+    assert all(flow.tally.perfect for flow in lab.exchange(client, 0.5))
+
+
+@MODES
+@pytest.mark.parametrize("behind", [False, True])
+@pytest.mark.parametrize("proof", ["psk", "rsa"])
+def test_each_mode_with_each_proof(mode: Mode, proof: str, behind: bool) -> None:
+    lab = lab_v1(terms=_rsa(mode) if proof == "rsa" else TermsV1(exchange=mode))
+    client = lab.client(behind=lab.nat() if behind else None)
+    sent = _sent_by(client)
+    _works(lab, client)
+    (here,), (there,) = client.told(ConnectionUp), lab.server.told(ConnectionUp)
+    assert here.ike_version == there.ike_version == 1
+    assert (here.initiator, there.initiator) == (True, False)
+    assert here.remote_identity == there.local_identity
+    assert there.remote_identity == here.local_identity
+    assert here.nat.local == there.nat.remote == behind
+    # RFC 3947 section 4: the first message that nobody can read goes to port 4500, and all that follow.
+    ports = [d.source.port for d in sent]
+    plain = 2 if mode is Mode.MAIN else 1
+    assert ports[:plain] == [IKE_PORT] * plain
+    assert set(ports[plain:]) == {NATT_PORT}
+
+
+def test_both_versions_at_one_listener() -> None:
+    lab = lab_v1()
+    old, new = lab.client("old", number=7), lab.client("new", number=8)
+    lab.connect(old)
+    terms = Terms(ike=lab.terms.ike, esp=lab.terms.esp, remote=("10.0.0.0/8",))
+    new.connect(terms.connection("new"), lab.server_ip)
+    lab.world.run_until(lambda: new.up, 30.0)
+    assert [e.ike_version for e in lab.server.told(ConnectionUp)] == [1, 2]
+    assert old.address != new.address
+
+
+@MODES
+def test_a_wrong_psk(mode: Mode) -> None:
+    lab = lab_v1(terms=TermsV1(exchange=mode), server=TermsV1(psk=b"another"))
+    client = lab.client()
+    client.connect(lab.terms.connection(), lab.server_ip)
+    lab.world.run_until(lambda: bool(client.told(ConnectionDown)), 120.0)
+    (down,) = client.told(ConnectionDown)
+    assert down.fault is Fault.AUTHENTICATION
+    assert "PSK" in down.reason + down.remedy
+    if mode is Mode.MAIN:
+        assert "PSK" in lab.server.told(PeerRefused)[0].reason
+    assert not lab.server.told(ConnectionUp)
+
+
+def test_no_common_proposal_is_told_with_both_sides_offers() -> None:
+    lab = lab_v1(server=TermsV1(ike=("aes256-sha512-modp2048",)))
+    client = lab.client()
+    client.connect(lab.terms.connection(), lab.server_ip)
+    lab.world.run_until(lambda: bool(client.told(ConnectionDown)), 120.0)
+    (down,), refused = client.told(ConnectionDown), lab.server.told(PeerRefused)[0]
+    assert down.fault is Fault.PROPOSAL
+    assert "aes128-sha256-curve25519" in down.remedy
+    assert "aes128-sha256-curve25519" in refused.detail
+    assert "aes256-sha512-modp2048" in refused.detail
+
+
+def test_a_mode_that_is_not_wanted() -> None:
+    lab = lab_v1(
+        terms=TermsV1(exchange=Mode.AGGRESSIVE, ikev1_policy=Ikev1Policy(modes=frozenset({Mode.MAIN})))
+    )
+    client = lab.client()
+    client.connect(lab.terms.connection(), lab.server_ip)
+    lab.world.run_until(lambda: bool(client.told(ConnectionDown)), 120.0)
+    assert "UNSUPPORTED_EXCHANGE_TYPE" in client.told(ConnectionDown)[0].reason
+    assert "aggressive" in lab.server.told(PeerRefused)[0].reason
+
+
+def test_nobody_answers() -> None:
+    lab = lab_v1()
+    client = lab.client()
+    lab.server.die()
+    client.connect(lab.terms.connection(), lab.server_ip)
+    lab.world.run_until(lambda: bool(client.told(ConnectionDown)), 300.0)
+    (down,) = client.told(ConnectionDown)
+    assert down.fault is Fault.TIMEOUT
+    assert down.retry
+
+
+def test_the_psk_is_found_by_where_the_peer_is_or_else_tried() -> None:
+    """In main mode no name is known when the key is needed."""
+    psks = (b"one", b"two", b"three")
+    pad = tuple(
+        replace(PadEntry.of_psk(psk), peers=(Pattern.parse(f"client{n}@example.org"),))
+        for n, psk in enumerate(psks)
+    )
+    lab = lab_v1(terms=TermsV1(pad=pad))
+    for n, psk in enumerate(psks):
+        client = lab.client(f"client{n}", number=7 + n)
+        client.connect(replace(lab.terms, psk=psk).connection(client.name), lab.server_ip)
+        lab.world.run(5.0)
+        assert client.up
+    # Who knows a key of somebody else does not become that somebody, nor anybody.
+    thief = lab.client("client0", number=20)
+    thief.connect(replace(lab.terms, psk=b"two").connection("client0"), lab.server_ip)
+    lab.world.run(100.0)
+    assert not thief.told(ConnectionUp)
+    assert len(lab.server.told(ConnectionUp)) == 3
+
+
+@MODES
+def test_a_gateway_that_only_claims_a_nat(mode: Mode) -> None:
+    terms = TermsV1(exchange=mode, plain_esp=True)
+    server = replace(terms, encap=Encapsulation.ALWAYS)
+    lab = lab_v1(terms=terms, server=server)
+    client = lab.client()
+    sent = _sent_by(client)
+    _works(lab, client)
+    assert client.told(ConnectionUp)[0].nat == NatStatus(claimed=True)
+    assert any(map(is_esp, sent))
+
+
+@MODES
+def test_without_a_nat_esp_goes_plain_where_that_is_possible(mode: Mode) -> None:
+    lab = lab_v1(terms=TermsV1(exchange=mode, plain_esp=True))
+    client = lab.client()
+    sent = _sent_by(client)
+    _works(lab, client)
+    assert not any(map(is_esp, sent))
+    assert {d.source.port for d in sent if d.protocol == 17} == {IKE_PORT}
+
+
+@MODES
+@pytest.mark.parametrize("version", NatTraversal)
+@pytest.mark.parametrize("theirs", [False, True])
+def test_every_version_of_nat_traversal(mode: Mode, version: NatTraversal, theirs: bool) -> None:
+    """Whichever side knows only that one."""
+    only = (version,)
+    terms = TermsV1(exchange=mode)
+    server = (
+        terms
+        if not theirs
+        else replace(terms, ikev1_policy=Ikev1Policy(modes=frozenset(Mode), nat_traversal=only))
+    )
+    if not theirs:
+        terms = replace(terms, ikev1=Ikev1Config(nat_traversal=only))
+    lab = lab_v1(terms=terms, server=server)
+    client = lab.client(behind=lab.nat())
+    sent = _sent_by(client)
+    _works(lab, client)
+    (snapshot,) = client.tunnel.snapshot(lab.world.now).connections
+    assert snapshot.nat_traversal == version.value
+    floats = version not in (NatTraversal.DRAFT_00, NatTraversal.DRAFT_01)
+    assert any(d.source.port == NATT_PORT for d in sent) == floats
+
+
+def test_two_sides_with_several_versions_take_the_best_of_them() -> None:
+    ours = (NatTraversal.DRAFT_02, NatTraversal.DRAFT_03, NatTraversal.DRAFT_00)
+    terms = TermsV1(ikev1=Ikev1Config(nat_traversal=ours))
+    lab = lab_v1(terms=terms)
+    client = lab.client(behind=lab.nat())
+    _works(lab, client)
+    (snapshot,) = lab.server.tunnel.snapshot(lab.world.now).connections
+    assert snapshot.nat_traversal == "draft-03"
+
+
+def test_a_peer_without_nat_traversal_where_esp_has_to_go_in_udp() -> None:
+    lab = lab_v1(terms=TermsV1(ikev1=Ikev1Config(nat_traversal=())))
+    client = lab.client()
+    client.connect(lab.terms.connection(), lab.server_ip)
+    lab.world.run_until(lambda: bool(client.told(ConnectionDown)), 120.0)
+    assert "NAT traversal" in client.told(ConnectionDown)[0].reason
+
+
+@MODES
+@pytest.mark.parametrize("seed", range(12))
+def test_a_third_of_everything_gets_lost(mode: Mode, seed: int) -> None:
+    lab = lab_v1(seed, TermsV1(exchange=mode), quality=Quality(loss=0.3))
+    client = lab.client(behind=lab.nat() if seed % 2 else None)
+    client.keep_up(lab.terms.connection(), lab.server.ip)
+    _agree(lab, client)
+
+
+@MODES
+@pytest.mark.parametrize("seed", range(12))
+def test_lost_and_twice_and_late(mode: Mode, seed: int) -> None:
+    terms = _rsa(mode) if seed % 3 == 0 else TermsV1(exchange=mode)
+    lab = lab_v1(seed, terms, quality=Quality(loss=0.15, duplicate=0.3, jitter=0.5))
+    client = lab.client()
+    client.keep_up(lab.terms.connection(), lab.server.ip)
+    _agree(lab, client)
+
+
+@MODES
+@pytest.mark.parametrize("seed", range(8))
+def test_damaged(mode: Mode, seed: int) -> None:
+    """After phase 1: whoever can damage that can prevent a connection, as no proof covers all of it."""
+    quality = Quality(corrupt=0.2, duplicate=0.3, spares=_is_phase_1)
+    lab = lab_v1(seed, TermsV1(exchange=mode), quality=quality)
+    client = lab.client()
+    client.keep_up(lab.terms.connection(), lab.server.ip)
+    _agree(lab, client)
+
+
+def _is_phase_1(datagram: Datagram) -> bool:
+    marker = 0 if datagram.source.port == IKE_PORT else len(natt.NON_ESP_MARKER)
+    return datagram.payload[marker + 18] in (ExchangeType.MAIN, ExchangeType.AGGRESSIVE)
+
+
+def _agree(lab: Lab, client: Host) -> None:
+    """Up on both sides, with SAs that agree, and traffic goes through them both ways."""
+    lab.world.run_until(lambda: client.up, 400.0)
+    lab.quality.loss = lab.quality.corrupt = 0.0
+    lab.world.run(60.0)
+    assert client.up
+    here, there = client.children(client.connection), lab.server.children()
+    assert {(c.spi_in, c.spi_out) for c in here} <= {(c.spi_out, c.spi_in) for c in there}
+    lab.quality.duplicate = lab.quality.jitter = 0.0
+    for flow in lab.exchange(client, 0.5):
+        assert flow.tally.lost == 0
+
+
+@MODES
+@pytest.mark.parametrize("ours", [False, True])
+def test_phase_1_is_renewed_and_no_packet_lost(mode: Mode, ours: bool) -> None:
+    lab = lab_v1(terms=TermsV1(exchange=mode))
+    client = lab.client(behind=lab.nat())
+    _works(lab, client)
+    side = client if ours else lab.server
+    children = client.children()
+    flows = lab.flows(client)
+    for flow in flows:
+        flow.start()
+    for _ in range(3):
+        side.do(lambda tunnel: tunnel.rekey_ike(side.connection, lab.world.now))
+        lab.world.run(5.0)
+    for flow in flows:
+        flow.stop()
+    lab.world.run(2.0)
+    assert all(flow.tally.perfect for flow in flows)
+    assert len(client.told(IkeRekeyed)) == len(lab.server.told(IkeRekeyed)) == 3
+    assert client.children() == children
+    assert len(client.told(ConnectionUp)) == len(lab.server.told(ConnectionUp)) == 1
+
+
+def test_a_client_that_comes_back_takes_the_place_of_itself() -> None:
+    """INITIAL-CONTACT, RFC 2407 section 4.6.3.3."""
+    lab = lab_v1()
+    client = lab.client()
+    lab.connect(client)
+    client.die()
+    client.revive()
+    _works(lab, client)
+    assert len(lab.server.told(ConnectionDown)) == 1
+    assert len(lab.server.children()) == 1
+
+
+def test_five_clients_behind_one_nat() -> None:
+    lab = lab_v1()
+    nat = lab.nat()
+    clients = [lab.client(f"client{n}", behind=nat, number=10 + n) for n in range(5)]
+    for client in clients:
+        client.connect(lab.terms.connection(client.name), lab.server_ip)
+    lab.world.run_until(lambda: all(c.up for c in clients), 60.0)
+    lab.world.run(2.0)
+    for client in clients:
+        assert all(flow.tally.perfect for flow in lab.exchange(client, 0.5))
+    assert not lab.server.told(ConnectionDown)
