@@ -25,6 +25,8 @@ from espudp.ike.config import (
     Timers,
 )
 from espudp.ike.credentials import Psk, PskOf
+from espudp.ike.ikev1_config import Ikev1Config, Ikev1Policy
+from espudp.ike.ikev1_config import Mode as IkeMode
 from espudp.ike.narrowing import Dynamic
 from espudp.ike.pad import PadEntry
 from espudp.ike.proposals import DEFAULT_ESP_PROPOSALS, DEFAULT_IKE_PROPOSALS, EspProposal, IkeProposal
@@ -69,13 +71,10 @@ def _between_hosts(options: dict[str, Any], child: ChildConfig) -> ChildConfig:
     return replace(child, mode=Mode.TRANSPORT, local=_flows(local), remote=_flows(remote))
 
 
-def _encapsulation(options: dict[str, Any]) -> Encapsulation:
-    """Most tests look at UDP."""
-    return Encapsulation(options.get("encap", "always"))
-
-
 def _listen(options: dict[str, Any]) -> int:
     pool = options.get("pool", [] if "transport" in options else POOL)
+    # Most tests look at UDP: the side that waits wants it.
+    encap = Encapsulation(options.get("encap", "always"))
     child = ChildConfig(
         local=_selectors([*pool, *options.get("subnets", [])]) or (DYNAMIC,),
         remote=(DYNAMIC, *_selectors(options.get("behind_peers", []))),
@@ -86,7 +85,8 @@ def _listen(options: dict[str, Any]) -> int:
         pad=(PadEntry.of_psk(options.get("psk", PSK).encode()),),
         pool=tuple(ip_network(network) for network in pool),
         child=_between_hosts(options, child),
-        encap=_encapsulation(options),
+        encap=encap,
+        ikev1=Ikev1Policy(modes=frozenset(IkeMode)) if options.get("serve_ikev1") else None,
         ike_proposals=_ike(options),
         dns=tuple(options.get("dns", [])),
         dns_domains=tuple(options.get("dns_domains", [])),
@@ -106,7 +106,8 @@ def _connect(options: dict[str, Any]) -> int:
         proof=Psk(options.get("psk", PSK).encode()),
         demand=PskOf(options.get("psk", PSK).encode()),
         child=_between_hosts(options, child),
-        encap=_encapsulation(options),
+        encap=Encapsulation(options.get("encap", "auto")),
+        ikev1=Ikev1Config(mode=IkeMode(options["ikev1"])) if "ikev1" in options else None,
         ike_proposals=_ike(options),
         request_addresses=tuple(options.get("request", [] if "transport" in options else ["any4"])),
         timers=Timers(**options.get("timers", {})),
