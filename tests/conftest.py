@@ -99,6 +99,7 @@ REQUIREMENTS: dict[str, tuple[str, Callable[[], str]]] = {
         "has xl2tpd and pppd run over it",
         _program("xl2tpd ppp gcc libc6-dev", "xl2tpd", "pppd", "cc"),
     ),
+    "vpnc": ("is called by vpnc", _program("vpnc", "vpnc")),
     "ike_scan": ("is probed by ike-scan", _program("ike-scan", "ike-scan")),
     "strongswan": ("talks to strongSwan with kernel-libipsec", _strongswan),
 }

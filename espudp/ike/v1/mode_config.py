@@ -11,14 +11,13 @@ from espudp.ike.events import Diagnostic, PeerAddressAssigned
 from espudp.ike.given import NOTHING, Given
 from espudp.ike.ikev1_config import Ikev1Policy
 from espudp.ike.v1 import configuration
-from espudp.ike.v1.asking import Asking
+from espudp.ike.v1.asking import Afterwards, Asking
 from espudp.wire.ikev1.constants import CfgType
 from espudp.wire.ikev1.payloads import Attributes
 from espudp.wire.selectors import TrafficSelector
 
 if TYPE_CHECKING:
     from espudp.ike.v1.established import Established
-    from espudp.ike.v1.transaction import Afterwards
 
 
 # Who dials
@@ -31,7 +30,7 @@ class AwaitPush:
         self._established = established
         self._done = False
 
-    def told(self, told: Attributes, now: float) -> "tuple[Attributes, Afterwards] | None":
+    def told(self, told: Attributes, now: float) -> tuple[Attributes, Afterwards] | None:
         """A SET with an address in it is what we wait for; others say nothing yet."""
         if told.cfg_type != CfgType.SET:
             return None
@@ -96,7 +95,7 @@ class Push:
         Asking(established, CfgType.SET, told, lambda _ack, now: established.next_step(now), now)
 
 
-def answer(established: "Established", told: Attributes) -> "tuple[Attributes, Afterwards] | None":
+def answer(established: "Established", told: Attributes) -> tuple[Attributes, Afterwards] | None:
     """To what a peer asks or sets after all steps: None if that is an answer itself, and to nothing."""
     config = established.phase1.policy
     if told.cfg_type == CfgType.SET:

@@ -1,0 +1,85 @@
+"""vpnc connects to espudp through a NAT: aggressive mode, XAUTH, mode config, ESP in UDP."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.interop.caller import BEHIND, POOL, SUBNET
+from tests.interop.lab import ROUTER_OUTSIDE, Lab, lab, wait_until
+from tests.interop.matrix import RESPONDER
+from tests.interop.peer import PSK, Espudp, espudp, secret_file
+from tests.interop.vpnc import Vpnc, vpnc
+from tests.interop.xl2tpd import transfer
+
+pytestmark = [
+    pytest.mark.vpnc,
+    pytest.mark.namespaces,
+    pytest.mark.tun,
+    pytest.mark.peer("vpnc", RESPONDER),
+]
+
+Saw = Callable[[str], None]
+
+GROUP, USER, PASSWORD = "staff", "alice", "open sesame"
+BANNER = "Authorized users only."
+DNS, DOMAIN = "10.78.0.53", "corp.example"
+
+IKE, ESP = "aes256-sha1-modp2048", "aes256-sha1"
+
+
+@contextmanager
+def serving(net: Lab, folder: Path, *arguments: str) -> Iterator[Espudp]:
+    """A gateway for the users of a group, and a subnet behind it."""
+    users = secret_file(folder / "users", f"{USER}:{PASSWORD}\n")
+    net.server.run("ip", "address", "add", f"{BEHIND}/24", "dev", "lo")
+    names = ["--dns", DNS, "--dns-domain", DOMAIN]
+    reach = ["--pool", POOL, "--subnet", SUBNET, "--split", SUBNET, "--split", POOL, *names]
+    login = ["--ikev1", "aggressive", "--xauth-users", str(users), "--banner", BANNER]
+    suites = ["--ike-proposal", IKE, "--esp-proposal", ESP]
+    with espudp(net.server, folder / "server", "listen", *reach, *login, *suites, *arguments) as peer:
+        yield peer
+
+
+@contextmanager
+def calling(net: Lab, folder: Path, *, password: str = PASSWORD, **options: str) -> Iterator[Vpnc]:
+    login = {"Xauth_username": USER, "Xauth_password": password}
+    with vpnc(net.client, folder / "client", GROUP, PSK, **login, **options) as client:
+        yield client
+
+
+@pytest.mark.cell("aggressive mode, XAUTH, mode config")
+def test_a_user_of_a_group(tmp_path: Path, saw: Saw) -> None:
+    with lab() as net, serving(net, tmp_path) as gateway:
+        with calling(net, tmp_path) as client:
+            told = client.wait()
+            address = told["INTERNAL_IP4_ADDRESS"]
+            assert (told["INTERNAL_IP4_DNS"], told["CISCO_DEF_DOMAIN"]) == (DNS, DOMAIN)
+            assert (told["CISCO_BANNER"], told["CISCO_SPLIT_INC_0_ADDR"]) == (
+                BANNER,
+                SUBNET.partition("/")[0],
+            )
+            (connection,) = gateway.tunnel()["connections"]
+            assert connection["remote_identity"] == f"keyid:{USER}"
+            assert connection["path"].rpartition(" -> ")[2].startswith(f"{ROUTER_OUTSIDE}:")
+            assert net.client.ping(BEHIND)
+            assert net.client.ping(BEHIND, octets=1200)
+            assert net.server.ping(address, octets=700)
+            transfer(net.client, net.server, BEHIND)
+            transfer(net.server, net.client, address)
+            (inbound,) = gateway.sas("in")
+            assert inbound["drops"] == {}
+            saw(f"{connection['suite']}, ESP {inbound['suite']} in UDP, ping and TCP both ways")
+        wait_until(lambda: not gateway.tunnel()["connections"], "espudp to hear of the Delete")
+
+
+@pytest.mark.cell("XAUTH, wrong password")
+def test_a_wrong_password(tmp_path: Path, saw: Saw) -> None:
+    with lab() as net, serving(net, tmp_path) as gateway:
+        with calling(net, tmp_path, password="another") as client:
+            client.process.wait()
+        assert "authentication unsuccessful" in client.process.output
+        gateway.wait_for("wrong user name or password (XAUTH)")
+        assert not gateway.tunnel()["connections"]
+    saw("refused, and says so")
