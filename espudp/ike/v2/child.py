@@ -240,7 +240,7 @@ class Allowed:
             # RFC 7296 section 1.3.1: a responder that declines says nothing.
             return None
         if request.notify(NotifyType.USE_TRANSPORT_MODE) is None:
-            raise _other_mode(Mode.TUNNEL)
+            raise _other_mode(Mode.TUNNEL, NotifyType.TS_UNACCEPTABLE)
         theirs, ours = _selectors(request.get(TsInitiator)), _selectors(request.get(TsResponder))
         local_there, remote_there = only_host(ours), only_host(theirs)
         if local_there is None or remote_there is None:
@@ -329,16 +329,12 @@ def _selectors(payload: TsInitiator | TsResponder | None) -> Selectors:
     return payload.selectors
 
 
-def _other_mode(chosen: Mode) -> PeerError:
+def _other_mode(chosen: Mode, notify: NotifyType = NotifyType.INVALID_SYNTAX) -> PeerError:
     """Of a peer that wants, or has taken, a mode that is not to be."""
-    if chosen is Mode.TRANSPORT:
-        text = "the peer chose transport mode, which we did not offer"
-        return PeerError(text, notify=NotifyType.INVALID_SYNTAX)
-    return PeerError(
-        "transport mode is asked for here, and the peer takes tunnel mode",
-        notify=NotifyType.INVALID_SYNTAX,
-        remedy="Choose the same mode on both sides.",
-    )
+    text = "the peer chose transport mode, which we did not offer"
+    if chosen is Mode.TUNNEL:
+        text = "transport mode is asked for here, and the peer takes tunnel mode"
+    return PeerError(text, notify=notify, remedy="Choose the same mode on both sides.")
 
 
 def _many_hosts() -> PeerError:
