@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from espudp.host.l2tp import client_files, server_files, write_files
-from tests.interop.lab import SERVER_ADDRESS, Lab, Namespace, lab, wait_until
+from tests.interop.lab import NEIGHBOUR_ADDRESS, SERVER_ADDRESS, Lab, Namespace, lab, wait_until
 from tests.interop.matrix import INITIATOR, RESPONDER
 from tests.interop.peer import Espudp, espudp
 from tests.interop.xl2tpd import USER, Xl2tpd, transfer, xl2tpd
@@ -24,17 +24,18 @@ SERVER = "10.99.0.1"
 
 MANY = 20
 
-# What the router carries that is neither IKE nor ESP in UDP, nor says that such a datagram met a closed port.
-OTHERS = """
-table ip others {
-  chain forward {
+# What the router carries that is neither IKE nor ESP in UDP, nor says that such a datagram met a closed port;
+# the neighbour's questions aside.
+OTHERS = f"""
+table ip others {{
+  chain forward {{
     type filter hook forward priority 0
-    udp dport { 500, 4500 } accept
-    udp sport { 500, 4500 } accept
+    udp dport {{ 500, 4500 }} accept
+    udp sport {{ 500, 4500 }} accept
     icmp type destination-unreachable accept
-    counter
-  }
-}
+    ip saddr != {NEIGHBOUR_ADDRESS} counter
+  }}
+}}
 """
 
 
@@ -57,10 +58,18 @@ VERSIONS = [pytest.param((), id="IKEv2"), pytest.param(("--ikev1", "main"), id="
 @pytest.mark.cell("L2TP")
 @pytest.mark.parametrize("ike", VERSIONS)
 def test_through_transport_mode(tmp_path: Path, saw: Saw, ike: tuple[str, ...]) -> None:
-    """A link and its traffic, of which the outside sees nothing; and when IPsec breaks off, still nothing."""
+    """A link and its traffic, of which the outside sees nothing; and when IPsec breaks off, still nothing. A
+    neighbour who asks without IPsec gets no answer.
+    """
+    naked = tmp_path / "naked"
+    write_files(naked, client_files(naked, SERVER_ADDRESS, USER))
     with lab() as net, serving(net, tmp_path / "server") as (gateway, server):
         net.router.run("nft", "-f", "-", text=OTHERS)
-        with dialling(net.client, tmp_path / "client", "alice", *ike) as client:
+        with (
+            net.neighbour() as space,
+            xl2tpd(space, naked) as neighbour,
+            dialling(net.client, tmp_path / "client", "alice", *ike) as client,
+        ):
             assert client.wait_for_links() == {"ppp0": SERVER}
             (address,) = server.wait_for_links().values()
             check_traffic(net.client, net.server, address)
@@ -68,6 +77,8 @@ def test_through_transport_mode(tmp_path: Path, saw: Saw, ike: tuple[str, ...]) 
             with net.client.pinging(SERVER) as there, net.server.pinging(address) as back:
                 time.sleep(0.3)
                 assert (there.end(), back.end()) == (0, 0)
+            assert "Connecting to host" in neighbour.process.output
+            assert not neighbour.links()
         assert strangers(net) == 0
         saw("a PPP link through transport mode, TCP and ping over it; nothing in the clear")
 
