@@ -136,9 +136,7 @@ class ProofSent(Waiting):
             if self.attempt.read(datagram, self._sa.cookie_r) is not None:
                 hub.drop(Drop.UNPROTECTED)
         elif header.exchange == ExchangeType.INFORMATIONAL and header.message_id:
-            message = self._sa.chain(header.message_id).open_hashed(datagram)
-            if message is not None:
-                self.attempt.rumour(message)
+            self._refused(datagram)
         elif header.exchange != ExchangeType.MAIN or header.message_id:
             hub.drop(Drop.WRONG_EXCHANGE)
         else:
@@ -165,6 +163,14 @@ class ProofSent(Waiting):
             return
         self._sa.phase_1.advance(datagram)
         conclude(attempt.hub, phase1, now)
+
+    def _refused(self, datagram: Datagram) -> None:
+        """Who has another PSK says so in a message that we cannot read, as it cannot ours."""
+        message = self._sa.chain(datagram.header.message_id).open_hashed(datagram)
+        if message is None:
+            self.attempt.doubt(self._not_understood())
+        else:
+            self.attempt.rumour(message)
 
     def _not_understood(self) -> Farewell:
         remedy = "Put the same PSK on both sides." if self.attempt.way.psk else ""
