@@ -182,3 +182,21 @@ class TestTransportMode:
         lab.world.run(10.0)
         assert client.told(ConnectionDown)
         assert any("transport" in note.text for note in lab.server.told(Diagnostic))
+
+    @pytest.mark.parametrize("who", ["client", "server"])
+    def test_programs_keep_their_addresses_when_the_nat_has_another(self, who: str) -> None:
+        """A rekey after the peer has turned up elsewhere is for the same flow (RFC 3947 section 7)."""
+        lab = lab_v1(terms=CLIENT_OF_L2TP, server=SERVER_OF_L2TP)
+        nat = lab.nat()
+        client = lab.client(behind=nat)
+        up(lab, client)
+        server = Stack(lab.server)
+        assert talk(lab, client, server, SERVER_IP, b"here") == NAT_IP
+        client.unplug(client.ip)
+        client.plug_in(lab.nat("198.51.100.99").inside, client.ip)
+        assert talk(lab, client, server, SERVER_IP, b"there") == NAT_IP
+        rekey_child(client if who == "client" else lab.server)
+        lab.world.run(20.0)
+        assert len(client.children()) == len(lab.server.children()) == 1
+        assert lab.server.children()[0].path.remote.ip == "198.51.100.99"
+        assert talk(lab, client, server, SERVER_IP, b"still") == NAT_IP

@@ -8,8 +8,9 @@ from espudp.crypto.suites import Dh, EspSuite
 from espudp.ike.config import ChildConfig
 from espudp.ike.v1.life import Life
 from espudp.ike.v1.sa import IsakmpSa
+from espudp.wire.address import Path
 from espudp.wire.ikev1.constants import ProtocolId
-from espudp.wire.selectors import TrafficSelector
+from espudp.wire.selectors import TrafficSelector, at_host
 from espudp.wire.transport import Transport
 
 Selectors = tuple[TrafficSelector, ...]
@@ -22,6 +23,11 @@ class Traffic:
     local: TrafficSelector
     remote: TrafficSelector
     transport: bool = False
+
+    def at(self, path: Path) -> "Traffic":
+        """The same protocols and ports between the two ends of a path."""
+        (local,), (remote,) = at_host((self.local,), path.local.ip), at_host((self.remote,), path.remote.ip)
+        return Traffic(local, remote, self.transport)
 
     def __str__(self) -> str:
         return f"{self.local} and {self.remote}"

@@ -106,7 +106,7 @@ class Connection:
         if self.current is not established:
             return
         self.current = None
-        other = self.upkeep.other_isakmp()
+        other = self.upkeep.other_isakmp() if self.children else None
         if other is not None:
             self.use(other, now)
         else:
@@ -152,6 +152,12 @@ class Connection:
     def alike(self, traffic: Traffic) -> list[Child]:
         """The child SAs for this traffic, which are here to stay, oldest first."""
         return [c for c in self.children.values() if c.traffic == traffic and not c.is_going]
+
+    def same_flow(self, traffic: Traffic) -> Child | None:
+        """The child SA in transport mode for these protocols and ports, wherever the peer was then."""
+        flow = traffic.at(self.path)
+        here = (c for c in self.children.values() if c.traffic.transport and not c.is_going)
+        return next((c for c in here if c.traffic.at(self.path) == flow), None)
 
     def child_of_peer(self, spi: bytes) -> Child | None:
         """The child SA that the peer names by the SPI it receives on."""
@@ -262,7 +268,7 @@ class Connection:
             return
         if self.current is not None:
             informational.say_deleted(self.current, self.children.values())
-            self.upkeep.retire(self.current, now)
+        self.upkeep.retire_all(now)
         self.down(farewell)
 
     def down(self, farewell: Farewell) -> None:

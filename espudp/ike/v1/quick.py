@@ -7,7 +7,7 @@ HASH(3)  -->
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from espudp.ike.v1.connection import Connection
     from espudp.ike.v1.established import Established
 
-# RFC 2409 section 5: 8 to 256 octets.
-NONCE_OCTETS = 32
+# RFC 2409 section 5: 8 to 256 octets. As many as most have; vpnc answers right to no others.
+NONCE_OCTETS = 20
 
 NEVER = float("inf")
 
@@ -102,12 +102,12 @@ def modes_taken(phase1: Phase1, *, transport: bool) -> tuple[int, ...]:
     return (ours, Encapsulation.UDP_TRANSPORT if transport else Encapsulation.UDP_TUNNEL)
 
 
-def original_addresses(phase1: Phase1, path: Path, *, is_initiator: bool) -> list[Payload]:
-    """RFC 3947 section 5.2: our address and the peer's as we see them, the initiator's first."""
+def original_addresses(phase1: Phase1, local: str, remote: str, *, is_initiator: bool) -> list[Payload]:
+    """RFC 3947 section 5.2: our address and the peer's as our programs see them, the initiator's first."""
     flavour = phase1.flavour
     if flavour is None or not phase1.encapsulates:
         return []
-    ends = [path.local.ip, path.remote.ip] if is_initiator else [path.remote.ip, path.local.ip]
+    ends = [local, remote] if is_initiator else [remote, local]
     payloads: list[Payload] = []
     for end in map(ip_address, ends):
         kind = IdType.IPV4_ADDR if end.version == 4 else IdType.IPV6_ADDR
@@ -128,6 +128,13 @@ def transport_of(phase1: Phase1, path: Path, original: Sequence[str], *, is_init
     if not theirs and not nat.remote:
         theirs = remote
     return Transport(local, remote, local_there=ours, remote_there=theirs)
+
+
+def kept(now: Transport, former: Transport | None) -> Transport:
+    """Programs go on with the addresses that they began with, wherever the peer has gone since."""
+    if former is None:
+        return now
+    return replace(former, local_there=now.local_there, remote_there=now.remote_there)
 
 
 class Quick(ABC):

@@ -13,6 +13,7 @@ from espudp.crypto.suites import Dh
 from espudp.errors import BadPublicValue, ConfigError, PeerError, WireError
 from espudp.ike.drop import Drop
 from espudp.ike.events import Fault
+from espudp.ike.farewell import Farewell
 from espudp.ike.v1 import informational
 from espudp.ike.v1.child import Child, NewChild, Nonces, keyed
 from espudp.ike.v1.client_ids import identification_of, refused, selector_of
@@ -23,12 +24,14 @@ from espudp.ike.v1.quick import (
     NONCE_OCTETS,
     Quick,
     Said,
+    kept,
     mode_of,
     original_addresses,
     proved,
     read,
     transport_of,
 )
+from espudp.wire.address import Path
 from espudp.wire.buffer import Reader
 from espudp.wire.ikev1.attributes import parse_attributes
 from espudp.wire.ikev1.constants import ExchangeType, NotifyType, ProtocolId, name_of_notify
@@ -43,6 +46,7 @@ from espudp.wire.ikev1.payloads import (
     SecurityAssociation,
 )
 from espudp.wire.selectors import TrafficSelector
+from espudp.wire.transport import Transport
 
 if TYPE_CHECKING:
     from espudp.ike.v1.established import Established
@@ -150,7 +154,8 @@ class QuickInitiator(Quick):
             rest.append(KeyExchange(self._pair.public))
         rest += [identification_of(traffic.local), identification_of(traffic.remote)]
         if traffic.transport:
-            rest += original_addresses(self.established.phase1, self.established.path, is_initiator=True)
+            ends = str(traffic.local.first), str(traffic.remote.first)
+            rest += original_addresses(self.established.phase1, *ends, is_initiator=True)
         return rest
 
     # Messages
@@ -201,7 +206,6 @@ class QuickInitiator(Quick):
                 remedy="Name one ESP proposal that both sides have.",
             )
         local, remote = self._sides(said)
-        phase1, path = self.established.phase1, connection.path
         child = Child(
             self._spi,
             int.from_bytes(choice.peer_spi),
@@ -213,14 +217,16 @@ class QuickInitiator(Quick):
             _life(wish, choice, message),
             now,
             group=self._group,
-            transport=(
-                transport_of(phase1, path, said.original, is_initiator=True)
-                if wish.traffic.transport
-                else None
-            ),
+            transport=self._transport(said, connection.path),
         )
         nonces = Nonces(self._nonce, said.nonce)
         return keyed(self.sa, child, nonces, self._shared(said.key_exchange))
+
+    def _transport(self, said: Said, path: Path) -> Transport | None:
+        if not self._wish.traffic.transport:
+            return None
+        former = next((child.transport for child in self._wish.replaces), None)
+        return kept(transport_of(self.established.phase1, path, said.original, is_initiator=True), former)
 
     def _sides(self, said: Said) -> tuple[TrafficSelector, TrafficSelector]:
         """What both mean. In transport mode each side names addresses as it sees them; no identifiers at all
@@ -287,18 +293,14 @@ class QuickInitiator(Quick):
         """The peer does not want what we ask for. It may with another group."""
         if self.finished or self._made is not None or self.connection is None:
             return
-        upkeep, wish, reason = self.connection.upkeep, self._wish, name_of_notify(notify)
+        upkeep, wish = self.connection.upkeep, self._wish
         self._withdraw()
         if notify in _ABOUT_PROPOSALS:
             wish.refused.add(self._group)
             if _groups(self.established, wish):
                 begin(self.established, wish, now)
                 return
-        fault = Fault.SELECTORS if notify == NotifyType.INVALID_ID_INFORMATION else Fault.PROTOCOL
-        fault = Fault.PROPOSAL if notify in _ABOUT_PROPOSALS else fault
-        remedy = "Name one ESP proposal that both sides have." if fault is Fault.PROPOSAL else ""
-        remedy = "Make the subnets of both sides agree." if fault is Fault.SELECTORS else remedy
-        upkeep.failed(wish, fault, f"the peer refuses a child SA: {reason}", remedy, now)
+        upkeep.failed(wish, _no_child(wish, notify, name_of_notify(notify)), now)
 
     def _useless(self, error: PeerError, now: float) -> None:
         """The peer has a child SA now that we do not: it is deleted there."""
@@ -308,8 +310,7 @@ class QuickInitiator(Quick):
         connection = self.connection
         self._withdraw()
         if connection is not None:
-            fault = Fault.SELECTORS if notify == NotifyType.INVALID_ID_INFORMATION else Fault.PROPOSAL
-            connection.upkeep.failed(self._wish, fault, str(error), error.remedy, now)
+            connection.upkeep.failed(self._wish, _no_child(self._wish, notify, str(error)), now)
 
     def _withdraw(self) -> None:
         """Nothing came of it."""
@@ -341,6 +342,20 @@ class QuickInitiator(Quick):
             connection.confirm(made)
         else:
             connection.upkeep.abandoned(self._wish, self._began_at)
+
+
+def _no_child(wish: "Wish", notify: int, reason: str) -> Farewell:
+    """What it means to the user who dialled that there is no child SA."""
+    if notify == NotifyType.INVALID_ID_INFORMATION:
+        traffic = wish.traffic
+        sides = f"our side    {traffic.local}\npeer's side {traffic.remote}"
+        remedy = f"Name subnets that the peer has; its log says which. We asked for:\n{sides}"
+        return Farewell(Fault.SELECTORS, f"the peer shares none of our subnets ({reason})", remedy)
+    if notify in _ABOUT_PROPOSALS:
+        offers = "\n".join(map(str, wish.config.proposals))
+        remedy = f"Name one that the peer has; its log says what it accepts. We offered:\n{offers}"
+        return Farewell(Fault.PROPOSAL, f"the peer accepts none of our ESP proposals ({reason})", remedy)
+    return Farewell(Fault.PROTOCOL, f"the peer gives us no child SA: {reason}", retry=True)
 
 
 def _life(wish: "Wish", choice: EspChoice, message: Message) -> Life:

@@ -14,7 +14,7 @@ from espudp.crypto.ikev1keys import hash_1, hash_2, hash_3
 from espudp.errors import BadPublicValue, PeerError
 from espudp.ike.config import ChildConfig
 from espudp.ike.drop import Drop
-from espudp.ike.narrowing import describe_no_common, narrow
+from espudp.ike.narrowing import EVERYTHING, describe_no_common, narrow
 from espudp.ike.v1 import informational
 from espudp.ike.v1.child import Child, NewChild, Nonces, Selectors, Traffic, keyed
 from espudp.ike.v1.client_ids import at, is_name, refused, selector_of
@@ -25,6 +25,7 @@ from espudp.ike.v1.quick import (
     NONCE_OCTETS,
     Quick,
     Said,
+    kept,
     modes_taken,
     original_addresses,
     proved,
@@ -130,7 +131,8 @@ class QuickResponder(Quick):
             *told,
         ]
         if agreed.transport is not None:
-            rest += original_addresses(self._phase1, self._path, is_initiator=False)
+            ends = agreed.transport.local, agreed.transport.remote
+            rest += original_addresses(self._phase1, *ends, is_initiator=False)
         # Ready to receive on it before the answer leaves.
         self._former, self._child = former, new.child
         connection.install(new, now, replaces=former, standby=True)
@@ -165,7 +167,7 @@ class QuickResponder(Quick):
         traffic = self._traffic(said.ids, transport=transport)
         local, remote = connection.resolved(config)
         ours = tuple(s for s in local if s.contains(traffic.local)) and (traffic.local,)
-        if not ours and self.sa.abilities.unity and not transport:
+        if not ours and self.sa.abilities.unity and traffic.local in EVERYTHING.values():
             # Cisco's clients ask for everything, whatever part of it they are told to send.
             ours = narrow((traffic.local,), local) or ()
         if not ours or not any(s.contains(traffic.remote) for s in remote):
@@ -174,8 +176,13 @@ class QuickResponder(Quick):
                 notify=NotifyType.INVALID_ID_INFORMATION,
                 remedy=describe_no_common((traffic.local,), (traffic.remote,), local, remote),
             )
+        if not transport:
+            return _Agreed(config, choice, traffic, ours, (traffic.remote,), None)
         seen = transport_of(self._phase1, self._path, said.original, is_initiator=False)
-        return _Agreed(config, choice, traffic, ours, (traffic.remote,), seen if transport else None)
+        former = connection.same_flow(traffic)
+        if former is not None:
+            traffic, seen = former.traffic, kept(seen, former.transport)
+        return _Agreed(config, choice, traffic, (traffic.local,), (traffic.remote,), seen)
 
     def _choose(self, config: ChildConfig, said: Said) -> EspChoice:
         modes = modes_taken(self._phase1, transport=False)

@@ -12,7 +12,7 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from espudp.crypto.suites import Dh
-from espudp.errors import PeerError
+from espudp.errors import ConfigError
 from espudp.ike.config import ChildConfig
 from espudp.ike.events import Fault
 from espudp.ike.exchange import patience
@@ -72,6 +72,7 @@ class Upkeep:
         self._order = count()
         self._dpd: DeadPeerDetection | None = None
         self._isakmp: list[Established] = []
+        self._superseded: set[Established] = set()
         self._retired: set[Established] = set()
         self._renewing = False
         self._adopted_at = now
@@ -79,6 +80,7 @@ class Upkeep:
         self._renew_after, self._fruitless = now, 0
         self.rekey_at = self.expires_at = NEVER
         self._asked_at = now
+        self._had_children = False
         self._tries, self._tried_at = 0, now
 
     # Phase 1
@@ -105,6 +107,7 @@ class Upkeep:
             # It is for who dialled to begin; if that comes to nothing, we do.
             self.rekey_at += (hard - soft) / 2
         if former is not None:
+            self._superseded.add(former)
             self._later_at(now + self._timers.rekey_linger, lambda then: self._retire(former, then))
         waiting, self._waiting = self._waiting, []
         for wish in waiting:
@@ -114,7 +117,7 @@ class Upkeep:
     def is_rival(self, established: "Established") -> bool:
         """Whether it was begun before the present one had come about: both sides renew at once."""
         current = self._connection.current
-        return current is not None and established.phase1.began_at <= self._adopted_at
+        return current is not None and established.phase1.began_at < self._adopted_at
 
     def keep_beside(self, established: "Established", now: float) -> None:
         """One ISAKMP SA too many, after both sides have renewed at once: whoever made it deletes it."""
@@ -137,11 +140,19 @@ class Upkeep:
         self._retired.add(established)
         established.retire(now)
 
+    def retire_all(self, now: float) -> None:
+        """As `retire`, with all that there are."""
+        for established in self._isakmp:
+            if established.is_alive and established not in self._retired:
+                self.retire(established, now)
+
     def other_isakmp(self) -> "Established | None":
         """An ISAKMP SA that could take the place of the present one."""
         self._isakmp = [e for e in self._isakmp if e.is_alive]
         self._retired &= set(self._isakmp)
-        return next((e for e in reversed(self._isakmp) if e not in self._retired), None)
+        self._superseded &= set(self._isakmp)
+        gone = self._retired | self._superseded
+        return next((e for e in reversed(self._isakmp) if e not in gone), None)
 
     def isakmp_named(self, spi: bytes) -> "Established | None":
         """The one of this connection with these cookies."""
@@ -288,8 +299,8 @@ class Upkeep:
             return
         try:
             begin(current, wish, now)
-        except PeerError as error:
-            self._hopeless(wish, Fault.PROPOSAL, str(error), error.remedy, now)
+        except ConfigError as error:
+            self._hopeless(wish, Farewell(Fault.PROPOSAL, str(error), error.remedy), now)
 
     def fulfilled(self, wish: Wish, child: Child, now: float) -> None:
         """The peer has agreed, and what the child SA replaces may go once nothing is on the way on it."""
@@ -300,10 +311,10 @@ class Upkeep:
         if former:
             self._later_at(now + self._timers.rekey_linger, lambda then: self.delete_children(former, then))
 
-    def failed(self, wish: Wish, fault: Fault, reason: str, remedy: str, now: float) -> None:
+    def failed(self, wish: Wish, farewell: Farewell, now: float) -> None:
         """The peer will not have it like this."""
         if self._connection.alive:
-            self._hopeless(wish, fault, reason, remedy, now)
+            self._hopeless(wish, farewell, now)
 
     def unanswered(self, wish: Wish, since: float, now: float) -> None:
         """The peer has not answered a quick mode, and it may be that it does not live."""
@@ -314,25 +325,26 @@ class Upkeep:
             return
         reason = "the peer does not answer a request for a child SA"
         remedy = "Gateways that do not like the subnets often say nothing: compare them."
-        self._hopeless(wish, Fault.SELECTORS, reason, remedy, now)
+        self._hopeless(wish, Farewell(Fault.SELECTORS, reason, remedy, retry=True), now)
 
     def abandoned(self, wish: Wish, now: float) -> None:
         """The ISAKMP SA that it was asked over is gone: once more over the next."""
         if self._connection.alive and wish in self._wishes:
             self._retry_at(now, wish)
 
-    def _hopeless(self, wish: Wish, fault: Fault, reason: str, remedy: str, now: float) -> None:
+    def _hopeless(self, wish: Wish, farewell: Farewell, now: float) -> None:
         connection = self._connection
         if wish.replaces:
-            connection.note(f"the child SA for {wish.traffic} was not rekeyed: {reason}")
+            connection.note(f"the child SA for {wish.traffic} was not rekeyed: {farewell.reason}")
             wish.refused.clear()
             self._retry_at(now + self._spread(REFUSED_SECONDS), wish)
             return
         self._give_up(wish)
         if connection.dialled and not connection.children and not self._wishes:
-            connection.close(Farewell(fault, reason, remedy, retry=True), now)
+            # What has been had before may be had again, by who dials anew.
+            connection.close(replace(farewell, retry=farewell.retry or self._had_children), now)
             return
-        connection.note(f"no child SA for {wish.traffic}: {reason}")
+        connection.note(f"no child SA for {wish.traffic}: {farewell.reason}")
         if len(self._wanted) > 1:
             self._wanted = [w for w in self._wanted if w != (wish.config, wish.traffic)]
 
@@ -376,6 +388,7 @@ class Upkeep:
 
     def child_made(self, now: float) -> None:
         """There is traffic again."""
+        self._had_children = True
         self._fruitless = 0
         self._hub.reschedule(self._connection)
 
