@@ -74,6 +74,29 @@ def test_a_user_of_a_group(tmp_path: Path, saw: Saw) -> None:
         wait_until(lambda: not gateway.tunnel()["connections"], "espudp to hear of the Delete")
 
 
+@pytest.mark.cell("new keys and dead peer detection")
+def test_the_gateway_rekeys_and_asks_whether_it_lives(tmp_path: Path, saw: Saw) -> None:
+    with lab() as net, serving(net, tmp_path) as gateway, calling(net, tmp_path) as client:
+        client.wait()
+        before = _spis(gateway)
+        gateway.ask("rekey", what="child")
+        wait_until(lambda: len(gateway.sas()) == 1 and not before & _spis(gateway), "new SPIs")
+        assert net.client.ping(BEHIND)
+        wait_until(lambda: _silence(gateway) > 1.0, "silence")
+        gateway.ask("check-alive")
+        wait_until(lambda: _silence(gateway) < 1.0, "vpnc to say that it lives", seconds=3)
+        saw("asked for by espudp, answered by vpnc")
+
+
+def _spis(gateway: Espudp) -> set[int]:
+    return {sa["spi"] for sa in gateway.sas()}
+
+
+def _silence(gateway: Espudp) -> float:
+    (connection,) = gateway.tunnel()["connections"]
+    return float(connection["silent_for"])
+
+
 @pytest.mark.cell("XAUTH, wrong password")
 def test_a_wrong_password(tmp_path: Path, saw: Saw) -> None:
     with lab() as net, serving(net, tmp_path) as gateway:
