@@ -108,7 +108,7 @@ def _unknown_there(connection: "Connection", notification: Notification, now: fl
     spi = next((s for s in (notification.spi, notification.data) if len(s) == _SPI_OCTETS), b"")
     child = connection.child_of_peer(spi) if spi else None
     if child is None:
-        connection.upkeep.refused(notification, now)
+        # Nor do we: anybody can have sent it ESP in our name.
         return
     connection.note(f"the peer does not know the child SA {child.spi_in:08x} any more")
     connection.upkeep.delete_children([child], now)
