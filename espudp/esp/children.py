@@ -1,5 +1,7 @@
 """How child SAs come, take over from one another, grow old and go."""
 
+from collections import Counter
+
 from espudp.crypto.random import Rng
 from espudp.errors import ConfigError
 from espudp.esp.events import EventQueue, HardExpired, SoftExpired
@@ -21,6 +23,8 @@ class Children:
         self._events = events
         self._peers: dict[int, Peer] = {}
         self._timers: Timers[Child] = Timers()
+        self.hosts: Counter[bytes] = Counter()
+        """Source and destination of what goes out in transport mode, packed one behind the other."""
 
     def install(self, keys: ChildKeys, now: float, *, standby: bool) -> None:
         """See `DataPath.install`. If it raises, nothing has changed."""
@@ -33,6 +37,8 @@ class Children:
         peer = self._peers.get(keys.connection) or Peer(keys.connection, keys.path)
         child = Child(keys, peer, now, self._rng)
         self.sad.add(child.inbound)
+        if child.headers is not None:
+            self.hosts[child.headers.addresses] += 1
         self._peers[keys.connection] = peer
         peer.children[keys.spi_in] = child
         peer.path = keys.path
@@ -115,6 +121,8 @@ class Children:
     def _forget(self, child: Child) -> None:
         self._stop_sending(child)
         self.sad.remove(child.inbound)
+        if child.headers is not None:
+            self.hosts -= Counter((child.headers.addresses,))
         self._timers.discard(child)
         peer = child.peer
         peer.children.pop(child.inbound.spi, None)

@@ -12,7 +12,8 @@ class Drop(Enum):
     NO_POLICY = "no policy"
     """No outbound SA has selectors for it, or the one that had has reached the end of its life."""
     FRAGMENT = "fragment"
-    """Transport mode carries whole datagrams (RFC 4303 section 3.3.4), for the peer itself."""
+    """Transport mode carries whole datagrams (RFC 4303 section 3.3.4), for the peer itself: one of a datagram
+    that was never completed."""
     TOO_BIG = "too big"
     """Larger than the inner MTU, and not to be fragmented: answered with ICMP where that is allowed."""
 

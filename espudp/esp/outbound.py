@@ -16,6 +16,7 @@ from espudp.esp.elsewhere import Elsewhere
 from espudp.esp.grids import Grids
 from espudp.esp.headers import Headers
 from espudp.esp.inner import addresses_of, clamped, version_of
+from espudp.esp.reassembly import Reassembly, is_fragment
 from espudp.esp.sa import OutboundSa
 from espudp.offload import Rows, finish, finished, rows_of, segment, segment_all
 from espudp.timing import TokenBucket
@@ -50,6 +51,7 @@ class Outbound:
         self._outer = ecn.outer_octets(dscp)
         self._grids = Grids()
         self.replies: deque[bytes] = deque(maxlen=REPLY_BURST)
+        self._fragments = Reassembly(drops)
         self._reply_rate = TokenBucket(REPLY_BURST, REPLIES_PER_SECOND)
 
     def seal(self, packets: Sequence[Buffer | Frame], now: float) -> list[Train]:
@@ -105,6 +107,9 @@ class Outbound:
             _, addresses, inner_tos, may_be_syn = outline
             sa = self._settled(addresses) or self._find(addresses, packet)
             if sa is None:
+                if addresses in self._children.hosts and is_fragment(packet):
+                    self._join(packet, now, trains)
+                    continue
                 if current is not None and run:  # what is obeyed now must not change what came before
                     self._seal_run(current, run, tos, now, trains)
                     run = []
@@ -151,7 +156,7 @@ class Outbound:
         self, sa: OutboundSa, run: Sequence[Buffer], tos: int, now: float, trains: list[Train]
     ) -> None:
         """Seal packets of one SA, at least one, and stop where its life ends."""
-        if sa.headers is not None and not (run := self._whole(sa, sa.headers, run)):
+        if sa.headers is not None and not (run := self._whole(sa, sa.headers, run, now, trains)):
             return
         child, usage = sa.child, sa.usage
         alive = now < child.ends_at
@@ -169,13 +174,31 @@ class Outbound:
             self._children.wear(child, now)
             self._seal_singles(run, now, trains)
 
-    def _whole(self, sa: OutboundSa, headers: Headers, run: Sequence[Buffer]) -> Sequence[Buffer]:
-        """Those that transport mode carries."""
-        whole = [packet for packet in run if headers.carries(packet)]
-        if len(whole) < len(run):
-            self._drops[Drop.FRAGMENT] += len(run) - len(whole)
-            sa.drops[Drop.FRAGMENT] += len(run) - len(whole)
+    def _whole(
+        self, sa: OutboundSa, headers: Headers, run: Sequence[Buffer], now: float, trains: list[Train]
+    ) -> Sequence[Buffer]:
+        """Those that transport mode carries; fragments wait for the rest of their datagram."""
+        whole: list[Buffer] = []
+        for packet in run:
+            if headers.carries(packet):
+                whole.append(packet)
+            elif is_fragment(packet):
+                self._join(packet, now, trains)
+            else:
+                self._drops[Drop.FRAGMENT] += 1
+                sa.drops[Drop.FRAGMENT] += 1
         return whole
+
+    def _join(self, packet: Buffer, now: float, trains: list[Train]) -> None:
+        """A fragment between the hosts of transport mode; the datagram goes out with the last one."""
+        whole = self._fragments.add(packet, now)
+        if whole is None:
+            return
+        sa = self._find(ip.addresses_of(whole), whole) or self._miss(whole, now)
+        if sa is not None and sa.headers is not None and sa.headers.carries(whole):
+            self._seal_run(sa, [whole], self._outer[ecn.tos_of(whole)], now, trains)
+        elif sa is not None:
+            self._drops[Drop.FRAGMENT] += 1
 
     def _seal_large(self, packet: Buffer, now: float, trains: list[Train]) -> None:
         """A packet over the inner MTU, by itself: what went before it may have ended its SA."""
