@@ -4,15 +4,18 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from ipaddress import IPv4Network
 from pathlib import Path
 
 import pytest
 
 from espudp.host.l2tp import client_files, server_files, write_files
+from tests.interop.authority import of_kind
 from tests.interop.lab import NEIGHBOUR_ADDRESS, SERVER_ADDRESS, Lab, Namespace, lab, wait_until
 from tests.interop.matrix import INITIATOR, RESPONDER
-from tests.interop.peer import Espudp, espudp
+from tests.interop.peer import PSK, Espudp, espudp
+from tests.interop.swan import ESPUDP_ID
 from tests.interop.xl2tpd import USER, Xl2tpd, transfer, xl2tpd
 
 pytestmark = [pytest.mark.xl2tpd, pytest.mark.namespaces, pytest.mark.tun]
@@ -51,7 +54,8 @@ def test_without_ipsec(tmp_path: Path) -> None:
         transfer(net.client, net.server, SERVER)
 
 
-VERSIONS = [pytest.param((), id="IKEv2"), pytest.param(("--ikev1", "main"), id="IKEv1")]
+MAIN = ("--ikev1", "main")
+VERSIONS = [pytest.param((), id="IKEv2"), pytest.param(MAIN, id="IKEv1")]
 
 
 @pytest.mark.peer("xl2tpd", INITIATOR)
@@ -68,7 +72,7 @@ def test_through_transport_mode(tmp_path: Path, saw: Saw, ike: tuple[str, ...]) 
         with (
             net.neighbour() as space,
             xl2tpd(space, naked) as neighbour,
-            dialling(net.client, tmp_path / "client", "alice", *ike) as client,
+            dialling(net.client, tmp_path / "client", "--id", "alice", *ike) as client,
         ):
             assert client.wait_for_links() == {"ppp0": SERVER}
             (address,) = server.wait_for_links().values()
@@ -93,7 +97,7 @@ def test_two_clients_behind_one_nat(tmp_path: Path, saw: Saw, ike: tuple[str, ..
         spaces = net.client, stack.enter_context(net.neighbour())
         gateway, server = stack.enter_context(serving(net, tmp_path / "server"))
         for name, space in zip(("alice", "bob"), spaces, strict=True):
-            client = stack.enter_context(dialling(space, tmp_path / name, name, *ike))
+            client = stack.enter_context(dialling(space, tmp_path / name, "--id", name, *ike))
             assert client.wait_for_links() == {"ppp0": SERVER}
         addresses = server.wait_for_links(2).values()
         assert set(addresses) == {"10.99.0.2", "10.99.0.3"}
@@ -109,19 +113,37 @@ def test_two_clients_behind_one_nat(tmp_path: Path, saw: Saw, ike: tuple[str, ..
         saw("two behind one NAT at once, and new keys")
 
 
+@pytest.mark.peer("xl2tpd", INITIATOR)
+@pytest.mark.cell("L2TP", variant="IKEv1 with certificates")
+def test_with_certificates(tmp_path: Path, saw: Saw) -> None:
+    ours = of_kind("rsa")
+    theirs = replace(ours, espudp=ours.swan).arguments(tmp_path / "theirs")
+    identified = ("--remote-id", ESPUDP_ID, *theirs)
+    with (
+        lab() as net,
+        serving(net, tmp_path / "server", *ours.arguments(tmp_path / "ours"), psk=None),
+        dialling(net.client, tmp_path / "client", *MAIN, *identified, psk=None) as client,
+    ):
+        assert client.wait_for_links() == {"ppp0": SERVER}
+        assert net.client.ping(SERVER)
+        saw("certificates as well")
+
+
 @contextmanager
-def serving(net: Lab, folder: Path, *arguments: str) -> Iterator[tuple[Espudp, Xl2tpd]]:
+def serving(
+    net: Lab, folder: Path, *arguments: str, psk: str | None = PSK
+) -> Iterator[tuple[Espudp, Xl2tpd]]:
     reach = ["--pool", POOL, "--l2tp", "--l2tp-config", str(folder)]
-    with espudp(net.server, folder / "espudp", "listen", *reach, *arguments) as peer:
+    with espudp(net.server, folder / "espudp", "listen", *reach, *arguments, psk=psk) as peer:
         peer.wait_for("Listening")
         with xl2tpd(net.server, folder) as daemon:
             yield peer, daemon
 
 
 @contextmanager
-def dialling(space: Namespace, folder: Path, name: str, *arguments: str) -> Iterator[Xl2tpd]:
-    wanted = ["--id", name, "--l2tp", "--l2tp-config", str(folder), "--l2tp-user", USER]
-    with espudp(space, folder / "espudp", "connect", SERVER_ADDRESS, *wanted, *arguments) as peer:
+def dialling(space: Namespace, folder: Path, *arguments: str, psk: str | None = PSK) -> Iterator[Xl2tpd]:
+    wanted = ["--l2tp", "--l2tp-config", str(folder), "--l2tp-user", USER]
+    with espudp(space, folder / "espudp", "connect", SERVER_ADDRESS, *wanted, *arguments, psk=psk) as peer:
         peer.wait_for("Connected to")
         with xl2tpd(space, folder) as daemon:
             yield daemon
