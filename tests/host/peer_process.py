@@ -25,7 +25,7 @@ from espudp.ike.config import (
     Timers,
 )
 from espudp.ike.credentials import Psk, PskOf
-from espudp.ike.ikev1_config import Ikev1Config, Ikev1Policy
+from espudp.ike.ikev1_config import Ikev1Config, Ikev1Policy, NatTraversal
 from espudp.ike.ikev1_config import Mode as IkeMode
 from espudp.ike.narrowing import Dynamic
 from espudp.ike.pad import PadEntry
@@ -95,6 +95,14 @@ def _listen(options: dict[str, Any]) -> int:
     return run_listen(ListenOptions(config=config, **options.get("host_options", {})), report)
 
 
+def _ikev1(options: dict[str, Any]) -> Ikev1Config | None:
+    """In one of its modes, if it is asked for; without NAT traversal, if that is."""
+    if "ikev1" not in options:
+        return None
+    versions = tuple(NatTraversal) if options.get("nat_traversal", True) else ()
+    return Ikev1Config(mode=IkeMode(options["ikev1"]), nat_traversal=versions)
+
+
 def _connect(options: dict[str, Any]) -> int:
     child = ChildConfig(
         local=_selectors(options.get("local", [])) or (DYNAMIC,),
@@ -107,7 +115,7 @@ def _connect(options: dict[str, Any]) -> int:
         demand=PskOf(options.get("psk", PSK).encode()),
         child=_between_hosts(options, child),
         encap=Encapsulation(options.get("encap", "auto")),
-        ikev1=Ikev1Config(mode=IkeMode(options["ikev1"])) if "ikev1" in options else None,
+        ikev1=_ikev1(options),
         ike_proposals=_ike(options),
         request_addresses=tuple(options.get("request", [] if "transport" in options else ["any4"])),
         timers=Timers(**options.get("timers", {})),

@@ -221,3 +221,11 @@ def test_without_keepalives_the_client_is_followed_to_its_next_mapping(tmp_path:
         assert crowd.mappings() != [before]
         assert ping(crowd.network.server, address, tries=2) == 2
         crowd.undisturbed()
+
+
+def test_esp_without_udp_is_for_one_client_behind_an_address(tmp_path: Path) -> None:
+    """IKEv1 as it was before NAT traversal: the kernel has one mapping for each peer and protocol."""
+    with Crowd.make(tmp_path, 2) as crowd:
+        crowd.connect(ikev1="main", nat_traversal=False, encap="auto")
+        assert [ping(client, SERVER_INSIDE) for client in crowd.clients] == [1, 0]
+        crowd.undisturbed()
