@@ -108,7 +108,7 @@ def _facts(connection: Json, inner: str) -> Iterator[tuple[str, str]]:
     yield "its address", ", ".join(connection["peer_addresses"])
     yield "inner MTU", inner.removeprefix("inner MTU ")
     if connection["suite"]:
-        yield "IKE", connection["suite"]
+        yield "IKE", _ike(connection)
         yield "IKE SPIs", f"{connection['spi_i']} {connection['spi_r']}"
     timers = [
         f"heard {duration(connection['silent_for'])} ago" if connection["silent_for"] is not None else "",
@@ -117,6 +117,14 @@ def _facts(connection: Json, inner: str) -> Iterator[tuple[str, str]]:
         f"requests under way: {connection['waiting']}" if connection["waiting"] else "",
     ]
     yield "IKE timers", ", ".join(timer for timer in timers if timer)
+
+
+def _ike(connection: Json) -> str:
+    """The suite, and of what is older the mode of phase 1, and what it does about NATs."""
+    if connection.get("ike_version", 2) != 1:
+        return str(connection["suite"])
+    traversal = f", NAT traversal by {connection['nat_traversal']}" if connection["nat_traversal"] else ""
+    return f"{connection['suite']}, IKEv1, {connection['exchange']} mode{traversal}"
 
 
 def _workers(workers: list[Json]) -> Table:

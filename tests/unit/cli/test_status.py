@@ -123,6 +123,14 @@ def shown(process: dict[str, Any], width: int = 80) -> str:
     return capture.get()
 
 
+def test_ikev1_is_told_from_ikev2() -> None:
+    (connection,) = PROCESS["tunnel"]["connections"]
+    v1 = {**connection, "ike_version": 1, "exchange": "aggressive", "nat_traversal": "RFC 3947"}
+    process = {**PROCESS, "tunnel": {**PROCESS["tunnel"], "connections": [v1]}}
+    assert "IKEv1, aggressive mode, NAT traversal by RFC 3947" in " ".join(shown(process, 160).split())
+    assert "IKEv1" not in shown(PROCESS, 160)
+
+
 @pytest.mark.parametrize("width", [80, 160])
 def test_everything_is_shown(width: int) -> None:
     text = shown(PROCESS, width)
