@@ -51,6 +51,8 @@ class Child:
     group: Dh | None = None
     """Of its perfect forward secrecy."""
     transport: Transport | None = None
+    confirmed: bool = True
+    """The peer is known to have it."""
     successor: "Child | None" = None
     """What has taken its place; this one is about to be deleted, or to expire."""
     rekeying: bool = False

@@ -196,6 +196,7 @@ class Connection:
 
     def confirm(self, child: Child) -> None:
         """The peer has it."""
+        child.confirmed = True
         if self.children.get(child.spi_in) is child:
             self.hub.emit(ChildConfirmed(self.number, child.spi_in))
 

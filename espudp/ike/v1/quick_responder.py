@@ -243,6 +243,7 @@ class QuickResponder(Quick):
             now,
             group=choice.terms.group,
             transport=agreed.transport,
+            confirmed=False,
         )
         told: list[Payload] = [] if life == offered else [_responder_lifetime(child)]
         return keyed(self.sa, child, self._nonces, shared), told
@@ -280,6 +281,8 @@ class QuickResponder(Quick):
     def abandon(self) -> None:
         """The ISAKMP SA goes. What the peer sends on the child SA will show that it has it."""
         self._end()
+        if self._child is not None:
+            self._child.confirmed = True
 
 
 def _of_host(identification: Identification, address: str, *, behind_nat: bool) -> TrafficSelector:

@@ -244,10 +244,13 @@ class Upkeep:
         return [(config, Traffic(*pair, transport)) for pair in found[:MAX_PAIRS]]
 
     def rekey_child(self, child: Child, now: float) -> None:
-        """Make before break, with all that carries the same traffic."""
-        if child.rekeying or child.is_going:
+        """Make before break, with all that carries the same traffic; but for what the peer may not have yet,
+        which is about to be the newest.
+        """
+        if child.rekeying or child.is_going or not child.confirmed:
             return
-        former = tuple(c for c in self._connection.alike(child.traffic) if not c.rekeying)
+        alike = self._connection.alike(child.traffic)
+        former = tuple(c for c in alike if c.confirmed and not c.rekeying)
         for each in former:
             each.rekeying = True
         self._wish(Wish(child.config, child.traffic, former), now)
