@@ -54,7 +54,8 @@ DUMMY_ADDRESS = "192.0.0.8/32"
 STRICT, LOOSE = 1, 2
 
 _NO_POLICY_ROUTING = (
-    "The kernel needs policy routing: CONFIG_IP_MULTIPLE_TABLES and, for IPv6, CONFIG_IPV6_MULTIPLE_TABLES."
+    "The kernel needs policy routing: CONFIG_IP_MULTIPLE_TABLES and, for IPv6, CONFIG_IPV6_MULTIPLE_TABLES; "
+    "for single protocols and ports it has to be Linux 4.17 or newer."
 )
 _REMEDIES = {
     errno.EPERM: "Run espudp as root, or give it CAP_NET_ADMIN.",

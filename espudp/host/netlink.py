@@ -8,6 +8,7 @@ answer on a plain socket take some 50 us.
 import errno
 import ipaddress
 import os
+import re
 import socket
 import struct
 import sys
@@ -37,6 +38,8 @@ NLM_F_REPLACE, NLM_F_EXCL, NLM_F_CREATE = 0x100, 0x200, 0x400
 NLMSG_ERROR, NLMSG_DONE = 2, 3
 # linux/fib_rules.h
 FR_ACT_TO_TBL, FR_ACT_PROHIBIT = 1, 8
+# FRA_IP_PROTO, FRA_SPORT_RANGE, FRA_DPORT_RANGE
+RULES_KNOW_PORTS = (4, 17)
 # linux/if_addr.h
 IFA_F_NODAD, IFA_F_NOPREFIXROUTE = 0x02, 0x200
 IFA_F_DADFAILED, IFA_F_TENTATIVE = 0x08, 0x40
@@ -138,6 +141,9 @@ class Netlink:
 
     def add_rule(self, rule: Rule) -> None:
         """Add a policy rule, beside an equal one of another process (hence without NLM_F_EXCL)."""
+        # An older kernel would ignore protocol and ports, and so take the rule for one about everything.
+        if (rule.protocol or rule.sports or rule.dports) and kernel_version() < RULES_KNOW_PORTS:
+            _raise_error(-errno.EOPNOTSUPP)
         self._change(_rule_message(rule), RTM_NEWRULE, NLM_F_CREATE)
 
     def delete_rule(self, rule: Rule) -> None:
@@ -226,6 +232,12 @@ class Watch:
     def close(self) -> None:
         """Close the socket."""
         self._socket.close()
+
+
+def kernel_version() -> tuple[int, int]:
+    """Of the running kernel, such as (6, 18)."""
+    major, minor, *_ = os.uname().release.split(".")
+    return int(major), int(re.sub(r"\D.*", "", minor) or 0)
 
 
 def says_missing(error: OSError) -> bool:

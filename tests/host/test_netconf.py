@@ -9,13 +9,15 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from espudp.errors import HostError
+from espudp.host import netlink
 from espudp.host.changes import Change, Sysctl, read_sysctl, write_sysctl
 from espudp.host.netconf import Flow, NetConf, Network
-from espudp.host.netlink import DeviceAddress, Netlink, Route, Rule
+from espudp.host.netlink import DeviceAddress, Netlink, Route, Rule, kernel_version
 from espudp.host.netns import Namespace, Port, connect
 from espudp.host.tun import TunDevice
 from espudp.wire.selectors import TrafficSelector
@@ -188,6 +190,30 @@ def test_a_port_from_which_nothing_goes_but_into_the_tunnel(host: Host, ours: st
         say_something(peer, socket.SOCK_DGRAM, 1701, 10)
     conf.close()
     assert state(host.namespace) == before
+
+
+def test_a_kernel_that_would_take_a_rule_for_one_about_everything(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = state(host.namespace)
+    conf = NetConf(host.runtime, "esp0")
+    monkeypatch.setattr(netlink, "kernel_version", lambda: (4, 16))
+    with pytest.raises(HostError) as refusal:
+        conf.prohibit(socket.IPPROTO_UDP, 1701)
+    assert "4.17" in refusal.value.remedy
+    conf.close()
+    assert state(host.namespace) == before
+
+
+@pytest.mark.parametrize(
+    ("release", "version"), [("6.18.44-fc-v669", (6, 18)), ("4.9.0-19-amd64", (4, 9)), ("5.10-rc1", (5, 10))]
+)
+def test_the_version_of_the_kernel(
+    monkeypatch: pytest.MonkeyPatch, release: str, version: tuple[int, int]
+) -> None:
+    uname = SimpleNamespace(release=release)
+    monkeypatch.setattr(os, "uname", lambda: uname)
+    assert kernel_version() == version
 
 
 @pytest.mark.parametrize(
