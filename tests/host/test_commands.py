@@ -76,7 +76,7 @@ def test_status_for_people_and_for_programs(network: Network) -> None:
     (process,) = json.loads(asked.output)["processes"]
     (connection,) = process["tunnel"]["connections"]
     assert connection["peer_addresses"] == ["10.99.0.2"]
-    assert connection["nat"] == {"local": False, "remote": True}
+    assert connection["nat"] == {"local": False, "remote": True, "claimed": False}
     assert connection["path"].endswith("-> 203.0.113.1:4500")
     inbound, outbound = sorted(process["tunnel"]["sas"], key=lambda sa: str(sa["direction"]))
     assert (inbound["packets"], outbound["packets"]) == (1, 1)

@@ -23,7 +23,8 @@ class Wiretap:
     def __init__(self, namespace: Namespace, interface: str, *, offloads: bool = False) -> None:
         """`offloads`: see also what is left to be done for each packet, as `caught` wants."""
         with namespace.inside():
-            self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
+            # Nothing before `bind`, when it would hear all devices.
+            self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
         self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER_OCTETS)
         if offloads:
             self._socket.setsockopt(263, PACKET_VNET_HDR, 1)

@@ -73,6 +73,11 @@ class Charon:
         """A private key; which identity it is for follows from certificates and public keys."""
         self.vici.load_key({"type": "any", "data": pem})
 
+    def forget_keys(self) -> None:
+        """Those of other tests. In TLS it shows any certificate in its name whose key it has."""
+        for key in self.vici.get_keys().get("keys", []):
+            self.vici.unload_key({"id": key})
+
     def load_crl(self, pem: str) -> None:
         self.vici.load_cert({"type": "X509_CRL", "data": pem})
 

@@ -65,7 +65,6 @@ def _client(method: str = "", **more: Any) -> dict[str, Any]:
 def test_passwords_as_initiator(
     gateway: Gateway, tmp_path: Path, saw: Saw, ours: Authority, method: str
 ) -> None:
-    gateway.swan.forget_certificates()  # it may take any that is in its name
     gateway.swan.load_key(key_pem(ours.swan.key))
     gateway.swan.load_eap(USER, PASSWORD)
     gateway.serve(local=certified(ours), remote={"auth": f"eap-{method}", "eap_id": "%any"})
@@ -83,7 +82,6 @@ def test_passwords_as_initiator(
 @pytest.mark.cell("EAP", variant="wrong password")
 @initiator
 def test_a_wrong_password_as_initiator(gateway: Gateway, tmp_path: Path, saw: Saw, ours: Authority) -> None:
-    gateway.swan.forget_certificates()  # it may take any that is in its name
     gateway.swan.load_key(key_pem(ours.swan.key))
     gateway.swan.load_eap(USER, PASSWORD)
     gateway.serve(local=certified(ours), remote={"auth": "eap-mschapv2", "eap_id": "%any"})
@@ -98,7 +96,7 @@ def test_a_wrong_password_as_initiator(gateway: Gateway, tmp_path: Path, saw: Sa
 @pytest.mark.cell("EAP", variant="TLS 1.2")
 @initiator
 def test_tls_as_initiator(gateway: Gateway, tmp_path: Path, saw: Saw, ours: Authority) -> None:
-    gateway.swan.forget_certificates()  # it may take any that is in its name
+    gateway.swan.forget_keys()
     gateway.swan.load_key(key_pem(ours.swan.key))
     gateway.serve(local=certified(ours), remote=demanded(ours) | {"auth": "eap-tls", "eap_id": "%any"})
     arguments = [*ours.arguments(tmp_path / "pki"), "--eap-user", ESPUDP_ID]
@@ -111,7 +109,7 @@ def test_tls_as_initiator(gateway: Gateway, tmp_path: Path, saw: Saw, ours: Auth
 @initiator
 def test_tls_alone_as_initiator(gateway: Gateway, tmp_path: Path, saw: Saw, ours: Authority) -> None:
     """RFC 5998."""
-    gateway.swan.forget_certificates()  # it may take any that is in its name
+    gateway.swan.forget_keys()
     gateway.swan.load_key(key_pem(ours.swan.key))
     local = certified(ours) | {"auth": "eap-tls"}
     gateway.serve(local=local, remote=demanded(ours) | {"auth": "eap-tls", "eap_id": "%any"})
