@@ -1,6 +1,7 @@
 """Raw sockets for ESP without UDP around it: IP protocol 50 (RFC 4303).
 
-There are no ports here: `Path` has port 0 at both ends. Nor is there a train in one call, as UDP has it.
+There are no ports here: `Path` has port 0 at both ends. Nor do several packets pass the kernel as one, as
+with UDP.
 
 Every raw socket of the protocol gets its own copy of what arrives, and so does the kernel's ESP where that is
 loaded. This is harmless: each of them drops what it has no SA for. What belongs to the kernel's SAs arrives
@@ -12,15 +13,16 @@ import ipaddress
 import socket
 import sys
 from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
 
 from espudp.errors import HostError
+from espudp.host.batched import MESSAGES, Octets, Receiver, Sender, parse_said
 from espudp.host.ipsocket import (
-    ANCILLARY_OCTETS,
-    MAX_DATAGRAM_OCTETS,
     PATHS_MAX,
-    Ancillary,
     Route,
-    SocketAddress,
     configure,
     family,
     local_ip,
@@ -28,7 +30,7 @@ from espudp.host.ipsocket import (
 )
 from espudp.host.steering import keep_share
 from espudp.wire.address import Path, UdpAddress
-from espudp.wire.train import Train
+from espudp.wire.train import Burst, Train
 
 # RFC 4303 section 2; no ports
 PROTOCOL = socket.IPPROTO_ESP
@@ -36,7 +38,9 @@ NO_PORT = 0
 
 # RFC 791 section 3.1
 _MIN_HEADER_OCTETS = 20
-_ADDRESSES = slice(12, 20)
+_PLAIN_HEADER = 0x45
+# Of it, what tells paths and traffic classes apart
+_TELLING = [1, *range(12, 20)]
 
 _Origin = tuple[Path, int]
 """And the traffic class."""
@@ -62,7 +66,8 @@ class RawEspSocket:
         """Packets that could not be sent, by errno."""
         self.malformed = 0
         """Packets that have come with an IPv4 header that cannot be."""
-        self._buffer = memoryview(bytearray(MAX_DATAGRAM_OCTETS))
+        self._receiver = Receiver(self._socket, _MIN_HEADER_OCTETS if self.version == 4 else 0)
+        self._sender = Sender(self._socket)
         self._origins: dict[object, _Origin] = {}
         self._routes: dict[tuple[Path, int], Route] = {}
         if inherited is None:
@@ -94,60 +99,60 @@ class RawEspSocket:
     def receive(self, limit: int) -> list[Train]:
         """What waits, in order, up to `limit` packets from the SPI on.
 
-        Consecutive ones of one path and traffic class are together.
+        Consecutive ones of one path and traffic class are together. Those of one size make a burst, which is
+        borrowed: it holds until the next call.
         """
-        take = self._take4 if self.version == 4 else self._take6
+        try:
+            sizes = self._receiver.receive(limit)
+        except OSError:  # there is nothing, or what became of an earlier packet
+            return []
+        front, said = self._receiver.front[: len(sizes)], self._receiver.said[: len(sizes)]
+        keys = front[:, _TELLING] if self.version == 4 else said
+        wanted = self._receiver.size
+        if (
+            len(sizes) > 1
+            and 0 < sizes[-1] <= wanted
+            and (sizes[:-1] == wanted).all()
+            and (keys == keys[0]).all()
+            and (self.version == 6 or _are_plain(front, sizes))
+        ):
+            origin = self._origin(keys[0].tobytes())
+            return [] if origin is None else [Train(origin[0], self._receiver.burst(sizes), origin[1])]
+        trains = self._one_by_one(sizes.tolist(), keys)
+        self._receiver.expect(int(np.bincount(np.maximum(sizes, 0)).argmax()))
+        return trains
+
+    def _one_by_one(self, sizes: list[int], keys: Octets) -> list[Train]:
         trains: list[Train] = []
         run: list[bytes] = []
         last: _Origin | None = None
-        for _ in range(limit):
-            try:
-                taken = take()
-            except BlockingIOError:
-                break
-            except OSError:  # what became of an earlier packet
-                continue
-            if taken is None:
-                continue
-            origin, data = taken
-            if origin is last:
+        for number, octets in enumerate(sizes):
+            data = self._receiver.packet(number, octets) if octets >= 0 else None
+            if self.version == 4 and data is not None:
+                data = _without_header(self._receiver.front[number].tobytes(), data)
+            origin = self._origin(keys[number].tobytes())
+            if data is None or origin is None:
+                self.malformed += 1
+            elif origin is last:
                 run.append(data)
             else:
                 run, last = [data], origin
                 trains.append(Train(origin[0], run, origin[1]))
         return trains
 
-    def _take4(self) -> tuple[_Origin, bytes] | None:
-        """A packet without its header, which says all there is to know; None: there cannot be such a one."""
-        buffer = self._buffer
-        octets = self._socket.recv_into(buffer)
-        header_octets = (buffer[0] & 15) * 4
-        if (
-            buffer[0] >> 4 != 4
-            or not _MIN_HEADER_OCTETS <= header_octets <= octets
-            or buffer[2] << 8 | buffer[3] != octets
-            or buffer[9] != PROTOCOL
-        ):
-            self.malformed += 1
-            return None
-        key = bytes(buffer[_ADDRESSES]), buffer[1]
-        origin = self._origins.get(key) or self._remember(key, *_addresses(key[0]), key[1])
-        return origin, bytes(buffer[header_octets:octets])
-
-    def _take6(self) -> tuple[_Origin, bytes] | None:
-        """A packet, which comes without its header; None: it is not known what it came to."""
-        octets, ancillary, _, sender = self._socket.recvmsg_into((self._buffer,), ANCILLARY_OCTETS)
-        key = (sender[0], *ancillary)
-        origin = self._origins.get(key) or self._origin6(key, sender, ancillary)
-        return None if origin is None else (origin, bytes(self._buffer[:octets]))
-
-    def _origin6(self, key: object, sender: SocketAddress, ancillary: Ancillary) -> _Origin | None:
+    def _origin(self, key: bytes) -> _Origin | None:
+        """Of packets about which the kernel says this; None: it does not say enough."""
+        known = self._origins.get(key)
+        if known is not None:
+            return known
+        if self.version == 4:
+            return self._remember(key, *_addresses(key[1:]), key[0])
+        sender, ancillary = parse_said(key)
         said = {kind: value for _, kind, value in ancillary}
         if socket.IPV6_PKTINFO not in said:
             return None
         tos = int.from_bytes(said.get(socket.IPV6_TCLASS, b""), sys.byteorder)
-        ours = local_ip(6, said[socket.IPV6_PKTINFO])
-        return self._remember(key, sender[0].partition("%")[0], ours, tos)
+        return self._remember(key, sender, local_ip(6, said[socket.IPV6_PKTINFO]), tos)
 
     def _remember(self, key: object, remote: str, local: str, tos: int) -> _Origin:
         if len(self._origins) >= PATHS_MAX:
@@ -164,17 +169,27 @@ class RawEspSocket:
         What the kernel refuses (no route, too big, a filter) is counted, and done with.
         """
         path, packets, tos = train
-        ancillary, destination = self._routes.get((path, tos)) or self._route(path, tos)
-        count = 0
-        for packet in packets:
+        route = self._routes.get((path, tos)) or self._route(path, tos)
+        parts = [Burst(p, packets.size) for p in packets.pieces] if type(packets) is Burst else [packets]
+        done = 0
+        for part in parts:
+            went = self._send(part, route)
+            done += went
+            if went < len(part):
+                break
+        return done
+
+    def _send(self, packets: Sequence[bytes], route: Route) -> int:
+        done, count = 0, len(packets)
+        while done < count:
             try:
-                self._socket.sendmsg((packet,), ancillary, 0, destination)
+                done += self._sender.send(packets if not done else packets[done : done + MESSAGES], route)
             except BlockingIOError:
                 break
             except OSError as error:  # ENOBUFS as well: to wait for a device's queue would keep all others
                 self.errors[error.errno or 0] += 1
-            count += 1
-        return count
+                done += 1
+        return done
 
     def _route(self, path: Path, tos: int) -> Route:
         if len(self._routes) >= PATHS_MAX:
@@ -196,6 +211,26 @@ def open_raw(bind: str | None, *, mark: int) -> list[RawEspSocket]:
                 opened.close()
             raise _refusal(error) from None
     return sockets
+
+
+def _are_plain(headers: Octets, sizes: npt.NDArray[np.intp]) -> bool:
+    """Whether all are IPv4 headers without options of ESP packets so long."""
+    said = headers[:, 2].astype(np.intp) * 256 + headers[:, 3]
+    plain = (headers[:, 0] == _PLAIN_HEADER) & (headers[:, 9] == PROTOCOL)
+    return bool((plain & (said == sizes + _MIN_HEADER_OCTETS)).all())
+
+
+def _without_header(header: bytes, rest: bytes) -> bytes | None:
+    """What is behind an IPv4 header, whose options are in `rest` still; None: there cannot be such a one."""
+    options = (header[0] & 15) * 4 - _MIN_HEADER_OCTETS
+    if (
+        header[0] >> 4 != 4
+        or not 0 <= options <= len(rest)
+        or header[2] << 8 | header[3] != len(header) + len(rest)
+        or header[9] != PROTOCOL
+    ):
+        return None
+    return rest[options:]
 
 
 def _addresses(packed: bytes) -> tuple[str, str]:

@@ -7,10 +7,12 @@ import socket
 import struct
 from collections.abc import Iterator
 from contextlib import ExitStack
+from random import Random
 
 import pytest
 
 from espudp.errors import HostError
+from espudp.host import batched
 from espudp.host.ipsocket import BUFFER_OCTETS, SocketSet
 from espudp.host.netns import Namespace
 from espudp.host.rawesp import RawEspSocket, open_raw
@@ -74,7 +76,7 @@ def test_a_traffic_class_begins_a_train_and_a_limit_ends_one(ip: str) -> None:
         (0, packets[3:4]),
     ]
     (rest,) = raw.receive(64)
-    assert rest.datagrams == packets[4:]
+    assert list(rest.datagrams) == packets[4:]
     assert rest.path is raw.receive(64)[0].path if raw.send(Train(rest.path, packets[:1])) else False
     raw.close()
 
@@ -177,20 +179,50 @@ def test_what_is_refused_is_counted_and_the_next_one_sent() -> None:
     raw.close()
 
 
-def test_a_full_buffer_is_told() -> None:
+def test_a_full_buffer_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    room = [2, 0]
+
+    def call(*_: object) -> int:
+        went = room.pop(0)
+        if not went:
+            raise BlockingIOError
+        return went
+
+    monkeypatch.setattr(batched, "_call", call)
     raw = RawEspSocket("127.0.0.1")
-
-    class Full(socket.socket):
-        room = 2
-
-        def sendmsg(self, *_: object) -> int:
-            if not self.room:
-                raise BlockingIOError
-            self.room -= 1
-            return 0
-
-    raw._socket = Full(fileno=raw._socket.detach())
     assert raw.send(Train(path("127.0.0.1", "127.0.0.1"), [esp(n) for n in range(5)])) == 2
+    data = b"".join(esp(n) for n in range(3))
+    room[:] = [3, 1, 0]
+    assert raw.send(Train(path("127.0.0.1", "127.0.0.1"), Burst(data, 68, data, data))) == 4
+    assert not raw.errors
+    raw.close()
+
+
+@pytest.mark.parametrize("ip", LOOPBACK)
+def test_packets_of_one_size_become_a_burst(ip: str) -> None:
+    raw = RawEspSocket(ip)
+    for octets in (1400, 1400, 100, 9000, 9000):
+        for last in (octets, octets - 1, 1):
+            packets = [esp(0x1000, octets) for _ in range(9)] + [esp(0x1000, octets)[: last + 8]]
+            assert raw.send(Train(path(ip, ip), packets)) == 10
+            (train,) = receive(raw)
+            assert list(train.datagrams) == packets
+        assert isinstance(train.datagrams, Burst)
+    raw.close()
+
+
+@pytest.mark.parametrize("ip", LOOPBACK)
+def test_packets_of_all_sizes_in_any_order(ip: str) -> None:
+    raw = RawEspSocket(ip)
+    random = Random(ip)
+    for _ in range(30):
+        packets = [esp(0x1000, random.choice((0, 1, 60, 1392, 1392, 1400, 8000))) for _ in range(100)]
+        assert raw.send(Train(path(ip, ip), packets)) == 100
+        got: list[bytes] = []
+        while len(got) < 100:
+            for train in receive(raw):
+                got += train.datagrams
+        assert got == packets
     assert not raw.errors
     raw.close()
 
