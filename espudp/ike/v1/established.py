@@ -179,8 +179,8 @@ class Established:
         if self.step is None:
             self.gone(now)
             return
-        what = "for the login" if self.connection is None else "for what follows"
         who = "the peer lets us wait" if self.sa.is_initiator else f"{self.identity} has waited"
+        what = "to log in" if self.connection is None else "to go on"
         self.fail(Farewell(Fault.TIMEOUT, f"{who} too long {what} after phase 1", retry=True), now)
 
     # The end
