@@ -57,8 +57,11 @@ from espudp.ike.events import (
     PeerRefused,
 )
 from espudp.ike.handout import TrustAnchor
+from espudp.ike.ikev1_config import Ikev1Config, Ikev1Policy
+from espudp.ike.ikev1_config import Mode as Ikev1Mode
 from espudp.ike.pad import PadEntry, Pattern
 from espudp.ike.proposals import EspProposal, IkeProposal
+from espudp.ike.xauth import XauthLogin, XauthUsers
 from espudp.manual import ManualConfig, ManualPair, emit_manual, generate_pair, parse_manual
 from espudp.tunnel import Event, ManualUp, MtuChanged, Tunnel
 from espudp.wire.address import Path, UdpAddress
@@ -130,6 +133,9 @@ __all__ = [
     "Identity",
     "IkeProposal",
     "IkeRekeyed",
+    "Ikev1Config",
+    "Ikev1Mode",
+    "Ikev1Policy",
     "IntegrityError",
     "Lifetime",
     "LifetimeConfig",
@@ -169,6 +175,8 @@ __all__ = [
     "Verdict",
     "VnetHeader",
     "WireError",
+    "XauthLogin",
+    "XauthUsers",
     "emit_manual",
     "generate_pair",
     "load_private_key",

@@ -1,10 +1,13 @@
 """Logging in after phase 1 of IKEv1 (draft-beaulieu-ike-xauth-02): who does, and who may. Plain values."""
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from espudp.errors import ConfigError
 from espudp.ike.eap.method import MAX_IDENTITY_OCTETS
-from espudp.ike.eap.users import UserTable
+
+if TYPE_CHECKING:
+    from espudp.ike.eap.users import UserTable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +39,6 @@ class XauthLogin:
 class XauthUsers:
     """A gateway's own users."""
 
-    users: UserTable
+    users: "UserTable"
     chap: bool = False
     """Ask for the response to a challenge (RADIUS-CHAP), and not for the password. Few clients can."""
