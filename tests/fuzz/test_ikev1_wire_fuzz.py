@@ -150,7 +150,7 @@ def test_every_body_parser_with_garbage(data: bytes) -> None:
         payload = parsed_or_refused(lambda number=number: p.parse_body(number, Reader(data)))  # type: ignore[misc]
         if isinstance(payload, p.Payload):
             assert p.type_of(payload) == number
-            assert len(p.body_of(payload)) == len(data)
+            assert 0 <= len(data) - len(p.body_of(payload)) < (4 if number == 14 else 1)  # some are aligned
     for parse in (parse_proposals, parse_attributes, Proposal.parse, Transform.parse, Attribute.parse):
         parsed_or_refused(lambda parse=parse: parse(Reader(data)))  # type: ignore[misc]
     name_of_vendor_id(data)

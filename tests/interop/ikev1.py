@@ -1,11 +1,14 @@
 """What the tests of IKEv1 with strongSwan have in common."""
 
-from collections.abc import Iterator
+import functools
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from tests.interop.caller import POOL, SUBNET, Caller
 from tests.interop.charon import Charon
+from tests.interop.lab import wait_until
 from tests.interop.peer import Espudp
 from tests.interop.swan import IKE as IKE_OF_VERSION_2
 from tests.interop.swan import suite_of
@@ -69,3 +72,57 @@ def check_suite(swan: Charon, peer: Espudp, esp: str) -> None:
     assert suite_of(child) == inbound["suite"] == esp
     assert (int(child["packets-in"]), int(child["packets-out"])) == (9, 9)
     assert (inbound["packets"], outbound["packets"]) == (9, 9)
+
+
+def check_signature(swan: Charon, identity: str) -> None:
+    """strongSwan has verified a signature of a bare hash (RFC 2409 section 5.1)."""
+    assert f"authentication of '{identity}' with RSA_EMSA_PKCS1_NULL successful" in swan.log
+
+
+def carrying(swan: Charon) -> dict[str, Any]:
+    """The ISAKMP SA that has the child SAs: the one before it may linger."""
+    (sa,) = (sa for sa in swan.ike_sas() if sa["state"] == "ESTABLISHED" and sa["child-sas"])
+    return sa
+
+
+def keys_of(swan: Charon, what: str) -> set[str]:
+    """Cookies of that ISAKMP SA, or SPIs of the child SA in it that is not replaced: two of each."""
+    sa = carrying(swan)
+    if what == "ike":
+        return {sa["initiator-spi"], sa["responder-spi"]}
+    (child,) = (child for child in sa["child-sas"].values() if child["state"] == "INSTALLED")
+    return {child["spi-in"], child["spi-out"]}
+
+
+# What is renewed, and by whom. A gateway of strongSwan's that renews phase 1 forgets the address that it gave
+# to its client, and refuses quick modes for it from then on.
+REKEYS = (("child", True), ("child", False), ("ike", True), ("child", True), ("child", False), ("ike", False))
+
+
+def check_rekeys(peer: Espudp, swan: Charon, rekeys: Sequence[tuple[str, bool]] = REKEYS) -> None:
+    """Both phases, renewed by each side: by ours where it says True. What is replaced lingers on."""
+    for what, ours in rekeys:
+        before = keys_of(swan, what)
+        if ours:
+            peer.ask("rekey", what=what)
+        else:
+            _rekey(swan, what)
+        wait_until(functools.partial(_both_have_new, peer, swan, what, before), f"new {what} SPIs")
+        time.sleep(0.1)  # for some packets to cross under these keys
+
+
+def _rekey(swan: Charon, what: str) -> None:
+    sa = carrying(swan)
+    swan.vici.rekey({"ike-id": sa["uniqueid"]} if what == "ike" else {"child": "net"})
+
+
+def _both_have_new(peer: Espudp, swan: Charon, what: str, before: set[str]) -> bool:
+    if what == "child":
+        ours = {f"{sa['spi']:08x}" for sa in peer.tunnel()["sas"]}
+    else:
+        ours = {c[end] for c in peer.tunnel()["connections"] for end in ("spi_i", "spi_r")}
+    try:
+        now = keys_of(swan, what)
+    except ValueError:  # two of them, or none
+        return False
+    return not now & before and now <= ours

@@ -83,7 +83,7 @@ def pluto(space: Namespace, folder: Path, certificates: Mapping[str, Authority])
     run(["certutil", "-N", "-d", f"sql:{nss}", "--empty-password"])
     for name, ours in certificates.items():
         certify(folder, name, ours)
-    (folder / "ipsec.conf").write_text("config setup\n")
+    (folder / "ipsec.conf").write_text("config setup\n    ikev1-policy=accept\n")
     secret_file(folder / "ipsec.secrets", "")
     # What the file says, or leaves to defaults, is overruled by what comes behind it.
     options = ["--config", str(folder / "ipsec.conf"), "--secretsfile", str(folder / "ipsec.secrets")]

@@ -15,11 +15,12 @@ from tests.interop.ikev1 import (
     PASSWORD,
     PEER,
     USER,
+    check_signature,
     dialled,
 )
 from tests.interop.matrix import RESPONDER
 from tests.interop.peer import secret_file
-from tests.interop.swan import SWAN_ID
+from tests.interop.swan import ESPUDP_ID, SWAN_ID
 from tests.interop.test_authentication import certified, demanded
 
 pytestmark = [
@@ -46,7 +47,8 @@ def test_certificates(calling: CallingSwan, tmp_path: Path, saw: Saw, mode: str)
         dialled(place, mode, **both) as address,
     ):
         place.check_traffic(address)
-        saw(calling.swan.proofs())
+        check_signature(calling.swan, ESPUDP_ID)
+        saw("RSA signatures of RFC 2409 on both sides")
 
 
 @pytest.mark.cell("messages in fragments")

@@ -15,6 +15,7 @@ SHORT_FORM: Final = 0x8000
 _SHORT_OCTETS: Final = 2
 # RFC 2407 section 4.5: what does not fit in the short form is sent in 4 octets
 _LONG_OCTETS: Final = 4
+_MIN_OCTETS: Final = 4
 # Numbers of more octets are nobody's
 _MAX_NUMBER_OCTETS: Final = 8
 
@@ -72,10 +73,12 @@ class Attribute:
             writer.put(self.value)
 
 
-def parse_attributes(reader: Reader) -> tuple[Attribute, ...]:
-    """Reads attributes to the end of `reader`."""
+def parse_attributes(reader: Reader, *, padded: bool = False) -> tuple[Attribute, ...]:
+    """Reads attributes to the end of `reader`, or, with `padded`, to some zeros in which none would fit."""
     attributes: list[Attribute] = []
     while reader.remaining:
+        if padded and reader.remaining < _MIN_OCTETS and not any(reader.rest()):
+            break
         if len(attributes) >= MAX_ATTRIBUTES:
             raise WireError(f"more than {MAX_ATTRIBUTES} attributes")
         attributes.append(Attribute.parse(reader))

@@ -308,7 +308,8 @@ class Attributes:
     def parse(cls, reader: Reader) -> Self:
         cfg_type = reader.u8()
         reader.skip(1)
-        return cls(cfg_type, reader.u16(), parse_attributes(reader))
+        # libreswan aligns the end to 4 octets
+        return cls(cfg_type, reader.u16(), parse_attributes(reader, padded=True))
 
     def emit(self, writer: Writer) -> None:
         writer.u8(self.cfg_type)

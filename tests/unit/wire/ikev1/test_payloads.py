@@ -149,6 +149,16 @@ def test_spis_of_one_delete_have_one_size() -> None:
         body_of(p.Delete(3, (SPI, COOKIES)))
 
 
+@pytest.mark.parametrize("padding", ["00", "0000", "000000"])
+def test_attributes_of_mode_config_may_be_aligned(padding: str) -> None:
+    aligned = parse_body(14, Reader(bytes.fromhex("02000001 00010004 0a000001" + padding)))
+    assert aligned == p.Attributes(2, 1, (Attribute(1, b"\x0a\0\0\x01"),))
+    with pytest.raises(WireError):
+        parse_body(14, Reader(bytes.fromhex("02000001 00010004 0a000001" + "00" * 3 + "01")))
+    with pytest.raises(WireError):
+        parse_body(14, Reader(bytes.fromhex("02000001 00010004 0a000001" + "01" + padding)[:-1]))
+
+
 def test_attributes_are_found_by_their_type() -> None:
     dns = (Attribute(3, b"\x01" * 4), Attribute(3, b"\x02" * 4), Attribute.of(16527, 1))
     reply = p.Attributes(2, 1, dns)
