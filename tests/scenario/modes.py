@@ -26,7 +26,7 @@ from tests.sim.world import World
 MakeBox = Callable[[World, Segment], Middlebox | None]
 
 CONNECT_SECONDS = 60.0
-INTERVAL = 0.25
+INTERVAL = 0.4
 SILENCE = 95.0  # more than carriers wait, and the usual keepalive
 
 
@@ -83,7 +83,7 @@ class Negotiated:
             return
         both = [flow for pair in flows for flow in pair]
         for action in (_rekey_children, rekey_ike):
-            yield from _transferred(lab, both, 2.0)
+            yield from _transferred(lab, both, 1.0)
             for client in clients:
                 action(client)
             yield from _transferred(lab, both, 6.0)
@@ -91,7 +91,7 @@ class Negotiated:
         # Where keepalives have gone the server finds open what was open; else nothing can be asked of it.
         kept = all(child.path.remote.port for child in lab.server.children())
         yield from _transferred(lab, [pair[kept] for pair in flows], 2.0)
-        yield from _transferred(lab, both, 2.0)
+        yield from _transferred(lab, both, 1.0)
         if any(host.told(ConnectionDown) for host in (*clients, lab.server)):
             yield "a connection is gone"
         if any(len(client.told(ConnectionUp)) != 1 for client in clients):
