@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.interop.authority import of_kind
 from tests.interop.caller import BEHIND, POOL, SUBNET
 from tests.interop.lab import ROUTER_OUTSIDE, Lab, lab, wait_until
 from tests.interop.matrix import RESPONDER
@@ -30,7 +31,7 @@ IKE, ESP = "aes256-sha1-modp2048", "aes256-sha1"
 
 
 @contextmanager
-def serving(net: Lab, folder: Path, *arguments: str) -> Iterator[Espudp]:
+def serving(net: Lab, folder: Path, *arguments: str, psk: str | None = PSK) -> Iterator[Espudp]:
     """A gateway for the users of a group, and a subnet behind it."""
     users = secret_file(folder / "users", f"{USER}:{PASSWORD}\n")
     net.server.run("ip", "address", "add", f"{BEHIND}/24", "dev", "lo")
@@ -38,7 +39,8 @@ def serving(net: Lab, folder: Path, *arguments: str) -> Iterator[Espudp]:
     reach = ["--pool", POOL, "--subnet", SUBNET, "--split", SUBNET, "--split", POOL, *names]
     login = ["--ikev1", "aggressive", "--xauth-users", str(users), "--banner", BANNER]
     suites = ["--ike-proposal", IKE, "--esp-proposal", ESP]
-    with espudp(net.server, folder / "server", "listen", *reach, *login, *suites, *arguments) as peer:
+    typed = [*reach, *login, *suites, *arguments]
+    with espudp(net.server, folder / "server", "listen", *typed, psk=psk) as peer:
         yield peer
 
 
@@ -72,6 +74,24 @@ def test_a_user_of_a_group(tmp_path: Path, saw: Saw) -> None:
             assert inbound["drops"] == {}
             saw(f"{connection['suite']}, ESP {inbound['suite']} in UDP, ping and TCP both ways")
         wait_until(lambda: not gateway.tunnel()["connections"], "espudp to hear of the Delete")
+
+
+@pytest.mark.cell("hybrid authentication")
+def test_a_gateway_by_certificate(tmp_path: Path, saw: Saw) -> None:
+    """vpnc knows the gateway by its certificate, and has nothing but a password."""
+    files = of_kind("rsa").arguments(tmp_path / "pki")
+    ours, ca = files[: files.index("--ca")], files[-1]
+    options = {"IKE_Authmode": "hybrid", "CA-File": ca}
+    with (
+        lab() as net,
+        serving(net, tmp_path, *ours, psk=None) as gateway,
+        calling(net, tmp_path, **options) as client,
+    ):
+        client.wait()
+        assert net.client.ping(BEHIND)
+        (connection,) = gateway.tunnel()["connections"]
+        assert connection["remote_identity"] == f"keyid:{USER}"
+        saw("RSA, and a password")
 
 
 @pytest.mark.cell("new keys and dead peer detection")
