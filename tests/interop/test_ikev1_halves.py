@@ -1,5 +1,6 @@
 """The IKEv1 of libreswan in both roles, which needs the kernel's ESP, and that is only pretended."""
 
+import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from tests.interop.ikev1 import MODES, PASSWORD, USER
 from tests.interop.lab import CLIENT_ADDRESS, SERVER_ADDRESS, wait_until
 from tests.interop.libreswan import pluto
 from tests.interop.matrix import INITIATOR, RESPONDER
-from tests.interop.peer import PSK, secret_file
+from tests.interop.peer import PSK, Espudp, secret_file
 from tests.interop.swan import ESPUDP_ID, SWAN_ID
 from tests.interop.test_ike_halves import (
     ADDRESS,
@@ -18,10 +19,9 @@ from tests.interop.test_ike_halves import (
     SUBNET,
     Libreswan,
     calling,
-    check_rekeys,
     listening,
     network,
-    told,
+    numbers,
 )
 
 pytestmark = [pytest.mark.namespaces, pytest.mark.libreswan]
@@ -56,13 +56,28 @@ CLIENT = (
     f"{COMMON.format(subnet=BEHIND_CLIENT, right=SERVER_ADDRESS, auth='{auth}')}    rightsubnet={SUBNET}\n"
 )
 ESTABLISHED = "IPsec SA established"
-ENDED = "deleting state (STATE_MAIN_R3)"
 
 BY_CERTIFICATE = "authby=rsasig\n    leftcert=rsa\n    leftsendcert=always\n    rightca=%same"
 
 
 def by_psk(mode: str) -> str:
     return f"authby=secret\n    aggressive={'yes' if mode == 'aggressive' else 'no'}"
+
+
+def check_rekeys(peer: Espudp) -> None:
+    """Both phases, renewed by espudp. What is replaced lingers on."""
+    for what in ("child", "ike", "child"):
+        before = set(numbers(peer, what))
+        peer.ask("rekey", what=what)
+        wait_until(functools.partial(_has_another, peer, what, before), f"another {what} SA")
+
+
+def _has_another(peer: Espudp, what: str, before: set[str]) -> bool:
+    return bool(set(numbers(peer, what)) - before)
+
+
+def told(peer: Espudp) -> str:
+    return f"child SA with {peer.sas()[-1]['suite']}"
 
 
 @pytest.fixture(scope="module")
