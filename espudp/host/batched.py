@@ -140,8 +140,8 @@ class Receiver:
     def receive(self, limit: int) -> npt.NDArray[np.intp]:
         """The sizes of up to `limit` packets without their fronts; negative: shorter than that.
 
-        What is said of them is in `front` and `said`, what is in them `packet` and `burst` hand out, until the
-        next call. Raises OSError; BlockingIOError where there is none.
+        What is said of them is in `front` and `said`, what is in them `packet` and `burst` hand out, until
+        the next call. Raises OSError; BlockingIOError where there is none.
         """
         header = self._headers["header"]
         header["name_octets"] = _SOCKADDR6.size
