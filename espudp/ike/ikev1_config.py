@@ -6,6 +6,9 @@ from enum import Enum
 from espudp.errors import ConfigError
 from espudp.ike.xauth import XauthLogin
 
+# Our choice: what people may read before they close it
+MAX_BANNER_OCTETS = 4096
+
 
 class Mode(Enum):
     """How phase 1 goes (RFC 2409 section 5)."""
@@ -42,7 +45,7 @@ class Ikev1Config:
     """Send what is large in pieces, if the peer can put them together."""
 
     xauth: XauthLogin | None = None
-    """What we log in with after phase 1. With no proof of our own in phase 1 that is hybrid authentication."""
+    """What we log in with after phase 1; with no proof of our own in that, it is hybrid authentication."""
 
     pushed: bool = False
     """Wait for the gateway to tell our virtual address unasked, and do not ask for it."""
@@ -75,4 +78,8 @@ class Ikev1Policy:
         if not self.modes:
             raise ConfigError(
                 "IKEv1 without a mode lets nobody in", field="ikev1", remedy="Name main, aggressive or both."
+            )
+        if len(self.banner.encode()) > MAX_BANNER_OCTETS:
+            raise ConfigError(
+                f"a banner has at most {MAX_BANNER_OCTETS} octets", field="banner", remedy="Write less."
             )

@@ -145,16 +145,17 @@ def reply(
     """The addresses, and of the rest what was asked for."""
     kinds = {attribute.type for attribute in asked.attributes}
     supported = b"".join(kind.to_bytes(2, "big") for kind in sorted(_SUPPORTED))
-    told = [
-        a for a in everything(addresses, handout, policy) if a.type in kinds or a.type in _ADDRESS.values()
-    ]
+    all_of_it = everything(addresses, handout, policy, cisco=True)
+    told = [a for a in all_of_it if a.type in kinds or a.type in _ADDRESS.values()]
     if CfgAttribute.SUPPORTED_ATTRIBUTES in kinds:
         told.append(Attribute(CfgAttribute.SUPPORTED_ATTRIBUTES, supported))
     return tuple(told)
 
 
-def everything(addresses: Sequence[str], handout: Handout, policy: Ikev1Policy) -> _Attributes:
-    """All that there is to tell, as a SET has it."""
+def everything(
+    addresses: Sequence[str], handout: Handout, policy: Ikev1Policy, *, cisco: bool
+) -> _Attributes:
+    """All that there is to tell, as a SET has it. `cisco`: the peer knows Unity."""
     for address in map(ip_address, addresses):
         suffix = _HOST_PREFIX if address.version == 6 else b""
         yield Attribute(_ADDRESS[address.version], address.packed + suffix)
@@ -165,7 +166,7 @@ def everything(addresses: Sequence[str], handout: Handout, policy: Ikev1Policy) 
         mask = bytes([network.prefixlen]) if network.version == 6 else network.netmask.packed
         yield Attribute(_SUBNET[network.version], network.network_address.packed + mask)
     yield Attribute(CfgAttribute.APPLICATION_VERSION, APPLICATION.encode())
-    yield from _of_unity(handout, policy)
+    yield from _of_unity(handout, policy) if cisco else ()
 
 
 def _netmask(addresses: Sequence[str], handout: Handout) -> _Attributes:

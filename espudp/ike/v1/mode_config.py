@@ -91,7 +91,8 @@ class Push:
         if not addresses or not isinstance(config, ListenerConfig):
             established.next_step(now)
             return
-        told = configuration.everything(addresses, config.handout, policy)
+        cisco = established.sa.abilities.unity
+        told = configuration.everything(addresses, config.handout, policy, cisco=cisco)
         Asking(established, CfgType.SET, told, lambda _ack, now: established.next_step(now), now)
 
 

@@ -10,6 +10,7 @@ from ipaddress import IPv4Network, IPv6Network
 
 from espudp.ike.given import ipv4_network
 from espudp.ike.handout import domain_name
+from espudp.ike.ikev1_config import MAX_BANNER_OCTETS
 from espudp.wire.selectors import ANY_PROTOCOL, TrafficSelector
 
 # An address and a mask; protocol, source and destination port, of which no gateway sends any
@@ -19,7 +20,6 @@ _MASK_AT, _REST_AT = 4, 8
 # Our bounds on what a peer may tell us
 MAX_NETWORKS = 64
 MAX_NAMES = 32
-MAX_BANNER_OCTETS = 4096
 MAX_BANNER_LINES = 50
 
 _BETWEEN_NAMES = re.compile(rb"[,;\s\0]+")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from espudp.errors import AuthenticationFailed
 from espudp.ike.config import ConnectionConfig
 from espudp.ike.credentials import NoDemand
-from espudp.ike.events import Diagnostic, Fault
+from espudp.ike.events import Diagnostic, Fault, PeerRefused
 from espudp.ike.farewell import Farewell
 from espudp.ike.identity import Identity
 from espudp.ike.v1.asking import Afterwards, Asking
@@ -41,9 +41,11 @@ class XauthServer:
             verdict = login.judge(reply)
             if verdict is Verdict.INCOMPLETE:
                 self._ask(established, login, now)
+            elif verdict is Verdict.PASSED and _may_come(established, login.user):
+                self._say(established, now, passed=True)
             else:
-                is_let_in = verdict is Verdict.PASSED and _may_come(established, login.user)
-                self._say(established, now, passed=is_let_in)
+                _tell_refusal(established, now)
+                self._say(established, now, passed=False)
 
         Asking(established, CfgType.REQUEST, login.request(), judge, now)
 
@@ -52,7 +54,7 @@ class XauthServer:
             if passed:
                 established.next_step(now)
             else:
-                _refuse(established, now)
+                established.gone(now)  # which the client knows by now
 
         Asking(established, CfgType.SET, status(passed=passed), acknowledged, now)
 
@@ -71,12 +73,15 @@ def _may_come(established: "Established", name: bytes) -> bool:
     return True
 
 
-def _refuse(established: "Established", now: float) -> None:
-    """Who it was is not told by name: it may be a password that was typed in the wrong place."""
+def _tell_refusal(established: "Established", now: float) -> None:
+    """At once: who guesses passwords need not wait for our word. Who it was is not told by name, for that
+    may be a password that was typed in the wrong place.
+    """
     error = AuthenticationFailed("wrong user name or password (XAUTH)")
-    established.hub.common.count_refusal(error)
-    who = established.phase1.remote_identity
-    established.fail(Farewell(Fault.AUTHENTICATION, f"{who}: {error}", error.remedy), now)
+    hub, phase1 = established.hub, established.phase1
+    hub.common.count_refusal(error)
+    reason = f"{phase1.remote_identity}: {error}"
+    hub.tell_refusal(PeerRefused(phase1.path, reason, error.remedy), now)
 
 
 class XauthClient:
@@ -140,7 +145,7 @@ class _Unexpected(XauthClient):
 def answer(established: "Established", told: Attributes, now: float) -> tuple[Attributes, Afterwards] | None:
     """To a gateway that speaks of logging in where no step waits for it; None: it does not."""
     is_xauth = any(a.type in _ATTRIBUTES for a in told.attributes)
-    if not established.sa.is_initiator or not is_xauth:
+    if not isinstance(established.phase1.policy, ConnectionConfig) or not is_xauth:
         return None
     client = _Unexpected()
     client.begin(established, now)

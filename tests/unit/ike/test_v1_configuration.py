@@ -5,6 +5,7 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
+from espudp.errors import ConfigError
 from espudp.ike.given import NOTHING
 from espudp.ike.handout import Handout
 from espudp.ike.ikev1_config import Ikev1Policy
@@ -66,7 +67,7 @@ def test_only_what_is_asked_for_is_answered() -> None:
 
 
 def test_a_set_has_everything() -> None:
-    told = Attributes(CfgType.SET, 3, tuple(configuration.everything(OURS, HANDOUT, POLICY)))
+    told = Attributes(CfgType.SET, 3, tuple(configuration.everything(OURS, HANDOUT, POLICY, cisco=True)))
     assert told.values(A.UNITY_BACKUP_SERVERS) == (b"192.0.2.9,gw2.example.org",)
     assert told.number(A.UNITY_SAVE_PASSWORD) == 0
     assert configuration.read(told, BOTH).addresses == OURS
@@ -74,6 +75,11 @@ def test_a_set_has_everything() -> None:
     assert (ack.cfg_type, ack.identifier) == (CfgType.ACK, 3)
     assert {a.type for a in ack.attributes} == {a.type for a in told.attributes}
     assert not any(a.value for a in ack.attributes)
+
+
+def test_a_set_for_those_who_know_nothing_of_cisco() -> None:
+    told = configuration.everything(OURS, HANDOUT, POLICY, cisco=False)
+    assert max(attribute.type for attribute in told) < A.UNITY_BANNER
 
 
 def test_unknown_attributes_of_a_set_are_not_acknowledged() -> None:
@@ -162,6 +168,11 @@ def test_networks_that_are_none() -> None:
 )
 def test_banners(value: bytes, shown: str) -> None:
     assert unity.banner_text(value) == shown
+
+
+def test_a_banner_that_nobody_would_read() -> None:
+    with pytest.raises(ConfigError, match="banner"):
+        Ikev1Policy(banner="x" * 5000)
 
 
 def test_what_goes_over_the_wire_is_small() -> None:
