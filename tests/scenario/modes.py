@@ -105,9 +105,9 @@ class Negotiated:
             up = [client for client in clients if client.up and client.ip not in flows]
             lab.world.run(0.1)  # with IKEv1 the client has its child SA first
             for client in up:
-                flows[client.ip] = self._flows(lab, client)
-                for flow in flows[client.ip]:
-                    flow.start()
+                there, back = flows[client.ip] = self._flows(lab, client)
+                there.start()  # and the server answers, once there is a mapping for that
+                lab.world.call_later(0.1, back.start)
         return list(flows.values())
 
     def _flows(self, lab: Lab, client: Host) -> tuple[Flow, Flow]:
