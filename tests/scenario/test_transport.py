@@ -9,7 +9,14 @@ from espudp.errors import ConfigError
 from espudp.esp.drops import Drop
 from espudp.ike.config import DYNAMIC, ChildConfig, Mode
 from espudp.ike.encapsulation import Encapsulation
-from espudp.ike.events import ChildInstalled, ConnectionDown, ConnectionUp, PathChanged, PeerRefused
+from espudp.ike.events import (
+    ChildInstalled,
+    ConnectionDown,
+    ConnectionUp,
+    Diagnostic,
+    PathChanged,
+    PeerRefused,
+)
 from espudp.ike.narrowing import Dynamic
 from espudp.wire import ip
 from espudp.wire.address import UdpAddress
@@ -280,6 +287,39 @@ def test_without_a_nat_esp_needs_no_udp(mode: Mode) -> None:
     (child,) = client.children()
     assert child.path.remote == UdpAddress(SERVER_IP, 0)
     assert client.told(ConnectionUp)[0].path.remote.port == 4500
+
+
+def test_out_of_a_nat_who_can_do_nothing_but_udp_claims_another() -> None:
+    """The peer would send ESP without UDP now; it is told once more, with a NAT that is none."""
+    lab = Lab(terms=Terms(), server_terms=Terms(plain_esp=True))
+    nat = lab.nat("198.51.100.44")
+    client = lab.client(behind=nat)
+    sent, back = protocols(client), protocols(lab.server)
+    lab.connect(client)
+    assert not any(flow.tally.lost for flow in lab.exchange(client))
+    client.plug_in(lab.net, "198.51.100.8")
+    client.unplug(client.ip)
+    client.look_around()
+    lab.world.run(5.0)
+    assert not any(flow.tally.lost for flow in lab.exchange(client))
+    assert {d.destination.port for d in sent} == {4500}
+    assert not [d for d in back if d.protocol == ESP]
+    assert lab.server.told(PathChanged)[-1].path.remote.ip == "198.51.100.8"
+
+
+def test_into_a_nat_though_never_in_udp() -> None:
+    """A tunnel that stands goes on, and says what it does."""
+    lab = Lab(terms=Terms(plain_esp=True, encap=Encapsulation.NEVER))
+    client = lab.client()
+    nat = lab.nat("198.51.100.44")
+    lab.connect(client)
+    client.plug_in(nat.inside, "192.168.1.7")
+    client.unplug(CLIENT_IP)
+    client.look_around()
+    lab.world.run(5.0)
+    assert not any(flow.tally.lost for flow in lab.exchange(client))
+    for host in (client, lab.server):
+        assert any("ESP goes in UDP after all" in note.text for note in host.told(Diagnostic))
 
 
 def test_plain_esp_leaves_more_room() -> None:

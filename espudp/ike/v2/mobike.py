@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from espudp.crypto.auth import equal
 from espudp.ike.config import Mode
-from espudp.ike.encapsulation import claims_nat
+from espudp.ike.encapsulation import claims_nat, forbids
 from espudp.ike.events import Fault, NatStatus, PathChanged
 from espudp.ike.exchange import patience
 from espudp.ike.farewell import Farewell
@@ -337,6 +337,10 @@ class Mobike:
         if (path, self.nat) != (connection.path, connection.peer.nat):
             connection.path = path
             connection.peer = replace(connection.peer, nat=self.nat)
+            if forbids(connection.policy.encap, self.nat):
+                connection.note(
+                    "a NAT is between now, and ESP goes in UDP after all, since it must (RFC 7296)"
+                )
             connection.hub.emit(PathChanged(connection.number, connection.esp_path, self.nat))
 
 
