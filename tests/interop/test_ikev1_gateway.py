@@ -104,6 +104,7 @@ def test_esp_suites(gateway: Gateway, tmp_path: Path, saw: Saw, esp: str) -> Non
 @modes
 def test_certificates(gateway: Gateway, tmp_path: Path, saw: Saw, mode: str) -> None:
     ours = of_kind("rsa")
+    gateway.swan.forget_certificates()
     gateway.swan.load_key(key_pem(ours.swan.key))
     both: dict[str, Any] = {"local": certified(ours), "remote": demanded(ours)}
     files = ours.arguments(tmp_path / "pki")
@@ -118,6 +119,7 @@ def test_certificates(gateway: Gateway, tmp_path: Path, saw: Saw, mode: str) -> 
 def test_fragments(gateway: Gateway, tmp_path: Path, saw: Saw, mode: str) -> None:
     """A chain of certificates that no datagram of 1280 octets holds."""
     ours: Authority = authority("rsa", between=2)
+    gateway.swan.forget_certificates()
     gateway.swan.load_key(key_pem(ours.swan.key))
     both: dict[str, Any] = {"local": certified(ours), "remote": demanded(ours), "fragmentation": "yes"}
     files, swan = ours.arguments(tmp_path / "pki"), gateway.swan
@@ -152,6 +154,7 @@ def test_xauth(gateway: Gateway, tmp_path: Path, saw: Saw, mode: str) -> None:
 def test_hybrid(gateway: Gateway, tmp_path: Path, saw: Saw) -> None:
     """strongSwan proves itself by certificate, and we by password alone."""
     ours = of_kind("rsa")
+    gateway.swan.forget_certificates()
     gateway.swan.load_key(key_pem(ours.swan.key))
     gateway.swan.load_eap(USER, PASSWORD)
     files = ours.arguments(tmp_path / "pki")
