@@ -1,12 +1,17 @@
 """ESP as an IP protocol of its own, where no NAT is between, and what decides about it."""
 
+import os
 import socket
 from collections.abc import Iterator
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from espudp.crypto.suites import parse_esp_suite
+from espudp.manual import ManualPair, emit_manual, generate_pair
+from espudp.wire.address import UdpAddress
 from tests.host.support import Network, Peer, ping, state, transfer
 from tests.host.wiretap import Wiretap, udp_payload
 
@@ -205,4 +210,27 @@ def test_the_next_start_undoes_what_sigkill_left(network: Network) -> None:
     server = network.peers[-2]
     assert ping(network.client, "10.99.0.1", tries=3) == 3
     assert (client.stop(), server.stop()) == (0, 0)
+    assert (state(network.client), state(network.server)) == before
+
+
+def test_manual_keys_without_udp(network: Network) -> None:
+    before = state(network.client), state(network.server)
+    pair = ManualPair(
+        suite=parse_esp_suite("aes128-sha256"),
+        server=UdpAddress(SERVER[4], 4500),
+        network=ip_network("10.98.0.0/30"),
+    )
+    server, client = generate_pair(pair, os.urandom)
+    ends = (network.server, "server", server), (network.client, "client", client)
+    peers = []
+    for namespace, name, config in ends:
+        options = {"mode": "manual", "text": emit_manual(config), "host_options": {"plain": True}}
+        peers.append(Peer.start(network, namespace, name, options))
+        peers[-1].wait_for("Manual keys with")
+    tap = Wiretap(network.router, "r1")
+    assert ping(network.client, server.addresses[0], tries=3) == 3
+    assert ping(network.server, client.addresses[0], tries=3) == 3
+    assert carried(tap) == {ESP}
+    assert peers[0].ask("status")["ports"] == []
+    assert [peer.stop() for peer in peers] == [0, 0]
     assert (state(network.client), state(network.server)) == before
