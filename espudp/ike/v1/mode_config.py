@@ -98,7 +98,9 @@ class Push:
 
 def answer(established: "Established", told: Attributes) -> tuple[Attributes, Afterwards] | None:
     """To what a peer asks or sets after all steps: None if that is an answer itself, and to nothing."""
-    config = established.phase1.policy
+    # A gateway that has renewed phase 1 was the one who dialled, and is a gateway all the same.
+    connection = established.connection
+    config = established.phase1.policy if connection is None else connection.policy
     if told.cfg_type == CfgType.SET:
         # Nobody configures a gateway, nor a client that has what it needs: an ACK of nothing says so.
         return Attributes(CfgType.ACK, told.identifier), _nothing
@@ -114,17 +116,18 @@ def answer(established: "Established", told: Attributes) -> tuple[Attributes, Af
 
 
 def _policy(established: "Established") -> Ikev1Policy:
-    config = established.phase1.policy
+    connection = established.connection
+    config = established.phase1.policy if connection is None else connection.policy
     return config.ikev1 or Ikev1Policy() if isinstance(config, ListenerConfig) else Ikev1Policy()
 
 
 def _assign(established: "Established", wanted: Mapping[int, Sequence[str]]) -> tuple[str, ...]:
     """The peer's addresses: those that it has, or some of the pool's; none if that is empty."""
-    connection, hub, config = established.connection, established.hub, established.phase1.policy
-    if connection is None or not isinstance(config, ListenerConfig) or hub.pool is None:
+    connection, hub = established.connection, established.hub
+    if connection is None or hub.pool is None:
         return ()
-    peer = connection.peer
-    if peer.addresses:
+    peer, config = connection.peer, connection.policy
+    if peer.addresses or not isinstance(config, ListenerConfig):
         return peer.addresses
     addresses = hub.pool.assign_each((peer.identity, peer.entry), connection.number, wanted, config.pool)
     if not addresses:

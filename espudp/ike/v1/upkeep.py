@@ -163,7 +163,8 @@ class Upkeep:
         self._dpd = None
         self.rekey_at = self.expires_at = NEVER
         connection = self._connection
-        if not connection.children and not self._wishes:
+        needed = any(not w.replaces for w in self._wishes) and connection.dialled
+        if not connection.children and not needed:
             connection.down(Farewell(Fault.PEER_REQUEST, "the peer closed the connection", retry=True))
             return
         if self._wishes:
