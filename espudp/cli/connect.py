@@ -110,7 +110,7 @@ def connect(
     presets.advise(reach.product, report)
     l2tp.prepare(wanted.host, report)
     _tell_cautions(wanted.config, report)
-    v1.tell_cautions(wanted.config.proof, report)
+    v1.check(wanted.config, report)
     raise typer.Exit(run_connect(wanted, report))
 
 

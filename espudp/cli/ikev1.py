@@ -14,16 +14,13 @@ from espudp.errors import ConfigError
 from espudp.host.options import Report, Reporter, Severity
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from espudp.cli.authentication import ConnectAuthentication
     from espudp.cli.eap import ConnectEap
     from espudp.cli.options import Keeping
     from espudp.cli.sessions import Calling
-    from espudp.ike.config import Identity
+    from espudp.ike.config import ConnectionConfig, Identity, ListenerConfig
     from espudp.ike.credentials import Proof
     from espudp.ike.ikev1_config import Ikev1Config, Ikev1Policy, Mode
-    from espudp.ike.pad import PadEntry
     from espudp.ike.xauth import XauthLogin, XauthUsers
 
 IKEV1 = "IKEv1"
@@ -191,12 +188,21 @@ class ConnectIkev1:
             return Identity.of_user(self.xauth_user.encode())
         return None
 
-    def tell_cautions(self, proof: Proof, report: Reporter) -> None:
-        """What is weak about it: said at the start."""
+    def check(self, config: ConnectionConfig, report: Reporter) -> None:
+        """What is weak about it is said at the start. Raises ConfigError for what IKEv1 cannot."""
         from espudp.ike.credentials import Psk
         from espudp.ike.ikev1_config import Mode
 
-        if self.ikev1 is not None and Mode.AGGRESSIVE in _modes(self.ikev1) and isinstance(proof, Psk):
+        if config.ikev1 is None:
+            return
+        # These are a part of IKEv1, which is loaded where it is spoken, and not before
+        from espudp.ike.v1.phase1_proposals import to_offer
+        from espudp.ike.v1.ways import way_to_call
+
+        is_aggressive = config.ikev1.mode is Mode.AGGRESSIVE
+        way_to_call(config)
+        to_offer(config.ike_proposals, one_group=is_aggressive)
+        if is_aggressive and isinstance(config.proof, Psk):
             report(Report(CAUTION, Severity.WARNING, REMEDY))
 
 
@@ -239,21 +245,25 @@ class ListenIkev1:
 
         return XauthUsers(users=eapfiles.read_users(self.xauth_users), chap=self.xauth_chap)
 
-    def check(self, entries: Sequence[PadEntry], report: Reporter) -> None:
+    def check(self, config: ListenerConfig, report: Reporter) -> None:
         """What is weak about it is said at the start. Raises ConfigError if nobody can come."""
-        from espudp.ike.credentials import CertificateOf, Psk, PskOf
+        from espudp.ike.credentials import PskOf
         from espudp.ike.ikev1_config import Mode
 
-        if self.ikev1 is None:
+        if config.ikev1 is None:
             return
-        keys = [e for e in entries if isinstance(e.demand, PskOf) and isinstance(e.proof, Psk)]
-        if not keys and not any(e.xauth or isinstance(e.demand, CertificateOf) for e in entries):
+        from espudp.ike.v1.phase1_proposals import to_offer
+        from espudp.ike.v1.ways import ways_in
+
+        to_offer(config.ike_proposals, one_group=False)
+        entries = [entry for entry in config.pad if ways_in(entry)]
+        if not entries:
             raise ConfigError(
-                "nobody can come by IKEv1: it has pre-shared keys for both sides, certificates, and XAUTH",
+                "nobody can come by IKEv1: it has one key for both sides, RSA certificates, and XAUTH",
                 field="ikev1",
                 remedy="add --psk-file FILE, --ca FILE or --xauth-users FILE, or leave --ikev1 out",
             )
-        if keys and Mode.AGGRESSIVE in _modes(self.ikev1):
+        if Mode.AGGRESSIVE in config.ikev1.modes and any(isinstance(e.demand, PskOf) for e in entries):
             report(Report(CAUTION, Severity.WARNING, REMEDY))
 
     def invitation(self) -> list[str]:

@@ -192,10 +192,10 @@ def _serve(asked: _Asked, report: Reporter) -> int:
         entries = options.config.pad
         open_to_all = [e.demand for e in entries if e.xauth is None]
         tell_cautions(report, [e.proof for e in entries], open_to_all)
-        asked.v1.check(entries, report)
+        asked.v1.check(options.config, report)
         return run_listen(options, _first_news(report, partial(_invite_by_key, words, options)))
     anyone = asked.listen_options(address, psk=b"any")  # mistakes come before a key is made
-    asked.v1.check(anyone.config.pad, report)
+    asked.v1.check(anyone.config, report)
     path = keyfiles.default_psk_file()
     psk, made = keyfiles.obtain_psk(path)
     invite = partial(_invite, words, path, psk if made else None)

@@ -8,16 +8,17 @@ from espudp.ike.config import ConnectionConfig, Identity, ListenerConfig
 from espudp.ike.credentials import CertificateOf, EapOf, NoDemand, NoProof, Psk, PskOf, SignKey
 from espudp.ike.ikev1_config import Ikev1Config, Ikev1Policy, Mode
 from espudp.ike.pad import PadEntry
+from tests.scenario.credentials import key
 from tests.unit.cli.conftest import Program
-from tests.unit.cli.test_authentication import CA, GW, ME, pki
+from tests.unit.cli.test_authentication import CA, GW, ME, _pem
+from tests.unit.crypto.certs import root
 
-__all__ = ["pki"]
-
-pytestmark = pytest.mark.usefixtures("files", "pki")
+pytestmark = pytest.mark.usefixtures("files")
 
 GATEWAY = "gw.example.org"
 ALICE = ("--xauth-user", "alice", "--xauth-password-file", "password")
 PSK = ("--psk-file", "psk")
+EC = ("--cert", "ec", "--key", "ec.key")
 
 
 @pytest.fixture
@@ -29,6 +30,11 @@ def files(tmp_path: Path) -> None:
     ):
         (tmp_path / name).write_text(content)
         (tmp_path / name).chmod(0o600)
+    ca = root("CN=CA")
+    _pem(tmp_path, "ca", ca)
+    _pem(tmp_path, "gw", ca.issue("CN=gw", "dns:gw.example.org", key=key("RSA", "gw")))
+    _pem(tmp_path, "me", ca.issue("CN=me", "email:me@example.org", key=key("RSA", "me")))
+    _pem(tmp_path, "ec", ca.issue("CN=ec", "dns:gw.example.org"))
 
 
 def _connected(program: Program, *arguments: str) -> tuple[ConnectionConfig, Ikev1Config, str]:
@@ -113,6 +119,13 @@ def test_hybrid(program: Program) -> None:
         pytest.param((*PSK, "--ikev1", "main", "--mode-config", "x"), "'x' is not possible", id="neither"),
         pytest.param((*PSK, "--ikev1", "main", *ALICE[2:]), "without --xauth-user", id="no user"),
         pytest.param((*PSK, "--ikev1", "main", *ALICE[:2]), "takes a password", id="no password"),
+        pytest.param((*PSK, *CA, "--ikev1", "main"), "no such way", id="two kinds of proof"),
+        pytest.param((*EC, *CA, "--ikev1", "main"), "an RSA certificate", id="ECDSA"),
+        pytest.param(
+            (*PSK, "--ikev1", "main", "--ike-proposal", "aes128gcm16-prfsha256-ecp256"),
+            "of the IKE proposals is one of IKEv1",
+            id="AEAD",
+        ),
         pytest.param((*CA, "--ikev1", "main"), "nothing to prove ourselves with", id="no proof"),
         pytest.param(
             (*CA, "--ikev1", "main", "--eap-user", "alice", "--eap-password-file", "password"),
