@@ -24,6 +24,16 @@ class IkeKeyLog:
 
 
 @dataclass(frozen=True, slots=True)
+class IsakmpKeyLog:
+    """One ISAKMP SA of IKEv1: the initiator's cookie, 8 octets, and the key that Wireshark's ISAKMP table
+    takes.
+    """
+
+    cookie_i: bytes
+    key: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class ChildKeyLog:
     """One pair of ESP SAs, as Wireshark's ESP table takes them. `spi_in` is the one that we receive on."""
 
@@ -35,5 +45,5 @@ class ChildKeyLog:
     keys_out: CipherKeys = field(repr=False)
 
 
-KeyLogEntry = IkeKeyLog | ChildKeyLog
+KeyLogEntry = IkeKeyLog | IsakmpKeyLog | ChildKeyLog
 KeyLog = Callable[[KeyLogEntry], None]

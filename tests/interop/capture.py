@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 from espudp.crypto.aead import CipherKeys
 from espudp.crypto.suites import Encr, Integ
-from espudp.ike.keylog import ChildKeyLog, IkeKeyLog, KeyLogEntry
+from espudp.ike.keylog import ChildKeyLog, IkeKeyLog, IsakmpKeyLog, KeyLogEntry
 from espudp.wire.address import Path
 
 # https://www.tcpdump.org/linktypes.html
@@ -109,13 +109,14 @@ def key_tables(keys: Sequence[KeyLogEntry]) -> list[str]:
     """tshark's options that give it the keys of a session."""
     options = []
     for entry in keys:
-        suite = entry.suite
         match entry:
-            case ChildKeyLog(path=(local, remote)):
+            case ChildKeyLog(path=(local, remote), suite=suite):
                 options += _esp_row(
                     remote.ip, local.ip, entry.spi_in, suite.encr, suite.integ, entry.keys_in
                 ) + _esp_row(local.ip, remote.ip, entry.spi_out, suite.encr, suite.integ, entry.keys_out)
-            case IkeKeyLog(keys=secret):
+            case IsakmpKeyLog(cookie_i=cookie, key=key):
+                options += _table("ikev1_decryption_table", [cookie.hex(), key.hex()])
+            case IkeKeyLog(keys=secret, suite=suite):
                 encr = IKE_ENCR[suite.encr.transform_id].format(bits=suite.encr.key_bits)
                 integ = IKE_INTEG[_id(suite.integ)]
                 row = [entry.spi_i.hex(), entry.spi_r.hex(), secret.ei.hex(), secret.er.hex(), *_text(encr)]

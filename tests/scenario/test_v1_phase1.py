@@ -4,13 +4,18 @@ from dataclasses import replace
 
 import pytest
 
+from espudp.crypto.ikev1keys import decrypt
+from espudp.crypto.suites import encr_by_keyword
 from espudp.ike.config import Encapsulation
 from espudp.ike.credentials import Demand, Proof
 from espudp.ike.events import ConnectionDown, ConnectionUp, Fault, IkeRekeyed, NatStatus, PeerRefused
 from espudp.ike.ikev1_config import Ikev1Config, Ikev1Policy, Mode, NatTraversal
+from espudp.ike.keylog import IsakmpKeyLog, KeyLogEntry
 from espudp.ike.pad import PadEntry, Pattern
 from espudp.wire import natt
+from espudp.wire.address import UdpAddress
 from espudp.wire.ikev1.constants import ExchangeType
+from espudp.wire.ikev1.header import HEADER_OCTETS
 from tests.scenario.credentials import CLIENT, SERVER, person, trust
 from tests.scenario.lab import Lab, Terms, is_esp
 from tests.scenario.lab_v1 import TermsV1, lab_v1
@@ -301,3 +306,36 @@ def test_five_clients_behind_one_nat() -> None:
     for client in clients:
         assert all(flow.tally.perfect for flow in lab.exchange(client, 0.5))
     assert not lab.server.told(ConnectionDown)
+
+
+@MODES
+def test_an_address_that_goes_while_we_call(mode: Mode) -> None:
+    lab = lab_v1(terms=TermsV1(exchange=mode))
+    client = lab.client()
+    client.connect(lab.terms.connection(), lab.server_ip)
+    client.do(lambda tunnel: tunnel.local_addresses_changed([UdpAddress("192.0.2.77", 4500)], lab.world.now))
+    (down,) = client.told(ConnectionDown)
+    assert "is gone" in down.reason
+    assert down.retry
+    lab.world.run(5.0)
+    assert not client.told(ConnectionUp)
+
+
+@MODES
+def test_the_key_log_opens_what_was_captured(mode: Mode) -> None:
+    """As Wireshark does, which needs the key, and finds the IV itself."""
+    lab, keys, sent = lab_v1(terms=TermsV1(exchange=mode)), list[KeyLogEntry](), list[Datagram]()
+    client = lab.client()
+    client.tunnel._ike._hub._key_log = keys.append
+    client.on_send.append(sent.append)
+    lab.connect(client)
+    (log,) = (entry for entry in keys if isinstance(entry, IsakmpKeyLog))
+    assert log.cookie_i == sent[0].payload[:8]
+    protected = sent[2 if mode is Mode.MAIN else 1].payload[len(natt.NON_ESP_MARKER) :]
+    ciphertext = protected[HEADER_OCTETS:]
+    aes = encr_by_keyword("aes128")
+    assert aes is not None
+    # All but the first block, whose IV is of the public values.
+    plain = decrypt(aes, log.key, ciphertext[:16], ciphertext[16:])
+    assert (b"ample.org" in plain) == (mode is Mode.MAIN)
+    assert log.key.hex() not in repr(log)

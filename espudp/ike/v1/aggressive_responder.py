@@ -91,7 +91,7 @@ class AwaitProof(Visitor):
         self.turn.say(self._message(), asked.path, now, answers=asked, awaits=True)
 
     @property
-    def way_back(self) -> Path:
+    def path(self) -> Path:
         return self._path
 
     @property

@@ -308,11 +308,15 @@ class Waiting(ABC):
     def __init__(self, attempt: Attempt, turn: Turn, path: Path) -> None:
         self.attempt = attempt
         self.turn = turn
-        self.path = path
+        self._path = path
 
     @property
     def key(self) -> Key:
         return self.attempt.key
+
+    @property
+    def path(self) -> Path:
+        return self._path
 
     @property
     def deadline(self) -> float | None:

@@ -1,6 +1,7 @@
 """The end of phase 1, on either side, and the steps that follow it."""
 
 from espudp.ike.config import ConnectionConfig, ListenerConfig
+from espudp.ike.keylog import IsakmpKeyLog
 from espudp.ike.v1.established import Established
 from espudp.ike.v1.hub import Hub
 from espudp.ike.v1.mode_config import AwaitPush, Pull, Push
@@ -12,6 +13,7 @@ from espudp.ike.v1.xauth import XauthClient, XauthServer
 
 def conclude(hub: Hub, phase1: Phase1, now: float) -> None:
     """Both sides have proved what phase 1 asks for."""
+    hub.common.log_keys(IsakmpKeyLog(phase1.sa.cookie_i, phase1.sa.keys.cipher))
     established = Established(hub, phase1, _steps(phase1), now)
     hub.put(established)
     established.next_step(now)

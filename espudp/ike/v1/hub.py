@@ -55,6 +55,10 @@ class State(Protocol):
     def key(self) -> Key: ...
 
     @property
+    def path(self) -> Path:
+        """Where its messages go."""
+
+    @property
     def deadline(self) -> float | None: ...
 
     def receive(self, datagram: Datagram, now: float) -> None: ...
@@ -79,6 +83,8 @@ class Hub:
         self.tell_refusal = common.tell_refusal
         self.states: dict[Key, State] = {}
         self.connections: dict[int, Connection] = {}
+        self.called: dict[int, Connection] = {}
+        """Of these, those that we have called."""
         self.dialling: dict[int, Key] = {}
         """Connections that we are calling, by their number."""
         self.timers: Timers[State | Connection] = Timers()
@@ -111,11 +117,14 @@ class Hub:
     def enroll(self, connection: "Connection") -> None:
         """The connection exists from now on."""
         self.connections[connection.number] = connection
+        if connection.dialled:
+            self.called[connection.number] = connection
         self._numbers.setdefault(connection.peer.identity, set()).add(connection.number)
 
     def strike(self, connection: "Connection") -> None:
         """The connection is over, and with it what it had from the pool."""
         del self.connections[connection.number]
+        self.called.pop(connection.number, None)
         numbers = self._numbers[connection.peer.identity]
         numbers.discard(connection.number)
         if not numbers:

@@ -38,7 +38,7 @@ class AwaitKey(Visitor):
         turn.say(octets, asked.path, now, answers=asked)
 
     @property
-    def way_back(self) -> Path:
+    def path(self) -> Path:
         return self._path
 
     def receive(self, datagram: Datagram, now: float) -> None:
@@ -114,7 +114,7 @@ class AwaitProof(Visitor):
         self._keys = dict.fromkeys(psk_of(e) for e in entries) if reception.way.psk else {None: None}
 
     @property
-    def way_back(self) -> Path:
+    def path(self) -> Path:
         return self._path
 
     def receive(self, datagram: Datagram, now: float) -> None:

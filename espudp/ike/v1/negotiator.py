@@ -112,11 +112,13 @@ class Negotiator:
 
     def addresses_changed(self, usable: set[str], now: float) -> None:
         """IKEv1 does not move: what was dialled from an address that is gone is over."""
-        for connection in list(self._hub.connections.values()):
-            ip = connection.path.local.ip
-            if connection.dialled and ip not in usable:
-                farewell = Farewell(Fault.TIMEOUT, f"our address {ip} is gone", retry=True)
-                connection.down(farewell)
+        for connection in list(self._hub.called.values()):
+            if connection.path.local.ip not in usable:
+                connection.down(_gone(connection.path.local.ip))
+        for key in list(self._hub.dialling.values()):
+            state = self._hub.states.get(key)
+            if state is not None and state.path.local.ip not in usable:
+                state.fail(_gone(state.path.local.ip), now)
 
     def _command(self, connection: int, act: Callable[[Connection], None]) -> None:
         known = self._hub.connections.get(connection)
@@ -172,8 +174,8 @@ class Negotiator:
 
     def _doorkeeper_for(self, path: Path) -> Doorkeeper | None:
         """The listener's, or one for the peer that we have called, who may begin a phase 1 as well."""
-        for connection in self._hub.connections.values():
-            if connection.dialled and connection.path.remote == path.remote:
+        for connection in self._hub.called.values():
+            if connection.path.remote == path.remote:
                 return self._doorkeeper_of(connection) or self._doorkeeper
         return self._doorkeeper
 
@@ -234,3 +236,7 @@ class Negotiator:
     def snapshot(self, now: float) -> list[ConnectionSnapshot]:
         """Every connection. Never a key."""
         return snapshot_of(self._hub, now)
+
+
+def _gone(ip: str) -> Farewell:
+    return Farewell(Fault.TIMEOUT, f"our address {ip} is gone", retry=True)

@@ -253,7 +253,9 @@ class QuickInitiator(Quick):
         if connection is None:
             return
         commit = datagram.header.commit
-        connection.install(new, now, replaces=self._wish.replaces, standby=commit)
+        # The peer has it once our last message is there: until then the one before is not yet out of use.
+        former = [c for c in self._wish.replaces if c.spi_in in connection.children]
+        connection.install(new, now, replaces=former, standby=commit or bool(former))
         proof = hash_3(sa.suite.hash, sa.keys.a, self.message_id, self._nonce, said.nonce)
         octets = self._chain.seal(ExchangeType.QUICK, [Hash(proof)])
         self._turn.say(octets, self.established.path, now, answers=datagram, awaits=commit)

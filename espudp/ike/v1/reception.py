@@ -258,13 +258,13 @@ class Visitor(ABC):
         if now >= self._until:
             hub.discard(self)
             return
-        if not self.turn.handle_timer(self.way_back, now):
+        if not self.turn.handle_timer(self.path, now):
             self.turn.heard()
         hub.reschedule(self)
 
     @property
     @abstractmethod
-    def way_back(self) -> Path:
+    def path(self) -> Path:
         """Where our message goes if it has to go again."""
 
     @abstractmethod

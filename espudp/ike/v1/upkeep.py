@@ -313,7 +313,9 @@ class Upkeep:
         for each in former:
             each.rekeying, each.successor = False, child
         if former:
-            self._later_at(now + self._timers.rekey_linger, lambda then: self.delete_children(former, then))
+            linger = self._timers.rekey_linger
+            self._later_at(now + linger / 2, lambda _: self._connection.confirm(child))
+            self._later_at(now + linger, lambda then: self.delete_children(former, then))
 
     def failed(self, wish: Wish, farewell: Farewell, now: float) -> None:
         """The peer will not have it like this."""
