@@ -66,6 +66,10 @@ class Charon:
     def wait_for(self, text: str, *, times: int = 1, seconds: float = 15.0) -> None:
         wait_until(lambda: self.seen(text) >= times, f"charon to log {text!r} {times}x", seconds=seconds)
 
+    def forget_credentials(self) -> None:
+        """Keys, certificates, CRLs and secrets: all that was loaded, and what was learnt from peers."""
+        self.vici.clear_creds()
+
     def load_psk(self, psk: str, *owners: str) -> None:
         self.vici.load_shared({"id": "psk", "type": "ike", "data": psk, "owners": list(owners)})
 
@@ -73,18 +77,8 @@ class Charon:
         """A private key; which identity it is for follows from certificates and public keys."""
         self.vici.load_key({"type": "any", "data": pem})
 
-    def forget_keys(self) -> None:
-        """Those of other tests. In TLS it shows any certificate in its name whose key it has."""
-        for key in self.vici.get_keys().get("keys", []):
-            self.vici.unload_key({"id": key})
-
     def load_crl(self, pem: str) -> None:
         self.vici.load_cert({"type": "X509_CRL", "data": pem})
-
-    def forget_certificates(self) -> None:
-        """CRLs too; private keys and other secrets remain."""
-        for kind in ("X509", "X509_CRL"):
-            self.vici.flush_certs({"type": kind})
 
     def load_eap(self, user: str, password: str) -> None:
         self.vici.load_shared({"id": f"eap {user}", "type": "eap", "data": password, "owners": [user]})

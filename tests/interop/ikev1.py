@@ -32,7 +32,7 @@ ESP_NAMES = [
     *("aes128ctr-sha256", "aes128ccm16", "aes256gcm16"),
 ]
 # Keys of phase 1's material alone, and with a Diffie-Hellman exchange of their own.
-REKEYED = ["aes128-sha256", "aes256gcm16-modp2048"]
+REKEYED = [("main", "aes128-sha256"), ("aggressive", "aes256gcm16-modp2048")]
 
 MODES = ["main", "aggressive"]
 
@@ -41,7 +41,9 @@ AGGRESSIVE_PSK = "i_dont_care_about_security_and_use_aggressive_mode_psk = yes"
 
 ACCEPTED = ["--ikev1", "main,aggressive"]
 ACCEPTED += [word for ike in [IKE_OF_VERSION_2, IKE, *IKE_NAMES] for word in ("--ike-proposal", ike)]
-ACCEPTED += [word for esp in [ESP, *ESP_NAMES, *REKEYED] for word in ("--esp-proposal", esp)]
+ACCEPTED += [
+    word for esp in [ESP, *ESP_NAMES, *(esp for _, esp in REKEYED)] for word in ("--esp-proposal", esp)
+]
 
 USER, PASSWORD = "alice", "correct horse battery staple"
 

@@ -106,9 +106,12 @@ class Ping:
         return self.answered()
 
     def answered(self) -> int:
-        """Wait for its end, and return how many requests were answered; 0 if any before the last was not."""
+        """Wait for its end, and return how many requests were answered; 0 if any before the last was not.
+
+        In whatever order: strongSwan has a thread for each packet.
+        """
         said, _ = self._process.communicate(timeout=60)
-        numbers = [int(number) for number in re.findall(r"icmp_seq=(\d+) ttl", said)]
+        numbers = sorted(int(number) for number in re.findall(r"icmp_seq=(\d+) ttl", said))
         return len(numbers) if numbers == list(range(1, len(numbers) + 1)) else 0
 
 

@@ -96,7 +96,6 @@ def test_a_wrong_password_as_initiator(gateway: Gateway, tmp_path: Path, saw: Sa
 @pytest.mark.cell("EAP", variant="TLS 1.2")
 @initiator
 def test_tls_as_initiator(gateway: Gateway, tmp_path: Path, saw: Saw, ours: Authority) -> None:
-    gateway.swan.forget_keys()
     gateway.swan.load_key(key_pem(ours.swan.key))
     gateway.serve(local=certified(ours), remote=demanded(ours) | {"auth": "eap-tls", "eap_id": "%any"})
     arguments = [*ours.arguments(tmp_path / "pki"), "--eap-user", ESPUDP_ID]
@@ -109,7 +108,6 @@ def test_tls_as_initiator(gateway: Gateway, tmp_path: Path, saw: Saw, ours: Auth
 @initiator
 def test_tls_alone_as_initiator(gateway: Gateway, tmp_path: Path, saw: Saw, ours: Authority) -> None:
     """RFC 5998."""
-    gateway.swan.forget_keys()
     gateway.swan.load_key(key_pem(ours.swan.key))
     local = certified(ours) | {"auth": "eap-tls"}
     gateway.serve(local=local, remote=demanded(ours) | {"auth": "eap-tls", "eap_id": "%any"})

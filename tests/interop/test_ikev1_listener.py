@@ -8,6 +8,7 @@ import pytest
 from tests.interop.caller import BEHIND, GATEWAY, Caller, CallingSwan
 from tests.interop.ikev1 import (
     ACCEPTED,
+    AGGRESSIVE_PSK,
     ESP,
     ESP_NAMES,
     IKE_NAMES,
@@ -95,11 +96,12 @@ def test_a_second_child_sa(place: Caller, saw: Saw) -> None:
 
 
 @pytest.mark.cell("rekeys of both phases, by each side")
-@pytest.mark.parametrize("esp", REKEYED)
-def test_rekeys_of_both_phases_by_each_side(place: Caller, saw: Saw, esp: str) -> None:
+@pytest.mark.parametrize(("mode", "esp"), REKEYED)
+def test_rekeys_of_both_phases_by_each_side(place: Caller, saw: Saw, mode: str, esp: str) -> None:
     client, server = place.net.client, place.net.server
     with (
-        dialled(place, esp=esp) as address,
+        place.swan.set_to(AGGRESSIVE_PSK),
+        dialled(place, mode, esp=esp) as address,
         client.pinging(GATEWAY) as there,
         server.pinging(address, octets=1000) as back,
     ):

@@ -39,7 +39,6 @@ modes = pytest.mark.parametrize("mode", MODES)
 @modes
 def test_certificates(calling: CallingSwan, tmp_path: Path, saw: Saw, mode: str) -> None:
     ours = of_kind("rsa")
-    calling.swan.forget_certificates()
     calling.swan.load_key(key_pem(ours.swan.key))
     both: dict[str, Any] = {"local": certified(ours), "remote": demanded(ours)}
     arguments = [*ACCEPTED, *ours.arguments(tmp_path / "pki")]
@@ -56,7 +55,6 @@ def test_certificates(calling: CallingSwan, tmp_path: Path, saw: Saw, mode: str)
 @modes
 def test_fragments(calling: CallingSwan, tmp_path: Path, saw: Saw, mode: str) -> None:
     ours: Authority = authority("rsa", between=2)
-    calling.swan.forget_certificates()
     calling.swan.load_key(key_pem(ours.swan.key))
     both: dict[str, Any] = {"local": certified(ours), "remote": demanded(ours), "fragmentation": "yes"}
     arguments, swan = [*ACCEPTED, *ours.arguments(tmp_path / "pki")], calling.swan

@@ -64,7 +64,6 @@ class Place:
 @pytest.mark.cell("espudp pki, CRL")
 @pytest.mark.parametrize("key_type", ["p256", "ed25519", "rsa3072"])
 def test_as_initiator(gateway: Gateway, tmp_path: Path, saw: Saw, key_type: str) -> None:
-    gateway.swan.forget_certificates()
     place = Place(tmp_path / "pki", key_type)
     gateway.swan.load_key(place.read(f"{SWAN_ID}.key"))
     gateway.swan.load_crl(place.read("crl.pem"))
@@ -79,7 +78,6 @@ def test_as_initiator(gateway: Gateway, tmp_path: Path, saw: Saw, key_type: str)
 @pytest.mark.cell("espudp pki, CRL")
 def test_as_responder_until_it_is_revoked(calling: CallingSwan, tmp_path: Path, saw: Saw) -> None:
     """And that without a new start: the CRL that espudp listens with has changed."""
-    calling.swan.forget_certificates()
     place = Place(tmp_path / "pki", "p256")
     calling.swan.load_key(place.read(f"{SWAN_ID}.key"))
     calling.swan.load_crl(place.read("crl.pem"))
