@@ -54,11 +54,18 @@ class Children:
         """Send through the outbound SA from now on.
 
         Those that were sending stay behind it, in case it goes first: of two that replace the same one at
-        the same time, either may (RFC 7296 section 2.8.1).
+        the same time, either may (RFC 7296 section 2.8.1). What has replaced it in turn stays in front, if
+        the peer was known to have that one first: messages overtake each other.
         """
         if child.state is State.STANDBY:
             child.state = State.ACTIVE
-            self.spd.add(child.outbound)
+            self._put_first(child)
+
+    def _put_first(self, child: Child) -> None:
+        self.spd.add(child.outbound)
+        for successor in child.successors:
+            if successor.state is State.ACTIVE:
+                self._put_first(successor)
 
     def confirm(self, spi_in: int) -> None:
         """See `DataPath.confirm`."""

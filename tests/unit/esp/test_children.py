@@ -143,6 +143,19 @@ class TestTakingOver:
         right.remove(chain[0].spi_in, 0.0)
         assert spi_used(right, ANSWER) == chain[1].spi_out
 
+    def test_of_two_in_a_row_the_older_one_may_be_confirmed_last(self) -> None:
+        """In IKEv1 quick modes overtake each other; the older one is about to be deleted."""
+        right = DataPath(seeded_rng())
+        right.install(mirrored(left_keys()), 0.0)
+        chain = [answering(successor(n), RIGHT_SPI + (n - 1) * 0x10000) for n in (1, 2, 3)]
+        for keys in chain:
+            right.install(keys, 0.0, standby=True)
+        for keys in reversed(chain):
+            right.confirm(keys.spi_in)
+            assert spi_used(right, ANSWER) == chain[2].spi_out
+        right.remove(chain[2].spi_in, 0.0)
+        assert spi_used(right, ANSWER) == chain[1].spi_out
+
     def test_the_first_one_waits_for_word_that_the_peer_has_it(self) -> None:
         right = DataPath(seeded_rng())
         right.install(mirrored(left_keys()), 0.0, standby=True)
