@@ -15,7 +15,7 @@ class Encapsulation(Enum):
     ALWAYS = "always"
     """The peer is made to believe in a NAT, so that it does the same."""
     NEVER = "never"
-    """And a peer behind a NAT is refused, since it would not be reached."""
+    """And where a NAT is seen the peer is refused: it would hardly be reached."""
 
 
 def check(wish: Encapsulation, *, plain_esp: bool) -> None:
@@ -41,6 +41,15 @@ def is_in_udp(wish: Encapsulation, nat: NatStatus, *, plain_esp: bool) -> bool:
 def forbids(wish: Encapsulation, nat: NatStatus) -> bool:
     """Whether the peer cannot be reached as the user wishes."""
     return wish is Encapsulation.NEVER and (nat.found or nat.claimed)
+
+
+BEYOND_NAT_REMEDY = "Choose --encap auto."
+
+
+def beyond_nat(nat: NatStatus) -> str:
+    """Why it is forbidden, for a person."""
+    where = f"a NAT is between ({nat})" if nat.found else "the peer wants ESP in UDP"
+    return f"{where}, and ESP is not to go in UDP"
 
 
 def plain(path: Path) -> Path:

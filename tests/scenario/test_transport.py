@@ -17,10 +17,12 @@ from espudp.ike.events import (
     PathChanged,
     PeerRefused,
 )
+from espudp.ike.ikev1_config import Mode as IkeMode
 from espudp.ike.narrowing import Dynamic
 from espudp.wire import ip
 from espudp.wire.address import UdpAddress
 from tests.scenario.lab import CLIENT_IP, NAT_IP, SERVER_IP, Lab, Terms, is_esp
+from tests.scenario.lab_v1 import TermsV1
 from tests.sim.host import Host
 from tests.sim.link import ESP, Datagram
 
@@ -386,8 +388,31 @@ def test_never_in_udp() -> None:
     assert not behind.told(ChildInstalled)
 
 
-def test_a_dialler_that_must_not_use_udp_refuses_a_nat() -> None:
-    lab = Lab(terms=replace(BY_ANY_WAY, encap=Encapsulation.NEVER), server_terms=BY_ANY_WAY)
+EITHER_VERSION = pytest.mark.parametrize(
+    "terms",
+    [
+        Terms(plain_esp=True),
+        TermsV1(plain_esp=True),
+        TermsV1(plain_esp=True, exchange=IkeMode.AGGRESSIVE),
+    ],
+    ids=["IKEv2", "main mode", "aggressive mode"],
+)
+
+
+@EITHER_VERSION
+def test_a_listener_that_must_not_use_udp_refuses_a_nat(terms: Terms) -> None:
+    lab = Lab(terms=terms, server_terms=replace(terms, encap=Encapsulation.NEVER))
+    client = lab.client(behind=lab.nat())
+    client.connect(terms.connection(), SERVER_IP)
+    lab.world.run(60.0)
+    (refused,) = {event.reason for event in lab.server.told(PeerRefused)}
+    assert refused == "a NAT is between (the peer), and ESP is not to go in UDP"
+    assert not client.told(ChildInstalled)
+
+
+@EITHER_VERSION
+def test_a_dialler_that_must_not_use_udp_refuses_a_nat(terms: Terms) -> None:
+    lab = Lab(terms=replace(terms, encap=Encapsulation.NEVER), server_terms=terms)
     client = lab.client(behind=lab.nat())
     client.connect(lab.terms.connection(), SERVER_IP)
     lab.world.run(60.0)

@@ -12,7 +12,7 @@ from espudp.errors import AuthenticationFailed, CryptoError, PeerError, WireErro
 from espudp.ike.config import ConnectionConfig
 from espudp.ike.credentials import PskOf
 from espudp.ike.drop import Drop
-from espudp.ike.encapsulation import claims_nat, is_in_udp
+from espudp.ike.encapsulation import BEYOND_NAT_REMEDY, beyond_nat, claims_nat, forbids, is_in_udp
 from espudp.ike.events import Fault
 from espudp.ike.farewell import Farewell
 from espudp.ike.identity import Identity
@@ -216,7 +216,7 @@ class Attempt:
         self, choice: Choice, material: Material, sa: IsakmpSa, turn: Turn, nat: NatStatus, who: Identity
     ) -> Phase1:
         """Raises PeerError where no ESP would get through."""
-        trouble = self.no_way(sa.abilities)
+        trouble = self.no_way(sa.abilities, nat)
         if trouble is not None:
             raise trouble
         return Phase1(
@@ -236,8 +236,10 @@ class Attempt:
             replaces=self.replaces,
         )
 
-    def no_way(self, abilities: Abilities) -> PeerError | None:
+    def no_way(self, abilities: Abilities, nat: NatStatus) -> PeerError | None:
         """Why no ESP would get through."""
+        if forbids(self.config.encap, nat):
+            return PeerError(beyond_nat(nat), notify=NotifyType.NO_PROPOSAL_CHOSEN, remedy=BEYOND_NAT_REMEDY)
         if abilities.flavour is None and not self.hub.common.plain_esp:
             return PeerError(
                 "the peer does not speak NAT traversal, and this host cannot send ESP without UDP",

@@ -65,7 +65,7 @@ class KeySent(Waiting):
         self.turn.say(octets, attempt.path, now, answers=answered, awaits=True)
 
     def receive(self, datagram: Datagram, now: float) -> None:
-        if self.turn.repeats(datagram):
+        if self.turn.repeats(datagram, self.path):
             return
         message = self.attempt.read(datagram, self._cookie_r)
         if message is None:
@@ -73,12 +73,12 @@ class KeySent(Waiting):
         material = self._material(message)
         if material is None:
             return
-        trouble = self.attempt.no_way(self._abilities)
+        sight = self.attempt.sight(self._choice, self._cookie_r)
+        nat = self.attempt.nat(sight, self._abilities, message)
+        trouble = self.attempt.no_way(self._abilities, nat)
         if trouble is not None:
             self.attempt.doubt(failed(trouble))
             return
-        sight = self.attempt.sight(self._choice, self._cookie_r)
-        nat = self.attempt.nat(sight, self._abilities, message)
         try:
             sa = self.attempt.isakmp_sa(material, self._abilities)
             following = ProofSent(self.attempt, self._choice, material, sa, nat, datagram, now)
@@ -128,7 +128,7 @@ class ProofSent(Waiting):
 
     def receive(self, datagram: Datagram, now: float) -> None:
         header, hub = datagram.header, self.attempt.hub
-        if self.turn.repeats(datagram):
+        if self.turn.repeats(datagram, self.path):
             return
         if not self._sa.cookies.fit(header):
             hub.drop(Drop.WRONG_SPI)

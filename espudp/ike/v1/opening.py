@@ -1,6 +1,5 @@
 """A peer that has proved all it is to prove becomes a connection."""
 
-from espudp.ike.encapsulation import Encapsulation
 from espudp.ike.events import ConnectionUp, Fault
 from espudp.ike.farewell import Farewell
 from espudp.ike.v1.connection import Connection, Peer
@@ -49,15 +48,7 @@ class OpenConnection:
             )
         )
         connection.use(established, now)
-        _warn(connection)
         established.next_step(now)
-
-
-def _warn(connection: Connection) -> None:
-    if connection.policy.encap is Encapsulation.NEVER and connection.peer.nat.found:
-        connection.note(
-            "a NAT is between, and ESP without UDP may not get through it: --encap auto would see to that"
-        )
 
 
 def _forget_former(established: Established, peer: Peer) -> None:

@@ -13,7 +13,7 @@ from espudp.errors import AuthenticationFailed, CryptoError, PeerError
 from espudp.ike.config import ListenerConfig
 from espudp.ike.credentials import Psk
 from espudp.ike.drop import Drop
-from espudp.ike.encapsulation import claims_nat, is_in_udp
+from espudp.ike.encapsulation import BEYOND_NAT_REMEDY, beyond_nat, claims_nat, forbids, is_in_udp
 from espudp.ike.events import PeerRefused
 from espudp.ike.farewell import Farewell
 from espudp.ike.identity import Identity
@@ -198,6 +198,8 @@ class Reception:
                 notify=NotifyType.NO_PROPOSAL_CHOSEN,
                 remedy="Let it use raw sockets (CAP_NET_RAW), or enable NAT traversal at the peer.",
             )
+        if forbids(config.encap, nat):
+            raise PeerError(beyond_nat(nat), notify=NotifyType.NO_PROPOSAL_CHOSEN, remedy=BEYOND_NAT_REMEDY)
         return Phase1(
             policy=config,
             sa=sa,

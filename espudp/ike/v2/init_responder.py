@@ -14,7 +14,7 @@ from espudp.errors import CryptoError, PeerError, WireError
 from espudp.ike.commons import REFUSALS_AT_ONCE, REFUSALS_PER_SECOND
 from espudp.ike.config import ListenerConfig
 from espudp.ike.drop import Drop
-from espudp.ike.encapsulation import claims_nat, forbids
+from espudp.ike.encapsulation import BEYOND_NAT_REMEDY, beyond_nat, claims_nat, forbids
 from espudp.ike.events import NatStatus, PeerRefused
 from espudp.ike.natd import detect, natd_data
 from espudp.ike.offers import describe_mismatch
@@ -262,8 +262,7 @@ class Doorkeeper:
 
     def _refuse_beyond_nat(self, datagram: Datagram, nat: NatStatus, now: float) -> None:
         if self._refuse(datagram, NotifyType.NO_PROPOSAL_CHOSEN, b"", now):
-            reason = f"a NAT is between ({nat}), and ESP is not to go in UDP"
-            self._hub.tell_refusal(PeerRefused(datagram.path, reason, "Choose --encap auto."), now)
+            self._hub.tell_refusal(PeerRefused(datagram.path, beyond_nat(nat), BEYOND_NAT_REMEDY), now)
 
     def _refuse(self, datagram: Datagram, notify: int, data: bytes, now: float) -> bool:
         """Leaves nothing behind: the answer has no SPI of ours (CVE-2023-30570). False: no answer."""

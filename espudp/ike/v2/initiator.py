@@ -10,7 +10,7 @@ from espudp.crypto.ikekeys import IkeKeys, derive_ike_keys
 from espudp.errors import AuthenticationFailed, CryptoError, PeerError
 from espudp.ike.config import ConnectionConfig
 from espudp.ike.drop import Drop
-from espudp.ike.encapsulation import Encapsulation, forbids
+from espudp.ike.encapsulation import BEYOND_NAT_REMEDY, Encapsulation, beyond_nat, forbids
 from espudp.ike.events import Fault, NatStatus
 from espudp.ike.exchange import Retransmission
 from espudp.ike.farewell import Farewell
@@ -184,7 +184,7 @@ class InitSent:
             return self
         nat = self._nat(message)
         if forbids(self._config.encap, nat):
-            return self._doubt(_beyond_nat(nat))
+            return self._doubt(Farewell(Fault.PROTOCOL, beyond_nat(nat), BEYOND_NAT_REMEDY))
         sa = IkeSa(
             self._hub,
             self.local_spi,
@@ -259,8 +259,3 @@ class InitSent:
             f"{self.path.remote} accepts none of our IKE proposals ({name})",
             f"Name one that the peer has; its log says what it accepts. We offered:\n{offers}",
         )
-
-
-def _beyond_nat(nat: NatStatus) -> Farewell:
-    where = f"a NAT is between ({nat})" if nat.found else "the peer wants ESP in UDP"
-    return Farewell(Fault.PROTOCOL, f"{where}, and ESP is not to go in UDP", "Choose --encap auto.")
