@@ -85,7 +85,7 @@ class _ModpKeyPair:
         # The library asks for the public value along with the exponent, and uses only the exponent.
         placeholder = library.DHPublicNumbers(modp.generator, self._numbers)
         self._private = library.DHPrivateNumbers(_exponent(modp, rng), placeholder).private_key()
-        self.public = self._power(modp.generator)
+        self.public = self._power(_generator(group.transform_id))
 
     def shared_secret(self, peer_public: bytes) -> bytes:
         _check_length(self.group, peer_public)
@@ -98,12 +98,24 @@ class _ModpKeyPair:
         if modp.order is not None and pow(value, modp.order, modp.prime) != 1:
             raise _refused(self.group, "is outside of the group's subgroup")
         with failing_as(f"{self.group.keyword} failed"):
-            return self._power(value)
+            return self._power(_public_key(self._numbers, value))
 
-    def _power(self, base: int) -> bytes:
-        peer = _ffdh().DHPublicNumbers(base, self._numbers).public_key()
-        secret: bytes = self._private.exchange(peer)
+    def _power(self, base: Any) -> bytes:
+        secret: bytes = self._private.exchange(base)
         return _checked_secret(self.group, secret)
+
+
+def _public_key(numbers: Any, value: int) -> Any:
+    return _ffdh().DHPublicNumbers(value, numbers).public_key()
+
+
+@functools.cache
+def _generator(transform_id: int) -> Any:
+    """As if it were a public value. Kept: each time that the library is given the numbers of a group which it
+    does not know by name, as that of RFC 2409, it tests anew whether they are primes: 28 ms.
+    """
+    modp = MODP[transform_id]
+    return _public_key(_ffdh().DHParameterNumbers(modp.prime, modp.generator), modp.generator)
 
 
 def _exponent(modp: Modp, rng: Rng) -> int:
