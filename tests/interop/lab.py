@@ -185,6 +185,19 @@ class Lab:
             yield space
 
     @contextmanager
+    def without_nat(self) -> Iterator[None]:
+        """The router translates nothing, and forgets what it has translated."""
+        back = [CLIENT_ADDRESS, "via", ROUTER_OUTSIDE]
+        self.router.run("nft", "flush", "ruleset")
+        self.router.run("conntrack", "-F")
+        self.server.run("ip", "route", "add", *back)
+        try:
+            yield
+        finally:
+            self.server.run("ip", "route", "del", *back)
+            self.router.run("nft", "-f", "-", text=NAT)
+
+    @contextmanager
     def without_ike(self) -> Iterator[None]:
         """The router loses every IKE message, and carries ESP on."""
         self.router.run("nft", "-f", "-", text=NO_IKE)

@@ -79,9 +79,10 @@ class Matrix:
                 self._cells[report.nodeid] = Cell(**cell)
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        cache = getattr(session.config, "cache", None)  # `-p no:cacheprovider` has none
         is_helper = hasattr(session.config, "workerinput")
-        if self._cells and session.config.cache and not is_helper:
-            session.config.cache.set(CACHE, [asdict(cell) for cell in self._cells.values()])
+        if self._cells and cache and not is_helper:
+            cache.set(CACHE, [asdict(cell) for cell in self._cells.values()])
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         if self._cells:
