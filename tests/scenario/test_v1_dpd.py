@@ -1,6 +1,7 @@
 """IKEv1: peers that fall silent (RFC 3706), hang up, or lose one of the two phases."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -8,6 +9,7 @@ from espudp.ike.config import Timers
 from espudp.ike.events import ChildInstalled, ConnectionDown, Fault, IkeRekeyed
 from espudp.ike.v1 import informational
 from espudp.ike.v1.connection import Connection
+from espudp.wire.address import Path
 from espudp.wire.ikev1.constants import ExchangeType, NotifyType, ProtocolId
 from espudp.wire.ikev1.header import Header
 from espudp.wire.ikev1.message import emit_message
@@ -94,6 +96,26 @@ def test_a_dead_peer_is_noticed(who: str) -> None:
     (down,) = left.told(ConnectionDown)
     assert (down.fault, down.retry) == (Fault.TIMEOUT, True)
     assert left.children() == []
+
+
+def test_our_own_messages_that_come_back_are_not_the_peers() -> None:
+    """HASH(1) has no direction: our question, repeated to us, would be the peer's, and our answer to that the
+    answer to our question.
+    """
+    lab, client = connected()
+    lab.server.die()
+
+    def reflect(datagram: Datagram) -> None:
+        path, octets = Path(datagram.source, datagram.destination), datagram.payload
+        again = partial(client.tunnel.receive_datagrams, [octets], path)
+        lab.world.call_later(0.02, lambda: client.do(lambda _: again(lab.world.now)))
+
+    client.on_send.append(reflect)
+    sent = ike_sent(client)
+    lab.world.run_until(lambda: bool(client.told(ConnectionDown)), within=120.0)
+    assert client.told(ConnectionDown)[0].fault is Fault.TIMEOUT
+    assert {exchange_of(d) for d in sent} == {ExchangeType.INFORMATIONAL}
+    assert len(sent) == TIMERS.retransmit_tries + 1, "questions, and not one answer"
 
 
 def test_questions_may_get_lost() -> None:

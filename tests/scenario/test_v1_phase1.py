@@ -12,6 +12,7 @@ from espudp.ike.events import ConnectionDown, ConnectionUp, Fault, IkeRekeyed, N
 from espudp.ike.ikev1_config import Ikev1Config, Ikev1Policy, Mode, NatTraversal
 from espudp.ike.keylog import IsakmpKeyLog, KeyLogEntry
 from espudp.ike.pad import PadEntry, Pattern
+from espudp.ike.v1.main_responder import MAX_KEYS
 from espudp.wire import natt
 from espudp.wire.address import UdpAddress
 from espudp.wire.ikev1.constants import ExchangeType
@@ -93,6 +94,18 @@ def test_a_wrong_psk(mode: Mode) -> None:
     assert not lab.server.told(ConnectionUp)
 
 
+def test_a_certificate_that_is_not_trusted_is_told_under_protection() -> None:
+    """By a message that the client can read, so that it need not guess."""
+    terms = _rsa(Mode.MAIN)
+    stranger = person("RSA", CLIENT, of="CN=Another")
+    lab = lab_v1(terms=replace(terms, proof=stranger.proof), server=terms)
+    client = lab.client()
+    client.connect(lab.terms.connection(), lab.server_ip)
+    lab.world.run_until(lambda: bool(client.told(ConnectionDown)), 30.0)
+    assert client.told(ConnectionDown)[0].fault is Fault.AUTHENTICATION
+    assert "AUTHENTICATION_FAILED" in client.told(ConnectionDown)[0].reason
+
+
 def test_no_common_proposal_is_told_with_both_sides_offers() -> None:
     lab = lab_v1(server=TermsV1(ike=("aes256-sha512-modp2048",)))
     client = lab.client()
@@ -146,6 +159,20 @@ def test_the_psk_is_found_by_where_the_peer_is_or_else_tried() -> None:
     lab.world.run(100.0)
     assert not thief.told(ConnectionUp)
     assert len(lab.server.told(ConnectionUp)) == 3
+
+
+def test_one_of_many_psks() -> None:
+    """Wherever the peers are: their names come after their keys."""
+    pad = tuple(
+        replace(PadEntry.of_psk(b"key %d" % n), peers=(Pattern.parse(f"client{n}@example.org"),))
+        for n in range(MAX_KEYS + 1)
+    )
+    lab = lab_v1(terms=TermsV1(pad=pad))
+    for n in (0, MAX_KEYS - 1, MAX_KEYS):
+        client = lab.client(f"client{n}", number=7 + n)
+        client.connect(replace(lab.terms, psk=b"key %d" % n).connection(client.name), lab.server_ip)
+        lab.world.run(5.0)
+        assert client.up == (n < MAX_KEYS)
 
 
 @MODES

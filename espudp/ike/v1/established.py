@@ -100,7 +100,8 @@ class Established:
             # Not compared with the one before: of that, a part that no proof covers may have been damaged.
             self.hub.drop(Drop.REPEATED)
             if header.exchange == self.sa.mode:
-                self.phase1.turn.again(datagram.path)
+                # Our last message may go to another port than the one that it answers came to.
+                self.phase1.turn.again(self.path if self.sa.is_initiator else datagram.path)
         elif not header.encrypted:
             self._rumour(now)
         else:

@@ -89,9 +89,9 @@ class Turn:
         self._pending = Retransmission(self._timers, now) if awaits else None
         self._send(path)
 
-    def repeats(self, datagram: Datagram) -> bool:
-        """Whether this is octet for octet what our last message answers; that goes out again then, to where
-        it came from, though not for ever.
+    def repeats(self, datagram: Datagram, path: Path | None = None) -> bool:
+        """Whether this is octet for octet what our last message answers; that goes out again then, though not
+        for ever: over `path`, or to where it came from.
         """
         if not self._answers or sha1(datagram.data) != self._answers:
             return False
@@ -99,7 +99,7 @@ class Turn:
             self._sender.hub.drop(Drop.REPEATED)
             return True
         self._repeats += 1
-        self._send(datagram.path)
+        self._send(path or datagram.path)
         return True
 
     def again(self, path: Path) -> None:

@@ -6,6 +6,7 @@ What is kept after the first message is small, and cost no key pair; see admissi
 """
 
 from dataclasses import dataclass
+from itertools import islice
 
 from espudp.crypto.dh import generate
 from espudp.crypto.ikev1keys import Transcript
@@ -23,6 +24,10 @@ from espudp.wire.address import Path
 from espudp.wire.ikev1.constants import ExchangeType
 from espudp.wire.ikev1.message import Message, parse_message
 from espudp.wire.ikev1.payloads import Identification, KeyExchange, Nonce, Payload, SecurityAssociation
+
+# Our bound on how many keys are tried for one message of somebody whose name nobody knows yet. Together they
+# cost about as much as one Diffie-Hellman exchange.
+MAX_KEYS = 64
 
 
 class AwaitKey(Visitor):
@@ -111,7 +116,8 @@ class AwaitProof(Visitor):
             payloads += requests([entry.demand for entry in entries])
         payloads += reception.nat_payloads(asked.path)
         turn.say(reception.message(payloads), asked.path, asked.at, answers=asked)
-        self._keys = dict.fromkeys(psk_of(e) for e in entries) if reception.way.psk else {None: None}
+        psks = dict.fromkeys(psk_of(e) for e in entries) if reception.way.psk else {None: None}
+        self._keys = tuple(islice(psks, MAX_KEYS))
 
     @property
     def path(self) -> Path:
@@ -152,13 +158,14 @@ class AwaitProof(Visitor):
     def _judge(self, found: _Try, datagram: Datagram, now: float) -> None:
         """Raises PeerError, CryptoError."""
         reception, sa = self.reception, found.sa
+        # Whatever we answer builds on it, a refusal as well. If it is one, `sa` is not used again.
+        sa.phase_1.advance(datagram)
         entries = self._entries(found)
         met = reception.judge(self._claim(found), entries)
         turn = Turn(sa, reception.config.timers)
         phase1 = reception.phase1(self._material, sa, turn, datagram.path, self._nat, found.message, met)
         ours = phase1.local_identity
         proof = prove(self._material, sa.keys, ours, met[0].proof, initiator=False)
-        sa.phase_1.advance(datagram)
         octets = sa.phase_1.seal(ExchangeType.MAIN, [identification(ours), *proof])
         turn.say(octets, datagram.path, now, answers=datagram)
         conclude(reception.hub, phase1, now)

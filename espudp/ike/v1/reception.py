@@ -43,6 +43,10 @@ _SECRET_OCTETS = 32
 # Our choice: how long a first message that is repeated gets the same cookie, at least.
 _COOKIE_SECONDS = 60.0
 
+# Our bound on how many entries one proof is compared with: each may cost the check of a whole chain of
+# certificates.
+_MAX_ENTRIES = 8
+
 # Our bound on proofs that are wrong: anybody on the way can send them, and each costs a decryption or more.
 _MAX_FAILURES = 5
 
@@ -157,7 +161,7 @@ class Reception:
     def judge(self, claim: Claim, entries: list[PadEntry]) -> tuple[PadEntry, Identity]:
         """By which entry the peer has come, and whom it has proved to be. Raises AuthenticationFailed."""
         refusal: AuthenticationFailed | None = None
-        for entry in entries:
+        for entry in entries[:_MAX_ENTRIES]:
             try:
                 return entry, claim.judge(entry.demand, None, self.hub.common.wall_clock)
             except AuthenticationFailed as error:

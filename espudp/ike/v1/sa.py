@@ -114,10 +114,15 @@ class IsakmpSa:
     # Exchanges
 
     def new_message_id(self) -> int:
-        """Of an exchange that we begin: random, not zero, and not used (RFC 2408 section 3.1)."""
+        """Of an exchange that we begin: random, not zero, and not used (RFC 2408 section 3.1).
+
+        Nothing in the first message of an exchange tells the two sides apart. One of ours that comes back to
+        us is not taken for the peer's, since what begins with its message ID has begun already.
+        """
         while True:
             message_id = int.from_bytes(self.hub.nonce(_MESSAGE_ID_OCTETS))
             if message_id and message_id not in self._used:
+                self.use(message_id)
                 return message_id
 
     def chain(self, message_id: int) -> "Chain":
@@ -125,11 +130,11 @@ class IsakmpSa:
         return Chain(self, message_id, exchange_iv(self.suite, self.phase_1.iv, message_id))
 
     def is_used(self, message_id: int) -> bool:
-        """Whether the peer has used it for an exchange already."""
+        """Whether there has been an exchange with it already, of either side."""
         return message_id in self._used
 
     def use(self, message_id: int) -> None:
-        """An authentic message had this message ID."""
+        """An authentic message had this message ID, or one of ours has."""
         self._used[message_id] = None
         if len(self._used) > _REMEMBERED_IDS:
             self._used.popitem(last=False)

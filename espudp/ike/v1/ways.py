@@ -16,9 +16,6 @@ from espudp.ike.identity import Identity
 from espudp.ike.pad import PadEntry
 from espudp.wire.ikev1.constants import AuthMethod
 
-# Our bound on how many entries are tried for one peer: each costs a decryption.
-_MAX_ENTRIES = 8
-
 
 @dataclass(frozen=True, slots=True)
 class Way:
@@ -91,15 +88,16 @@ def entries_for(
     """The entries by which who is at this address may come, best first; None: by any way, under any name.
 
     Before the name is known those come first that are for where the peer is. Of those for a name only the
-    ones count that fit it most closely: who is named in one does not come in by another that is for
-    everybody.
+    ones count that fit it most closely, whatever their way: who is named in one does not come in by another
+    that is for everybody, where somebody else might take its name.
     """
-    here = [e for e in entries if _is_here(e, ip) and (way in ways_in(e) if way else ways_in(e))]
+    here = [entry for entry in entries if _is_here(entry, ip)]
     if identity is not None:
         fits = [entry.fit(identity, ip) for entry in here]
         best = max(fits, default=0)
         here = [entry for entry, fit in zip(here, fits, strict=True) if fit and fit == best]
-    return sorted(here, key=lambda entry: not entry.networks)[:_MAX_ENTRIES]
+    fitting = (e for e in here if (way in ways_in(e) if way else ways_in(e)))
+    return sorted(fitting, key=lambda entry: not entry.networks)
 
 
 def methods_for(entries: Sequence[PadEntry]) -> list[int]:

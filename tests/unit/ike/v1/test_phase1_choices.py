@@ -15,7 +15,7 @@ from espudp.ike.pad import PadEntry, Pattern
 from espudp.ike.proposals import DEFAULT_IKE_PROPOSALS, IkeProposal
 from espudp.ike.v1.admission import Admission
 from espudp.ike.v1.phase1_proposals import describe_mismatch, offer, select, suites_of, to_offer, verify
-from espudp.ike.v1.ways import entries_for, methods_for, way_to_call, ways_in
+from espudp.ike.v1.ways import WAYS, entries_for, methods_for, way_to_call, ways_in
 from espudp.ike.xauth import XauthLogin, XauthUsers
 from espudp.wire.ikev1.attributes import Attribute
 from espudp.wire.ikev1.constants import AuthMethod, IkeAttribute, LifeType
@@ -136,6 +136,24 @@ def test_entries_by_place_and_by_name() -> None:
     assert entries_for(pad, None, "192.0.2.7", alice) == [named]
     assert entries_for(pad, None, "192.0.2.7", bob) == [there, anybody]
     assert entries_for((named,), None, "192.0.2.7", bob) == []
+
+
+def test_a_name_is_not_taken_by_another_way() -> None:
+    """Who has the key of everybody is not the one who is to show a certificate."""
+    alice = Identity.parse("alice@example.org")
+    certified = PadEntry(
+        proof=person("RSA", SERVER).proof, demand=trust(), peers=(Pattern.parse("alice@example.org"),)
+    )
+    pad = (certified, PadEntry.of_psk(b"of everybody"))
+    assert entries_for(pad, WAYS[PSK], "192.0.2.7", alice) == []
+    assert entries_for(pad, WAYS[RSA], "192.0.2.7", alice) == [certified]
+    assert entries_for(pad, WAYS[PSK], "192.0.2.7", Identity.parse("bob@example.org")) == [pad[1]]
+
+
+def test_every_way_counts_however_many_keys_there_are() -> None:
+    pad = [replace(PadEntry.of_psk(b"%d" % n), peers=(Pattern.parse(f"c{n}.example"),)) for n in range(30)]
+    certified = PadEntry(proof=person("RSA", SERVER).proof, demand=trust())
+    assert RSA in methods_for(entries_for((*pad, certified), None, "192.0.2.7"))
 
 
 def test_how_we_call() -> None:

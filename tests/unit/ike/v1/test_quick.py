@@ -17,6 +17,9 @@ from tests.unit.ike.v1.quick_pair import (
     server_policy,
 )
 
+# A message ID that we have not used ourselves
+_OF_THE_PEER = 0x5EE5
+
 
 def fitting(*esp: str, **options: object) -> Pair:
     """Both sides with these ESP proposals."""
@@ -274,7 +277,7 @@ def test_a_peer_that_ends_every_phase_1() -> None:
         for current in [c.current for c in pair.client.hub.connections.values()]:
             if current is not None:
                 cookies = current.sa.cookie_i + current.sa.cookie_r
-                chain = current.sa.chain(current.sa.new_message_id())
+                chain = current.sa.chain(_OF_THE_PEER)
                 pair.client.receive(
                     chain.seal_hashed(ExchangeType.INFORMATIONAL, [Delete(ProtocolId.ISAKMP, (cookies,))])
                 )
