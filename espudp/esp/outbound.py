@@ -107,12 +107,12 @@ class Outbound:
             _, addresses, inner_tos, may_be_syn = outline
             sa = self._settled(addresses) or self._find(addresses, packet)
             if sa is None:
+                if current is not None and run:  # what is done now must not change what came before
+                    self._seal_run(current, run, tos, now, trains)
+                    run = []
                 if addresses in self._children.hosts and is_fragment(packet):
                     self._join(packet, now, trains)
                     continue
-                if current is not None and run:  # what is obeyed now must not change what came before
-                    self._seal_run(current, run, tos, now, trains)
-                    run = []
                 if (sa := self._miss(packet, now)) is None:
                     continue
             outer_tos = self._outer[inner_tos]
@@ -156,7 +156,8 @@ class Outbound:
         self, sa: OutboundSa, run: Sequence[Buffer], tos: int, now: float, trains: list[Train]
     ) -> None:
         """Seal packets of one SA, at least one, and stop where its life ends."""
-        if sa.headers is not None and not (run := self._whole(sa, sa.headers, run, now, trains)):
+        if sa.headers is not None and not all(map(sa.headers.carries, run)):
+            self._seal_odd_run(sa, sa.headers, run, tos, now, trains)
             return
         child, usage = sa.child, sa.usage
         alive = now < child.ends_at
@@ -174,20 +175,30 @@ class Outbound:
             self._children.wear(child, now)
             self._seal_singles(run, now, trains)
 
-    def _whole(
-        self, sa: OutboundSa, headers: Headers, run: Sequence[Buffer], now: float, trains: list[Train]
-    ) -> Sequence[Buffer]:
-        """Those that transport mode carries; fragments wait for the rest of their datagram."""
+    def _seal_odd_run(
+        self,
+        sa: OutboundSa,
+        headers: Headers,
+        run: Sequence[Buffer],
+        tos: int,
+        now: float,
+        trains: list[Train],
+    ) -> None:
+        """Seal what transport mode carries of a run; fragments wait for the rest of their datagram."""
         whole: list[Buffer] = []
         for packet in run:
             if headers.carries(packet):
                 whole.append(packet)
             elif is_fragment(packet):
+                if whole:  # what the fragment completes comes behind them
+                    self._seal_run(sa, whole, tos, now, trains)
+                    whole = []
                 self._join(packet, now, trains)
             else:
                 self._drops[Drop.FRAGMENT] += 1
                 sa.drops[Drop.FRAGMENT] += 1
-        return whole
+        if whole:
+            self._seal_run(sa, whole, tos, now, trains)
 
     def _join(self, packet: Buffer, now: float, trains: list[Train]) -> None:
         """A fragment between the hosts of transport mode; the datagram goes out with the last one."""

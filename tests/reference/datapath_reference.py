@@ -16,6 +16,7 @@ from espudp.esp.sa import ChildKeys
 from espudp.wire.address import Path
 from espudp.wire.selectors import TrafficSelector
 from tests.reference import inner_reference as inner
+from tests.reference import transport_reference as transport
 from tests.unit.esp import reference as esp
 
 Network = IPv4Network | IPv6Network
@@ -163,6 +164,7 @@ class ReferenceDataPath:
         self.pairs: list[Pair] = []
         self.peers: dict[int, Peer] = {}
         self._ranks = 0
+        self._pieces = transport.Pieces()
         self._reply_rate = Bucket(REPLIES_AT_ONCE, REPLIES_PER_SECOND)
         self._unknown_rate = Bucket(UNKNOWN_AT_ONCE, UNKNOWN_PER_SECOND)
 
@@ -250,20 +252,39 @@ class ReferenceDataPath:
     # Out
 
     def seal(self, packet: bytes, now: float) -> list[Sealed]:
-        pair = self._route(packet)
+        if not inner.is_whole(packet):
+            self.drops["not IP"] += 1
+            return []
+        pair = self._policy(packet)
+        if pair is None and transport.is_fragment(packet) and self._is_between_hosts(packet):
+            return self._joined(packet, now)
         if pair is None:
+            self.drops["no policy"] += 1
             return []
         pieces = self._fitted(pair, packet, now)
         return [sealed for piece in pieces for sealed in self._send(pair, piece, now)]
 
-    def _route(self, packet: bytes) -> Pair | None:
-        if not inner.is_whole(packet):
-            self.drops["not IP"] += 1
-            return None
-        pair = self._policy(packet)
+    def _is_between_hosts(self, packet: bytes) -> bool:
+        """Whether an SA in transport mode has these addresses."""
+        ends = tuple(map(str, inner.addresses(packet)))
+        modes = (pair.keys.transport for pair in self.pairs)
+        return any(mode is not None and (mode.local, mode.shown) == ends for mode in modes)
+
+    def _joined(self, packet: bytes, now: float) -> list[Sealed]:
+        """A fragment of this host's: what it completes goes out (RFC 4303 section 3.3.4)."""
+        whole, given_up = self._pieces.add(packet, now)
+        if given_up:
+            self.drops["fragment"] += given_up
+        if whole is None:
+            return []
+        pair = self._policy(whole)
         if pair is None:
             self.drops["no policy"] += 1
-        return pair
+        elif pair.keys.transport is None or transport.outgoing(pair.keys.transport, whole) is None:
+            self.drops["fragment"] += 1
+        else:
+            return self._send(pair, whole, now)
+        return []
 
     def _policy(self, packet: bytes) -> Pair | None:
         """The most specific SA that has selectors for it, and of those the newest."""
@@ -297,6 +318,8 @@ class ReferenceDataPath:
         if len(packet) <= mtu:
             return [inner.clamped(packet, mtu)]
         if inner.may_fragment(packet):
+            if pair.keys.transport is not None:
+                return [packet]
             pieces = inner.fragments(packet, mtu)
             # RFC 4301 section 7.1: an SA for certain ports does not carry later fragments
             return pieces if _carries(pair.keys.local, pair.keys.remote, pieces[-1]) else [packet]
@@ -311,6 +334,15 @@ class ReferenceDataPath:
         return []
 
     def _send(self, pair: Pair, packet: bytes, now: float) -> list[Sealed]:
+        plaintext = esp.plaintext_of(pair.suite, packet)
+        if pair.keys.transport is not None:
+            carried = transport.outgoing(pair.keys.transport, packet)
+            if carried is None and transport.is_fragment(packet):
+                return self._joined(packet, now)
+            if carried is None:
+                self._drop(pair.outgoing, "fragment")
+                return []
+            plaintext = esp.plaintext_of(pair.suite, carried.payload, next_header=carried.next_header)
         if now >= pair.ends_at or pair.outgoing.spent:
             self.handle_timer(now)
             self._look_at(pair, now)
@@ -320,7 +352,7 @@ class ReferenceDataPath:
         pair.outgoing.octets += len(packet)
         if pair.outgoing.worn:
             self._look_at(pair, now)
-        tos, plaintext = inner.outer_tos(packet, self.dscp), esp.plaintext_of(pair.suite, packet)
+        tos = inner.outer_tos(packet, self.dscp)
         return [Sealed(pair.peer.path, tos, pair.outgoing.spi, pair.sequence, plaintext, pair.keys)]
 
     # In
@@ -381,6 +413,8 @@ class ReferenceDataPath:
             return None, "padding"
         if next_header == 59:
             return None, "dummy"
+        if pair.keys.transport is not None:
+            return self._dressed(pair, transport.Carried(next_header, plaintext[:end]), tos)
         if next_header not in (esp.IPV4, esp.IPV6):
             return None, "next header"
         length = inner.inner_length(plaintext[:end])
@@ -392,6 +426,17 @@ class ReferenceDataPath:
             return None, "selectors"
         return inner.with_ecn(packet, tos), "congestion"
 
+    def _dressed(self, pair: Pair, carried: transport.Carried, tos: int) -> tuple[bytes | None, str]:
+        """RFC 4303 section 3.1.1: the one IP header that there is is made here."""
+        mode = pair.keys.transport
+        here = None if mode is None else transport.incoming(mode, carried)
+        if mode is None or here is None:
+            return None, "next header"
+        packet = transport.dressed(mode, here, tos)
+        if packet is None:
+            return None, "inner header"
+        return (packet, "") if _carries(pair.keys.remote, pair.keys.local, packet) else (None, "selectors")
+
     def _heard(self, pair: Pair, path: Path, now: float, *, newest: bool) -> None:
         peer = pair.peer
         peer.last_heard = now
@@ -399,7 +444,12 @@ class ReferenceDataPath:
         restarted = not pair.window.size and now - peer.heard_there >= RESTART_SILENCE
         if path == peer.path:
             peer.heard_there = now
-        elif peer.follow and pair.state != "lingering" and (newest or restarted):
+        elif (
+            peer.follow
+            and path.local.port == peer.path.local.port
+            and pair.state != "lingering"
+            and (newest or restarted)
+        ):
             peer.path, peer.heard_there = path, now
         if pair.incoming.worn:
             self._look_at(pair, now)

@@ -57,12 +57,16 @@ def _aad_and_tail(suite: EspSuite, spi: int, sequence: int) -> tuple[bytes, byte
     return header + low, high
 
 
-def plaintext_of(suite: EspSuite, packet: bytes, tfc: int = 0) -> bytes:
-    """The packet with `tfc` octets of TFC padding, the shortest padding and the trailer."""
+def plaintext_of(suite: EspSuite, packet: bytes, tfc: int = 0, next_header: int | None = None) -> bytes:
+    """The packet with `tfc` octets of TFC padding, the shortest padding and the trailer.
+
+    With `next_header` it is a payload of that protocol.
+    """
     padding = 0
     while (len(packet) + tfc + padding + 2) % suite.encr.block_octets:
         padding += 1
-    next_header = IPV4 if packet[0] >> 4 == 4 else IPV6
+    if next_header is None:
+        next_header = IPV4 if packet[0] >> 4 == 4 else IPV6
     return packet + bytes(tfc) + bytes(range(1, padding + 1)) + bytes([padding, next_header])
 
 

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scapy.layers.inet import IP, UDP, fragment
-from scapy.layers.inet6 import IPv6, IPv6ExtHdrFragment, fragment6
+from scapy.layers import inet, inet6
+from scapy.layers.inet import IP, UDP
+from scapy.layers.inet6 import IPv6, IPv6ExtHdrFragment
 from scapy.packet import Raw
 
 from espudp.esp.drops import Drop
@@ -27,6 +28,9 @@ from tests.unit.esp.test_transport import (
     as_scapy_sums,
     ends,
 )
+
+fragment: Any = inet.fragment  # which have no type hints
+fragment6: Any = inet6.fragment6
 
 PAYLOAD = bytes(range(256)) * 12
 
@@ -67,6 +71,16 @@ def test_between_other_packets_and_in_several_calls() -> None:
     sealed += datagrams(left.seal([third, other[1], single, last], 1.1))
     opened = plain(right.open(sealed, TO_LEFT, 1.0))
     assert sorted(packet[28:] for packet in opened) == sorted([b"single", b"single", b"x" * 1500, PAYLOAD])
+
+
+@pytest.mark.parametrize("port", [None, 1701])
+def test_a_datagram_goes_behind_what_came_before_its_last_piece(port: int | None) -> None:
+    left, right = ends(protocol=ip.UDP if port else 0, port=port)
+    single = bytes(IP(src=IP1, dst=IPN2) / UDP(sport=5, dport=1701) / b"single")
+    *first, last = pieces4()
+    sealed = datagrams(left.seal([*first, single, last, single], 1.0))
+    opened = plain(right.open(sealed, TO_LEFT, 1.0))
+    assert [packet[28:] for packet in opened] == [b"single", PAYLOAD, b"single"]
 
 
 def test_any_order() -> None:
