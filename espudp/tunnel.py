@@ -26,6 +26,7 @@ from espudp.ike.config import ChildConfig, ConnectionConfig, ListenerConfig
 from espudp.ike.credentials import WallClock
 from espudp.ike.eap.passthrough import BackendAnswer
 from espudp.ike.endpoint import Endpoint
+from espudp.ike.identity import Identity
 from espudp.ike.keylog import KeyLogEntry
 from espudp.ike.snapshot import ConnectionSnapshot
 from espudp.manual import ManualConfig
@@ -79,6 +80,7 @@ class _Connection:
     """What the tunnel itself remembers of a peer, beside what IKE and ESP each know."""
 
     path: Path
+    peer: Identity | None = None  # as it has proved to be
     behind_nat: bool = False  # we are, so keepalives are ours to send (RFC 3948 section 4)
     peer_behind_nat: bool = True  # it may turn up at a new mapping (RFC 7296 section 2.23)
     suites: dict[int, EspSuite] = field(default_factory=dict)  # by inbound SPI
@@ -445,7 +447,7 @@ class Tunnel:
         """Act on it; what the host is to be told."""
         match event:
             case events.ConnectionUp():
-                state = _Connection(event.path, event.nat.local, event.nat.remote)
+                state = _Connection(event.path, event.remote_identity, event.nat.local, event.nat.remote)
                 self._connections[event.connection] = state
                 self._watch_keepalive(state, now)
             case events.ChildInstalled():
@@ -500,7 +502,7 @@ class Tunnel:
         )
         try:
             if event.transport is not None:
-                transport, remote = self._stand_ins.place(child, event.transport, now)
+                transport, remote = self._stand_ins.place(child, event.transport, state.peer, now)
                 child = replace(child, transport=transport, remote=remote)
                 event = replace(event, transport=transport, remote=remote)
             self._esp.install(child, now, standby=event.standby)

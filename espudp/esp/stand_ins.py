@@ -6,25 +6,29 @@ for its own between the data path and this host, and never leaves. The ports sta
 protocols that count on them, or write them into their payload, notice nothing.
 
 When a peer goes, its place is kept free for a while: what this host still has to say to it must not get to
-another one. Whoever comes by the same mapping of the same NAT takes it at once, being the same again.
+another one. Whoever has proved to be the same, and comes by the same mapping of the same NAT, takes it at
+once. The address that a peer says it has itself shows nothing: others could say the same.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from itertools import cycle, islice
+from typing import NamedTuple
 
 from espudp.errors import ConfigError
 from espudp.esp.sa import ChildKeys
+from espudp.wire import ip
 from espudp.wire.address import UdpAddress
-from espudp.wire.selectors import TrafficSelector, at_host
+from espudp.wire.selectors import ALL_PORTS, ANY_PROTOCOL, TrafficSelector, at_host
 from espudp.wire.transport import Transport
 
 Network = IPv4Network | IPv6Network
 Selectors = tuple[TrafficSelector, ...]
-_Mapping = tuple[UdpAddress, str]
-"""Where a peer is seen, and the address that it has itself."""
+
+# RFC 4301 section 4.4.1.3: they have one "port", which the selectors of who sends it speak of, and no other.
+_WITHOUT_PORT_THERE = frozenset({ANY_PROTOCOL, ip.ICMP, ip.ICMPV6, ip.MOBILITY})
 
 # Networks in which no peer of anybody's is: RFC 2544 appendix C.2.2 (benchmarks, never routed), and a unique
 # local prefix of our own (RFC 4193).
@@ -40,6 +44,14 @@ REST_SECONDS = 120.0
 _TRIES = 1 << 10
 
 
+class _Mapping(NamedTuple):
+    """Of a peer: who it is, where it is seen, and the address that it says it has itself."""
+
+    who: Hashable
+    seen: UdpAddress
+    inside: str
+
+
 @dataclass(slots=True, eq=False)
 class _Place:
     """What a child SA takes of an address."""
@@ -53,11 +65,13 @@ class _Place:
     """When it is free again; None: it is in use."""
 
     def meets(self, other: "_Place") -> bool:
-        """Whether packets could be meant for this one as well as for another peer's. What came by the same
-        mapping of the same NAT is the same peer's.
-        """
+        """Whether packets could be meant for this one as well as for another peer's."""
         same = other.connection == self.connection or other.mapping == self.mapping
-        return not same and _overlap(self.local, other.local) and _overlap(self.remote, other.remote)
+        return (
+            not same
+            and _overlap(self.local, other.local)
+            and _overlap(_as_receiver(self.remote), _as_receiver(other.remote))
+        )
 
 
 class StandIns:
@@ -72,14 +86,18 @@ class StandIns:
         self._resting: dict[int, _Place] = {}  # those that nobody uses, the oldest first
         self._known: dict[_Mapping, str] = {}  # the stand-ins of these
 
-    def place(self, keys: ChildKeys, transport: Transport, now: float) -> tuple[Transport, Selectors]:
+    def place(
+        self, keys: ChildKeys, transport: Transport, who: Hashable, now: float
+    ) -> tuple[Transport, Selectors]:
         """What a child SA is to have in place of `transport` and its remote selectors.
+
+        `who` is what its peer has proved to be. One that `replaces` another is for no more than that was.
 
         Raises ConfigError if there is no address left.
         """
         self._sweep(now)
         self._forget(keys.spi_in)
-        mapping = keys.path.remote, transport.remote_there
+        mapping = _Mapping(who, keys.path.remote, transport.remote_there)
         replaced = None if keys.replaces is None else self._places.get(keys.replaces)
         for stand_in in self._candidates(keys.connection, transport, mapping, replaced):
             shown = replace(transport, stand_in=stand_in)
@@ -101,7 +119,7 @@ class StandIns:
         for spi_in in self._of.get(connection, ()):
             place = self._places[spi_in]
             if place.until is None:
-                place.mapping = remote, place.mapping[1]
+                place.mapping = place.mapping._replace(seen=remote)
 
     def remove(self, spi_in: int, now: float) -> None:
         """The child SA is over. Nothing happens if it is none of transport mode."""
@@ -163,6 +181,15 @@ def _hosts(networks: Sequence[Network]) -> Iterator[str]:
         # IPv4 has a broadcast address at the end.
         last = network.num_addresses - (2 if network.num_addresses > 2 else 1)
         yield from (str(network.network_address + number) for number in range(first, last + 1))
+
+
+def _as_receiver(selectors: Selectors) -> Selectors:
+    """What they tell apart of packets to this side."""
+    first, last = ALL_PORTS
+    return tuple(
+        replace(s, first_port=first, last_port=last) if s.protocol in _WITHOUT_PORT_THERE else s
+        for s in selectors
+    )
 
 
 def _overlap(some: Selectors, others: Selectors) -> bool:

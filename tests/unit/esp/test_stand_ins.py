@@ -1,11 +1,17 @@
 """Who is shown where: peers of transport mode behind one NAT."""
 
+from collections.abc import Iterator
 from ipaddress import IPv4Network, IPv6Network, ip_address
+from itertools import combinations, product
+from random import Random
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from espudp.errors import ConfigError
+from espudp.esp.selectors import SelectorSet
 from espudp.esp.stand_ins import REST_SECONDS, StandIns
 from espudp.wire import ip
 from espudp.wire.address import Path, UdpAddress
@@ -31,11 +37,13 @@ class Table(StandIns):
         *,
         spi: int = 0,
         private: str = "",
+        who: str = "",
         port: int = 0,
         server: str = SERVER,
         at: str = NAT,
         ours: tuple[int, int] = L2TP,
         theirs: tuple[int, int] = L2TP,
+        protocol: int = ip.UDP,
         replaces: int | None = None,
         now: float = 0.0,
     ) -> str:
@@ -43,13 +51,13 @@ class Table(StandIns):
         keys: Any = left_keys(
             connection=connection,
             spi_in=spi or 0x1000 + connection,
-            local=(host(server, ports=ours),),
-            remote=(host(at, ports=theirs),),
+            local=(host(server, protocol, ours),),
+            remote=(host(at, protocol, theirs),),
             path=Path(UdpAddress(server, 4500), UdpAddress(at, port or 20_000 + connection)),
             replaces=replaces,
         )
         private = private or f"10.0.0.{connection}"
-        transport, remote = self.place(keys, Transport(server, at, server, private), now)
+        transport, remote = self.place(keys, Transport(server, at, server, private), who or private, now)
         assert [str(selector.first) for selector in remote] == [transport.shown]
         assert [selector.ports for selector in remote] == [theirs]
         return transport.shown
@@ -120,6 +128,79 @@ def test_a_mapping_that_its_peer_has_left_vouches_for_nobody() -> None:
     table.give(1)
     table.move(1, UdpAddress(NAT, 33_333))
     assert table.give(2, private="10.0.0.1", port=20_001) == "198.18.0.1"
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_who_says_the_private_address_of_another_gets_nothing_of_its(gone: bool) -> None:
+    """NAT-OA and traffic selectors are the peer's to write, and a NAT gives ports away again."""
+    table = Table()
+    table.give(1)
+    table.give(2, who="victim")
+    if gone:
+        table.remove_connection(2, 0.0)
+    assert table.give(3, private="10.0.0.2", port=20_002, who="liar", now=5.0) == "198.18.0.2"
+    if gone:
+        assert table.give(4, private="10.0.0.2", port=20_002, who="victim", now=5.0) == "198.18.0.1"
+
+
+def test_protocols_whose_one_port_is_the_senders() -> None:
+    """What this host sends by ICMP no selector of the peer's side tells apart by type."""
+    table = Table()
+    echo = {"protocol": ip.ICMP, "ours": ALL_PORTS}
+    assert table.give(1, theirs=(0x0800, 0x0800), **echo) == NAT
+    assert table.give(2, theirs=(0x0000, 0x0000), **echo) == "198.18.0.1"
+
+
+CHANCE = st.integers(0, 2**32)
+KINDS = [(ip.UDP, (1701, 1701)), (ip.UDP, (1701, 1800)), (ip.UDP, ALL_PORTS), (0, ALL_PORTS), (0, (80, 80))]
+KINDS += [(ip.ICMP, (0x0800, 0x0800)), (ip.ICMP, (0, 0)), (ip.TCP, (80, 80))]
+
+
+@given(CHANCE)
+def test_no_packet_is_for_two_peers(seed: int) -> None:
+    """They come, move, rekey and go; each of them lies about its address as it likes."""
+    chance, table, now = Random(seed), Table(), 0.0
+    placed: dict[int, tuple[str, str, SelectorSet]] = {}  # by SPI: whose, where, what this host sends there
+    gone: dict[int, float] = {}
+    for spi in range(0x1000, 0x1018):
+        now += chance.choice([0.0, 1.0, REST_SECONDS / 3])
+        connection, action = chance.randint(1, 5), chance.random()
+        if action < 0.15:
+            table.move(connection, UdpAddress(NAT, 20_000 + chance.randint(1, 5)))
+        elif action < 0.4 and placed:
+            over = chance.choice(list(placed))
+            table.remove(over, now)
+            gone.setdefault(over, now)
+        else:
+            protocol, ours = chance.choice(KINDS)
+            theirs = chance.choice([ports for other, ports in KINDS if other == protocol])
+            who = f"peer {connection}"
+            shown = table.give(
+                connection,
+                who=who,
+                spi=spi,
+                private=f"10.0.0.{chance.randint(1, 2)}",
+                port=20_000 + chance.randint(1, 5),
+                protocol=protocol,
+                ours=ours,
+                theirs=theirs,
+                now=now,
+            )
+            out = SelectorSet((host(SERVER, protocol, ours),), (host(shown, protocol, theirs),))
+            placed[spi] = who, shown, out
+        here = [one for spi, one in placed.items() if now < gone.get(spi, now) + REST_SECONDS]
+        for (who, shown, some), (other, where, others) in combinations(here, 2):
+            if who != other and shown == where:
+                assert not any(some.matches(flow) and others.matches(flow) for flow in flows(shown))
+
+
+def flows(remote: str) -> Iterator[ip.Flow]:
+    ends = ip_address(SERVER).packed, ip_address(remote).packed
+    for protocol in (ip.UDP, ip.TCP):
+        for sport, dport in product((1701, 1800, 80, 5), repeat=2):
+            yield ip.Flow(*ends, protocol, sport, dport, 4, 0, 40)
+    for kind in (0x0800, 0):
+        yield ip.Flow(*ends, ip.ICMP, kind, ip.ABSENT, 4, 0, 40)
 
 
 def test_small_networks_run_out() -> None:
