@@ -3,9 +3,11 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from ipaddress import ip_network
 from typing import Protocol
 
 from espudp.crypto.signatures import PrivateKey
+from espudp.crypto.suites import parse_esp_suite
 from espudp.ike.config import DYNAMIC, ConnectionConfig, Encapsulation, ListenerConfig
 from espudp.ike.config import Mode as ChildMode
 from espudp.ike.credentials import SignKey
@@ -13,11 +15,13 @@ from espudp.ike.events import ConnectionDown, ConnectionUp
 from espudp.ike.ikev1_config import Ikev1Config, Ikev1Policy, NatTraversal
 from espudp.ike.ikev1_config import Mode as IkeMode
 from espudp.ike.pad import PadEntry
+from espudp.manual import ManualPair, generate_pair
+from espudp.wire.address import Path, UdpAddress
 from tests.scenario.bare import AuthenticationHeader, Envelope, TransportMode, exchanged
 from tests.scenario.credentials import SERVER, authority, key, trust
 from tests.scenario.lab import USUAL, Lab, Terms
 from tests.scenario.test_rekey import rekey_child, rekey_ike
-from tests.sim.host import Host
+from tests.sim.host import NATT_PORT, NO_PORT, Host
 from tests.sim.link import Quality, Segment
 from tests.sim.middlebox import Middlebox
 from tests.sim.traffic import Flow, HostFlow
@@ -125,6 +129,44 @@ class BetweenHosts(Negotiated):
 
 
 @dataclass(frozen=True)
+class ManualKeys:
+    """espudp without IKE: a tunnel for each client, which transfers, is silent, and transfers again."""
+
+    name: str
+    port: int
+
+    def disturbance(self, make_box: MakeBox, addresses: Sequence[str]) -> str:
+        lab = Lab(terms=Terms(plain_esp=True), quality=Quality(latency=0.01, jitter=0.02))
+        box = make_box(lab.world, lab.net)
+        clients = [lab.client(f"client-{ip}", behind=box, ip=ip) for ip in addresses]
+        flows = [self._flows(lab, client, number) for number, client in enumerate(clients)]
+        return next(self._story(lab, flows), "")
+
+    def _flows(self, lab: Lab, client: Host, number: int) -> tuple[Flow, Flow]:
+        """There and back, through a tunnel whose server learns where the client is."""
+        server = UdpAddress(lab.server_ip, self.port)
+        network, suite = ip_network(f"10.98.{number}.0/30"), parse_esp_suite("aes128-sha256")
+        pair = ManualPair(suite=suite, server=server, network=network)
+        ends = generate_pair(pair, lab.world.chance(client.name).randbytes)
+        unknown = UdpAddress("0.0.0.0", self.port)
+        paths = Path(server, unknown), Path(UdpAddress(client.ip, self.port), server)
+        for host, end, path in zip((lab.server, client), ends, paths, strict=True):
+            host.do(lambda tunnel, end=end, path=path: tunnel.install_manual(end, path, lab.world.now))
+        inside, outside = f"10.98.{number}.2", f"10.98.{number}.1"
+        there = Flow(lab.world, client, lab.server, inside, outside, interval=INTERVAL)
+        return there, Flow(lab.world, lab.server, client, outside, inside, interval=INTERVAL)
+
+    def _story(self, lab: Lab, flows: Sequence[tuple[Flow, Flow]]) -> Iterator[str]:
+        both = [flow for pair in flows for flow in pair]
+        yield from _transferred(lab, [there for there, _ in flows], 0.1)
+        yield from _transferred(lab, both, 6.0)
+        lab.world.run(SILENCE)
+        kept = self.port != NO_PORT  # open, by keepalives, as above
+        yield from _transferred(lab, [pair[kept] for pair in flows], 2.0)
+        yield from _transferred(lab, both, 1.0)
+
+
+@dataclass(frozen=True)
 class ByHand:
     """Packets that no stack of ours makes, between hosts that have their keys by hand."""
 
@@ -199,6 +241,8 @@ MODES: tuple[Mode, ...] = (
         "IKEv1, transport mode",
         replace(_V1, mode=ChildMode.TRANSPORT, local=(DYNAMIC,), remote=(DYNAMIC,), pool=(), request=()),
     ),
+    ManualKeys("manual keys", NATT_PORT),
+    ManualKeys("manual keys, ESP without UDP", NO_PORT),
     ByHand("transport mode without UDP or NAT-OA", TransportMode()),
     ByHand("AH", AuthenticationHeader()),
 )
