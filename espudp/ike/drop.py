@@ -22,6 +22,7 @@ class Drop(Enum):
     NOT_LISTENING = "a request to connect where nobody listens"
     TOO_LONG = "an IKE_SA_INIT longer than any peer needs"
     HALF_OPEN = "too many half-open IKE SAs"
+    EXCHANGES = "more exchanges at a time than a peer needs"
     RATE = "an answer too many to unauthenticated messages"
     FRAGMENT = "a fragment that does not fit"
     FRAGMENT_REPEATED = "a fragment that is there already"

@@ -51,6 +51,10 @@ class Asking:
         established.add(self)
 
     @property
+    def finished(self) -> bool:
+        return self.over
+
+    @property
     def deadline(self) -> float | None:
         return None if self.over else self._turn.deadline
 

@@ -106,7 +106,7 @@ class Connection:
         if self.current is not established:
             return
         self.current = None
-        other = self.upkeep.other_isakmp() if self.children else None
+        other = self.upkeep.isakmp.spare() if self.children else None
         if other is not None:
             self.use(other, now)
         else:
@@ -269,7 +269,7 @@ class Connection:
             return
         if self.current is not None:
             informational.say_deleted(self.current, self.children.values())
-        self.upkeep.retire_all(now)
+        self.upkeep.isakmp.retire_all(now)
         self.down(farewell)
 
     def down(self, farewell: Farewell) -> None:

@@ -24,8 +24,9 @@ from espudp.wire.address import Path
 from espudp.wire.ikev1.constants import ExchangeType, ProtocolId
 from espudp.wire.ikev1.payloads import Delete
 
-# Our bound on what an authenticated peer makes us keep at a time.
-MAX_EXCHANGES = 32
+# Our bound on what an authenticated peer makes us keep at a time: more than it takes for both sides to rekey
+# as many child SAs at once as a listener lets a peer have.
+MAX_EXCHANGES = 128
 
 Handler = Callable[["Established", Datagram, float], None]
 """Takes the first message of an exchange that the peer begins."""
@@ -120,8 +121,8 @@ class Established:
             self.hub.drop(Drop.REPEATED)
         elif handler is None or (kind == ExchangeType.QUICK and self.connection is None):
             self.hub.drop(Drop.WRONG_EXCHANGE)
-        elif len(self.exchanges) >= MAX_EXCHANGES:
-            self.hub.drop(Drop.RATE)
+        elif kind != ExchangeType.INFORMATIONAL and not self._has_room():
+            self.hub.drop(Drop.EXCHANGES)
         else:
             handler(self, datagram, now)
 
@@ -133,8 +134,17 @@ class Established:
 
     # Exchanges
 
+    def _has_room(self) -> bool:
+        """For one more that the peer begins. Of an informational exchange nothing is kept."""
+        return len(self.exchanges) < MAX_EXCHANGES or self._oldest_finished() is not None
+
+    def _oldest_finished(self) -> Exchange | None:
+        return next((e for e in self.exchanges.values() if e.finished), None)
+
     def add(self, exchange: Exchange) -> None:
         """Messages with its message ID go to it from now on."""
+        if len(self.exchanges) >= MAX_EXCHANGES and (oldest := self._oldest_finished()) is not None:
+            self.drop(oldest)
         self.exchanges[exchange.message_id] = exchange
         self.reschedule()
 
@@ -217,6 +227,8 @@ class Established:
             exchange.abandon()
         self.exchanges.clear()
         self.hub.discard(self)
+        if self.connection is not None:
+            self.connection.upkeep.isakmp.forget(self)
 
     def _say_delete(self) -> None:
         """RFC 2408 section 3.15: an ISAKMP SA is named by both cookies."""

@@ -29,8 +29,12 @@ class Exchange(Protocol):
     def deadline(self) -> float | None: ...
 
     @property
+    def finished(self) -> bool:
+        """There is nothing left to do, but something to repeat."""
+
+    @property
     def over(self) -> bool:
-        """There is nothing left to do, nor to repeat: it is forgotten."""
+        """There is nothing left to repeat, either: it is forgotten."""
 
     def receive(self, datagram: Datagram, now: float) -> None:
         """A message with its message ID; nothing of it is verified."""

@@ -34,17 +34,22 @@ _FATAL = frozenset(
 )
 
 
+def sealed(established: "Established", payloads: Sequence[Payload]) -> bytes:
+    """One message to the peer."""
+    chain = established.sa.chain(established.sa.new_message_id())
+    return chain.seal_hashed(ExchangeType.INFORMATIONAL, payloads)
+
+
 def send(established: "Established", payloads: Sequence[Payload]) -> None:
     """One message to the peer. Whether it arrives, nobody will say."""
-    sa, path = established.sa, established.path
-    chain = sa.chain(sa.new_message_id())
-    for piece in sa.fragmented(chain.seal_hashed(ExchangeType.INFORMATIONAL, payloads), path):
+    path = established.path
+    for piece in established.sa.fragmented(sealed(established, payloads), path):
         established.hub.send(piece, path)
 
 
-def refuse(established: "Established", notify: int, spi: bytes = b"", data: bytes = b"") -> None:
-    """Tells the peer what is wrong with what it wants; `spi` is the one in its proposal."""
-    send(established, [Notification(ProtocolId.ESP, spi, notify, data)])
+def refusal(notify: int, spi: bytes = b"", data: bytes = b"") -> list[Payload]:
+    """What is wrong with what the peer wants; `spi` is the one in its proposal."""
+    return [Notification(ProtocolId.ESP, spi, notify, data)]
 
 
 def say_deleted(established: "Established", children: Iterable[Child]) -> None:
@@ -59,7 +64,8 @@ def unknown_spi(hub: Hub, spi: int, path: Path, now: float) -> bool:
     for connection in hub.connections.values():
         if connection.current is not None and connection.path.remote.ip == path.remote.ip:
             if hub.rumours.take(now):
-                refuse(connection.current, NotifyType.INVALID_SPI, data=spi.to_bytes(_SPI_OCTETS))
+                told = refusal(NotifyType.INVALID_SPI, data=spi.to_bytes(_SPI_OCTETS))
+                send(connection.current, told)
             return True
     return False
 
@@ -100,7 +106,7 @@ def _notified(established: "Established", notification: Notification, now: float
         case NotifyType.INITIAL_CONTACT | NotifyType.RESPONDER_LIFETIME | NotifyType.REPLAY_STATUS:
             pass  # told of outside of the exchange that they belong to
         case _ if notification.is_error:
-            connection.upkeep.refused(notification, now)
+            connection.upkeep.refused(established, notification, now)
 
 
 def _unknown_there(connection: "Connection", notification: Notification, now: float) -> None:
@@ -139,7 +145,7 @@ def _isakmp_deleted(established: "Established", delete: Delete, now: float) -> N
             established.fail(Farewell(Fault.PEER_REQUEST, reason, retry=True), now)
         return
     for spi in delete.spis:
-        named = connection.upkeep.isakmp_named(spi)
+        named = connection.upkeep.isakmp.named(spi)
         if named is None:
             established.hub.drop(Drop.UNKNOWN_SPI)
             continue

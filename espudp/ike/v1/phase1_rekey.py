@@ -37,7 +37,8 @@ def adopt(connection: "Connection", established: "Established", now: float) -> N
     cookie, and the other one is deleted by who made it.
     """
     upkeep, current = connection.upkeep, connection.current
-    if current is not None and upkeep.is_rival(established) and established.sa.cookie_i < current.sa.cookie_i:
+    rival = current is not None and upkeep.isakmp.is_rival(established)
+    if rival and current is not None and established.sa.cookie_i < current.sa.cookie_i:
         upkeep.keep_beside(established, now)
     else:
         connection.use(established, now)

@@ -253,6 +253,7 @@ class QuickInitiator(Quick):
         if connection is None:
             return
         commit = datagram.header.commit
+        new.child.confirmed = not commit
         # The peer has it once our last message is there: until then the one before is not yet out of use.
         former = [c for c in self._wish.replaces if c.spi_in in connection.children]
         connection.install(new, now, replaces=former, standby=commit or bool(former))
@@ -307,7 +308,7 @@ class QuickInitiator(Quick):
     def _useless(self, error: PeerError, now: float) -> None:
         """The peer has a child SA now that we do not: it is deleted there."""
         notify = NotifyType.INVALID_KEY_INFORMATION if isinstance(error, BadPublicValue) else error.notify
-        informational.refuse(self.established, notify, self.spi_octets)
+        informational.send(self.established, informational.refusal(notify, self.spi_octets))
         informational.send(self.established, [Delete(ProtocolId.ESP, (self.spi_octets,))])
         connection = self.connection
         self._withdraw()
@@ -328,7 +329,7 @@ class QuickInitiator(Quick):
         connection = self.connection
         self._withdraw()
         if connection is not None:
-            connection.upkeep.unanswered(self._wish, self._began_at, now)
+            connection.upkeep.unanswered(self._wish, self.established, self._began_at, now)
 
     def abandon(self) -> None:
         """The ISAKMP SA goes: there will be no answer."""

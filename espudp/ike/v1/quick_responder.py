@@ -70,17 +70,12 @@ def answer_quick(established: "Established", datagram: Datagram, now: float) -> 
         exchange = QuickResponder(established, chain, connection)
         exchange.answer(message, datagram, now)
     except PeerError as error:
-        _refuse(established, connection, message, error, now)
+        RefusedQuick(established, chain).answer(message, datagram, error, now)
+        _tell(established, connection, error, now)
 
 
-def _refuse(
-    established: "Established", connection: "Connection", message: Message, error: PeerError, now: float
-) -> None:
-    """The peer has proved itself, so it is told what is wrong; and so are we, now and then."""
-    offer = message.get(SecurityAssociation)
-    spi = offer.proposals[0].spi if offer is not None and offer.proposals else b""
-    notify = NotifyType.INVALID_KEY_INFORMATION if isinstance(error, BadPublicValue) else error.notify
-    informational.refuse(established, notify, spi)
+def _tell(established: "Established", connection: "Connection", error: PeerError, now: float) -> None:
+    """Now and then: the peer can ask as often as it likes."""
     if established.hub.common.complaints.take(now):
         connection.note(f"refused the peer's request for a child SA: {error}")
         for line in error.remedy.splitlines():
@@ -283,6 +278,31 @@ class QuickResponder(Quick):
         self._end()
         if self._child is not None:
             self._child.confirmed = True
+
+
+class RefusedQuick(Quick):
+    """The peer's, of which nothing came. It has proved itself, so it is told what is wrong, and once more
+    whenever it asks the same again: what tells it so is a message that nobody answers.
+    """
+
+    def answer(self, message: Message, datagram: Datagram, error: PeerError, now: float) -> None:
+        offer = message.get(SecurityAssociation)
+        spi = offer.proposals[0].spi if offer is not None and offer.proposals else b""
+        notify = NotifyType.INVALID_KEY_INFORMATION if isinstance(error, BadPublicValue) else error.notify
+        octets = informational.sealed(self.established, informational.refusal(notify, spi))
+        self._turn.say(octets, self.established.path, now, answers=datagram)
+        self._finish(now)
+        self.established.add(self)
+
+    def receive(self, datagram: Datagram, now: float) -> None:
+        if not self._turn.repeats(datagram):
+            self.established.hub.drop(Drop.REPEATED)
+
+    def _unanswered(self, now: float) -> None:
+        self._end()
+
+    def abandon(self) -> None:
+        self._end()
 
 
 def _of_host(identification: Identification, address: str, *, behind_nat: bool) -> TrafficSelector:

@@ -34,6 +34,8 @@ from espudp.wire.ikev1.header import HEADER_OCTETS, Header
 from espudp.wire.ikev1.message import Message, emit_encrypted, emit_payloads, open_message
 from espudp.wire.ikev1.payloads import Hash, Payload
 
+NEVER_HEARD = float("-inf")
+
 _MESSAGE_ID_OCTETS = 4
 
 # What every path carries (RFC 8200 section 5), and what is in an IP packet beside the message, in octets:
@@ -91,6 +93,8 @@ class IsakmpSa:
         self.abilities = abilities
         self.mode = mode
         self.phase_1 = Chain(self, 0, iv)
+        self.heard_at = NEVER_HEARD
+        """When the latest authentic message came."""
         self._used: OrderedDict[int, None] = OrderedDict()
         self._fragment_id = 0
 
@@ -190,6 +194,7 @@ class Chain:
     def advance(self, datagram: Datagram) -> None:
         """The message is authentic: the next one builds on it."""
         self.iv = last_block(self._sa.suite.encr, datagram.data)
+        self._sa.heard_at = datagram.at
         self._sa.use(self.message_id)
 
     # Informational and transaction exchanges (RFC 2409 section 5.7)

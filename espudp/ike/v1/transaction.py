@@ -39,7 +39,7 @@ class Answering:
         self._turn = Turn(established.sa, established.sa.timers)
         self._chain = established.sa.chain(message_id)
         self.message_id = message_id
-        self.over = False
+        self.finished = self.over = False
         self.deadline: float | None = now
 
     def receive(self, datagram: Datagram, now: float) -> None:
@@ -59,6 +59,7 @@ class Answering:
         payload, afterwards = answered
         octets = self._chain.seal_hashed(ExchangeType.TRANSACTION, [payload])
         self._turn.say(octets, datagram.path, now, answers=datagram)
+        self.finished = True
         afterwards(now)
 
     def handle_timer(self, now: float) -> None:

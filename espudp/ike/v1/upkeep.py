@@ -5,10 +5,8 @@ until there is one, and who dialled makes it. Nothing here is done twice: a wish
 or given up.
 """
 
-import heapq
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from itertools import count
 from typing import TYPE_CHECKING
 
 from espudp.crypto.suites import Dh
@@ -17,13 +15,12 @@ from espudp.ike.config import ChildConfig
 from espudp.ike.events import Fault
 from espudp.ike.exchange import patience
 from espudp.ike.farewell import Farewell
-from espudp.ike.lifetimes import jittered
 from espudp.ike.narrowing import pairs
 from espudp.ike.v1 import informational
+from espudp.ike.v1.agenda import Agenda
 from espudp.ike.v1.child import Child, Traffic
 from espudp.ike.v1.dpd import DeadPeerDetection
-from espudp.ike.v1.life import Life
-from espudp.ike.v1.quick import is_busy
+from espudp.ike.v1.isakmp_sas import IsakmpSas
 from espudp.ike.v1.quick_initiator import begin, unanswered
 from espudp.wire.ikev1.constants import NotifyType, name_of_notify
 from espudp.wire.ikev1.payloads import Notification
@@ -56,6 +53,8 @@ class Wish:
     replaces: tuple[Child, ...] = ()
     refused: set[Dh | None] = field(default_factory=set)
     """Groups for PFS, or none, that the peer would not have."""
+    doubtful: bool = False
+    """The peer may not have any more what this is to replace."""
 
 
 class Upkeep:
@@ -68,20 +67,15 @@ class Upkeep:
         self._wanted: list[tuple[ChildConfig, Traffic]] = []
         self._wishes: set[Wish] = set()
         self._waiting: list[Wish] = []
-        self._later: list[tuple[float, int, Callable[[float], None]]] = []
-        self._order = count()
+        self._agenda = Agenda()
+        self.isakmp = IsakmpSas(connection, self._agenda, now)
         self._dpd: DeadPeerDetection | None = None
-        self._isakmp: list[Established] = []
-        self._superseded: set[Established] = set()
-        self._retired: set[Established] = set()
         self._renewing = False
-        self._adopted_at = now
         self._renewal_is_due = False
         self._renew_after, self._fruitless = now, 0
-        self.rekey_at = self.expires_at = NEVER
         self._asked_at = now
         self._had_children = False
-        self._tries, self._tried_at = 0, now
+        self._last_pause, self._restored_at = 0.0, now
 
     # Phase 1
 
@@ -92,76 +86,30 @@ class Upkeep:
 
     def phase_1_began(self, established: "Established", former: "Established | None", now: float) -> None:
         """Another ISAKMP SA, the first one perhaps, is there for what is to come."""
-        if established not in self._isakmp:
-            self._isakmp.append(established)
         self._renewing = False
-        self._adopted_at = now
         self._dpd = DeadPeerDetection(established)
-        config = self._timers.ike_lifetime
-        seconds = established.phase1.lifetime_seconds
-        lifetime = jittered(Life(None if seconds is None else int(seconds)).limit(config), self._hub.rng)
-        soft, hard = lifetime.soft_seconds, lifetime.hard_seconds
-        self.expires_at = NEVER if hard is None else now + hard
-        self.rekey_at = NEVER if soft is None else now + soft
-        if not self._connection.dialled and soft is not None and hard is not None:
-            # It is for who dialled to begin; if that comes to nothing, we do.
-            self.rekey_at += (hard - soft) / 2
-        if former is not None:
-            self._superseded.add(former)
-            self._later_at(now + self._timers.rekey_linger, lambda then: self._retire(former, then))
+        self.isakmp.use(established, former, now)
+        if former is None and self._connection.dialled and self._is_silent(now):
+            # There was none for a while, and nothing came: peers are found for whom the end of the ISAKMP SA
+            # is that of its child SAs. To who has them still this is a rekey like any other.
+            for child in list(self._connection.children.values()):
+                self.rekey_child(child, now, doubtful=True)
         waiting, self._waiting = self._waiting, []
         for wish in waiting:
-            self._ask(wish, now)
+            if wish in self._wishes:
+                self._ask(wish, now)
         self._hub.reschedule(self._connection)
 
-    def is_rival(self, established: "Established") -> bool:
-        """Whether it was begun before the present one had come about: both sides renew at once."""
-        current = self._connection.current
-        return current is not None and established.phase1.began_at < self._adopted_at
-
     def keep_beside(self, established: "Established", now: float) -> None:
-        """One ISAKMP SA too many, after both sides have renewed at once: whoever made it deletes it."""
-        established.connection = self._connection
-        self._isakmp.append(established)
+        """One ISAKMP SA too many, after both sides have renewed at once."""
         self._renewing = self._renewing and not established.sa.is_initiator
-        if established.sa.is_initiator:
-            self._later_at(now + self._timers.rekey_linger, lambda then: self._retire(established, then))
-
-    def _retire(self, established: "Established", now: float) -> None:
-        """Not before its exchanges have come to an end, but those of a dead peer never do."""
-        if established.is_alive and established is not self._connection.current:
-            if is_busy(established) and now < self._adopted_at + 2 * patience(self._timers):
-                self._later_at(now + self._timers.rekey_linger, lambda then: self._retire(established, then))
-                return
-            self.retire(established, now)
-
-    def retire(self, established: "Established", now: float) -> None:
-        """Deletes an ISAKMP SA at both ends; here it repeats for a while what it has said."""
-        self._retired.add(established)
-        established.retire(now)
-
-    def retire_all(self, now: float) -> None:
-        """As `retire`, with all that there are."""
-        for established in self._isakmp:
-            if established.is_alive and established not in self._retired:
-                self.retire(established, now)
-
-    def other_isakmp(self) -> "Established | None":
-        """An ISAKMP SA that could take the place of the present one."""
-        self._isakmp = [e for e in self._isakmp if e.is_alive]
-        self._retired &= set(self._isakmp)
-        self._superseded &= set(self._isakmp)
-        gone = self._retired | self._superseded
-        return next((e for e in reversed(self._isakmp) if e not in gone), None)
-
-    def isakmp_named(self, spi: bytes) -> "Established | None":
-        """The one of this connection with these cookies."""
-        return next((e for e in self._isakmp if e.sa.cookie_i + e.sa.cookie_r == spi and e.is_alive), None)
+        self.isakmp.keep_beside(established, now)
+        self._hub.reschedule(self._connection)
 
     def phase_1_ended(self, now: float) -> None:
         """There is no ISAKMP SA any more. Child SAs go on; without any, the peer has hung up."""
         self._dpd = None
-        self.rekey_at = self.expires_at = NEVER
+        self.isakmp.rekey_at = self.isakmp.expires_at = NEVER
         connection = self._connection
         needed = any(not w.replaces for w in self._wishes) and connection.dialled
         if not connection.children and not needed:
@@ -211,13 +159,13 @@ class Upkeep:
             connection.down(farewell)
             return
         connection.note(f"phase 1 was not renewed: {farewell.reason}")
-        self.rekey_at = now + self._spread(REFUSED_SECONDS)
+        self.isakmp.rekey_at = now + self._spread(REFUSED_SECONDS)
         self._hub.reschedule(connection)
 
     def _expire(self, now: float) -> None:
         current = self._connection.current
         if current is not None:
-            self.retire(current, now)
+            self.isakmp.retire(current, now)
             self._connection.lost(current, now)
 
     # Child SAs
@@ -244,7 +192,7 @@ class Upkeep:
             self._connection.note(f"of {len(found)} pairs of subnets, the first {MAX_PAIRS} get a child SA")
         return [(config, Traffic(*pair, transport)) for pair in found[:MAX_PAIRS]]
 
-    def rekey_child(self, child: Child, now: float) -> None:
+    def rekey_child(self, child: Child, now: float, *, doubtful: bool = False) -> None:
         """Make before break, with all that carries the same traffic; but for what the peer may not have yet,
         which is about to be the newest.
         """
@@ -254,7 +202,7 @@ class Upkeep:
         former = tuple(c for c in alike if c.confirmed and not c.rekeying)
         for each in former:
             each.rekeying = True
-        self._wish(Wish(child.config, child.traffic, former), now)
+        self._wish(Wish(child.config, child.traffic, former, doubtful=doubtful), now)
 
     def restore(self, now: float) -> None:
         """Who dialled keeps the tunnel up: what is gone will be there again."""
@@ -270,10 +218,12 @@ class Upkeep:
 
     def _pause(self, now: float) -> float:
         """Longer and longer, since a peer may delete at once what it has just agreed to."""
-        if now - self._tried_at > LONGEST_PAUSE:
-            self._tries = 0
-        self._tries, self._tried_at = self._tries + 1, now
-        return min(self._timers.rekey_retry * 2.0 ** (self._tries - 1), LONGEST_PAUSE)
+        if now - self._restored_at > 2 * self._last_pause + patience(self._timers):
+            # It has lived for a while.
+            self._last_pause = 0.0
+        self._restored_at = now
+        self._last_pause = min(2 * self._last_pause or self._timers.rekey_retry, LONGEST_PAUSE)
+        return self._last_pause
 
     def _wish(self, wish: Wish, now: float) -> None:
         self._wishes.add(wish)
@@ -312,9 +262,11 @@ class Upkeep:
         former = [c for c in wish.replaces if c.spi_in in self._connection.children]
         for each in former:
             each.rekeying, each.successor = False, child
-        if former:
-            linger = self._timers.rekey_linger
+        linger = self._timers.rekey_linger
+        if former or not child.confirmed:
+            # The peer has it by then, even if it does not say so: CONNECTED, after the commit bit.
             self._later_at(now + linger / 2, lambda _: self._connection.confirm(child))
+        if former:
             self._later_at(now + linger, lambda then: self.delete_children(former, then))
 
     def failed(self, wish: Wish, farewell: Farewell, now: float) -> None:
@@ -322,13 +274,20 @@ class Upkeep:
         if self._connection.alive:
             self._hopeless(wish, farewell, now)
 
-    def unanswered(self, wish: Wish, since: float, now: float) -> None:
-        """The peer has not answered a quick mode, and it may be that it does not live."""
+    def unanswered(self, wish: Wish, established: "Established", since: float, now: float) -> None:
+        """The peer has not answered a quick mode, and it may be that it does not live, or that it has lost
+        this ISAKMP SA and not its child SAs.
+        """
         if not self._connection.alive:
             return
         if self._connection.last_inbound <= since:
             self._dead()
             return
+        if self._connection.children and established.sa.heard_at <= since:
+            self.renew(now)
+            if self._renewing:
+                self._waiting.append(wish)
+                return
         reason = "the peer does not answer a request for a child SA"
         remedy = "Gateways that do not like the subnets often say nothing: compare them."
         self._hopeless(wish, Farewell(Fault.SELECTORS, reason, remedy, retry=True), now)
@@ -340,7 +299,9 @@ class Upkeep:
 
     def _hopeless(self, wish: Wish, farewell: Farewell, now: float) -> None:
         connection = self._connection
-        if wish.replaces:
+        if wish.doubtful:
+            self.delete_children(wish.replaces, now)
+        elif wish.replaces:
             connection.note(f"the child SA for {wish.traffic} was not rekeyed: {farewell.reason}")
             wish.refused.clear()
             self._retry_at(now + self._spread(REFUSED_SECONDS), wish)
@@ -359,10 +320,11 @@ class Upkeep:
         for child in wish.replaces:
             child.rekeying = False
 
-    def refused(self, notification: Notification, now: float) -> None:
-        """The peer says that something is wrong: with the quick mode whose SPI it names, or the only one."""
-        current = self._connection.current
-        quick = [] if current is None else unanswered(current)
+    def refused(self, established: "Established", notification: Notification, now: float) -> None:
+        """The peer says that something is wrong: with the quick mode whose SPI it names, or the only one over
+        this ISAKMP SA.
+        """
+        quick = unanswered(established)
         named = [q for q in quick if q.spi_octets in (notification.spi, notification.data)]
         about = named or (quick if len(quick) == 1 else [])
         for exchange in about:
@@ -453,11 +415,12 @@ class Upkeep:
             self._asked_at = now + self._timers.dpd_interval
             if current is not None and current.sa.abilities.dpd:
                 self.check_alive(now)
-            elif current is None and self._connection.dialled:
+            elif current is None:
+                # Some keep their child SAs without it, and others have hung up: an answer will tell.
                 self._need_phase_1(now)
-            elif current is None and now >= self._silent_at + patience(self._timers):
-                # It has deleted the ISAKMP SA, and then we have heard nothing: it has hung up.
-                self._dead()
+                waits = self._renewing or self._renewal_is_due
+                if not waits and now >= self._silent_at + patience(self._timers):
+                    self._dead()
 
     def _dead(self) -> None:
         self._connection.down(Farewell(Fault.TIMEOUT, "the peer does not answer any more", retry=True))
@@ -465,7 +428,7 @@ class Upkeep:
     # Time
 
     def _later_at(self, when: float, act: Callable[[float], None]) -> None:
-        heapq.heappush(self._later, (when, next(self._order), act))
+        self._agenda.at(when, act)
         self._hub.reschedule(self._connection)
 
     def _spread(self, seconds: float) -> float:
@@ -475,32 +438,26 @@ class Upkeep:
     @property
     def deadline(self) -> float | None:
         """When there is something to do next."""
-        times = [self.rekey_at, self.expires_at, max(self._silent_at, self._asked_at)]
-        if self._dpd is not None and self._dpd.deadline is not None:
-            times.append(self._dpd.deadline)
-        if self._later:
-            times.append(self._later[0][0])
-        first = min(times)
+        others = (self._agenda.deadline, None if self._dpd is None else self._dpd.deadline)
+        times = [self.isakmp.rekey_at, self.isakmp.expires_at, max(self._silent_at, self._asked_at)]
+        first = min(times + [when for when in others if when is not None])
         return None if first == NEVER else first
 
     def handle_timer(self, now: float) -> None:
         """Whatever is due."""
-        if now >= self.expires_at:
-            self.expires_at = NEVER
+        if now >= self.isakmp.expires_at:
+            self.isakmp.expires_at = NEVER
             self._expire(now)
-        elif now >= self.rekey_at:
-            self.rekey_at = NEVER
+        elif now >= self.isakmp.rekey_at:
+            self.isakmp.rekey_at = NEVER
             self.renew(now)
-        while self._later and self._later[0][0] <= now and self._connection.alive:
-            heapq.heappop(self._later)[2](now)
+        self._agenda.handle_timer(now)
         if self._connection.alive:
             self._look_after_peer(now)
 
     def abandon(self, now: float) -> None:
         """The connection is over; ISAKMP SAs that are being retired still repeat what they have said."""
-        self._later.clear()
+        self._agenda.clear()
         self._wishes.clear()
         self._waiting.clear()
-        for established in self._isakmp:
-            if established not in self._retired:
-                established.gone(now)
+        self.isakmp.abandon_all(now)

@@ -153,6 +153,14 @@ class TestRefusals:
         assert any(text.startswith("accepted here  aes128gcm16") for text in texts)
         assert not pair.server.installed()
 
+    def test_the_refusal_may_get_lost(self) -> None:
+        pair = Pair(client_policy(child_config("3des-sha1")))
+        pair.start()
+        pair.server.receive(*pair.client.take())
+        assert len(pair.server.take()) == 1
+        pair.wait(3.0)
+        assert pair.client.told(ConnectionDown)[0].fault is Fault.PROPOSAL
+
     def test_no_common_subnet(self) -> None:
         pair = Pair(client_policy(child_config(remote=networks("172.16.0.0/12")))).up()
         (down,) = pair.client.told(ConnectionDown)
@@ -239,8 +247,9 @@ class TestCommitBit:
     def test_it_is_waited_for_with_a_bound(self) -> None:
         pair = self.second_message()
         assert not pair.client.told(ChildConfirmed)
+        pair.wait(3.0, carry=False)
+        assert pair.client.told(ChildConfirmed), "traffic does not wait for who never says CONNECTED"
         pair.wait(100.0, carry=False)
-        assert pair.client.told(ChildConfirmed)
         assert len(pair.client.children()) == 1
 
     @pytest.mark.parametrize("quick", [True, False])
