@@ -1,4 +1,4 @@
-"""Files that EAP and XAUTH need: who may log in, with which password we do, and what is shared with RADIUS."""
+"""What EAP and XAUTH read from files: who may log in, with which password we do, and what RADIUS shares."""
 
 import os
 import re

@@ -15,7 +15,7 @@ ports; all other traffic between the two goes as before. So it is chosen first, 
 
     to PEER, protocol, ports, without the mark's bits   lookup our table                -> TUN
 
-What must never go in the clear is prohibited behind all of these.
+What must never go in the clear is prohibited behind all of these; what must not come so, guard.py drops.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ from espudp.host.changes import Change, Sysctl, read_sysctl, write_sysctl
 from espudp.host.journal import Journal
 from espudp.host.netlink import RT_TABLE_MAIN, RT_TABLE_UNSPEC, DeviceAddress, Netlink, Route, Rule
 from espudp.host.resolvconf import ResolvConf
-from espudp.wire.selectors import ALL_PORTS, TrafficSelector
+from espudp.wire.selectors import ALL_PORTS, ANY_PROTOCOL, TrafficSelector
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -76,17 +76,28 @@ class Flow:
     def __str__(self) -> str:
         return str(self.remote)
 
+    @property
+    def protocol(self) -> int:
+        """Of IP; 0: all."""
+        return self.remote.protocol or self.local.protocol
+
+    @property
+    def may_be_outer(self) -> bool:
+        """Whether IKE and ESP in UDP of this peer would belong to it but for the mark."""
+        is_udp = self.protocol == socket.IPPROTO_UDP
+        has_one_port = any(s.first_port == s.last_port for s in (self.local, self.remote))
+        return self.protocol == ANY_PROTOCOL or (is_udp and not has_one_port)
+
     def rules(self, table: int, mark: int) -> list[Rule]:
         """That choose the table for it."""
-        protocol = self.remote.protocol or self.local.protocol
-        has_ports = protocol in PROTOCOLS_WITH_PORTS
+        has_ports = self.protocol in PROTOCOLS_WITH_PORTS
         return [
             Rule(
                 FLOW_PRIORITY,
                 table,
                 str(network),
                 unless_mark=mark,
-                protocol=protocol,
+                protocol=self.protocol,
                 sports=_rule_ports(self.local) if has_ports else None,
                 dports=_rule_ports(self.remote) if has_ports else None,
             )

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from ipaddress import ip_address
 
+from espudp.host.guard import Guard
 from espudp.host.netconf import Flow, NetConf, Network
 from espudp.wire.selectors import ANY_PROTOCOL, TrafficSelector
 
@@ -16,10 +17,16 @@ class Routing:
     """
 
     def __init__(
-        self, netconf: NetConf, device: str, mark: int, only: tuple[Network, ...] | None = None
+        self,
+        netconf: NetConf,
+        guard: Guard,
+        device: str,
+        mark: int,
+        only: tuple[Network, ...] | None = None,
     ) -> None:
         """`only`: nothing but these goes into the tunnel, whatever else the child SAs would carry."""
         self._netconf = netconf
+        self._guard = guard
         self._device = device
         self._mark = mark
         self._only = only
@@ -85,8 +92,8 @@ class Routing:
     def peer_at(self, peer_ip: str) -> None:
         """The peer sends from there: let that in even if the address is routed. Raises HostError."""
         address = ip_address(peer_ip)
-        everything = (n for flow in self.flows if not flow.remote.protocol for n in flow.remote.networks())
-        routed = (*self.networks, *everything)
+        flows = (n for flow in self.flows if flow.may_be_outer for n in flow.remote.networks())
+        routed = (*self.networks, *flows)
         if not address.is_unspecified and any(address in network for network in routed):
             self._netconf.accept_outer(peer_ip, self._mark)
 
@@ -107,6 +114,7 @@ class Routing:
 
     def _apply_flows(self) -> None:
         self._netconf.set_flows(self._device, self.flows, mark=self._mark)
+        self._guard.protect(self.flows)
 
     def _accepted_sources(self, local: tuple[TrafficSelector, ...]) -> tuple[str, ...]:
         """Addresses of this host that the child SA lets through, those inside the tunnel first."""

@@ -25,6 +25,7 @@ from espudp.esp.sa import ChildKeys
 from espudp.host.commands import Commands
 from espudp.host.control import ControlServer
 from espudp.host.driver import Driver
+from espudp.host.guard import Guard
 from espudp.host.ipsocket import SocketSet
 from espudp.host.journal import runtime_directory
 from espudp.host.netconf import NetConf
@@ -172,10 +173,13 @@ class Session(ABC):
         if self.netconf.recovered:
             what = ", ".join(self.netconf.recovered)
             self.tell(f"Undone what a killed espudp had left: {what}.", Severity.DETAIL)
+        guard = Guard(self.tun.name, self.mark, self._unguarded)
+        stack.callback(guard.close)
         if options.confined_port is not None:
             self.netconf.prohibit(socket.IPPROTO_UDP, options.confined_port)
+            guard.close_port(options.confined_port)
         self.tun.up()
-        self.routing = Routing(self.netconf, self.tun.name, self.mark, options.routes)
+        self.routing = Routing(self.netconf, guard, self.tun.name, self.mark, options.routes)
         self.tun.on_limit = self._tun_limited
         self.tunnel.set_offloads(self.tun.offloads)
         self.paths = PathMtus(self._path_mtu_changed, mark=self.mark, bind=options.bind)
@@ -428,6 +432,9 @@ class Session(ABC):
         octets = max((suite.packet_octets(self.tun.mtu) for suite in self._suites), default=0)
         if octets:
             self.tun.limit_segments(min(GSO_SEGMENTS, GSO_OCTETS // octets))
+
+    def _unguarded(self, error: HostError) -> None:
+        self.tell(str(error), Severity.WARNING, error.remedy)
 
     def _tun_limited(self, text: str) -> None:
         self.limit(text)

@@ -11,7 +11,7 @@ import pytun
 
 from espudp import tunnel
 from espudp.errors import EspudpError
-from espudp.host import rawesp, steering, tun, udp, workers
+from espudp.host import nftables, rawesp, steering, tun, udp, workers
 from espudp.host.options import ConnectOptions, ListenOptions, ManualOptions, Report
 from espudp.host.run import run_connect, run_listen, run_manual
 from espudp.ike.config import (
@@ -134,6 +134,8 @@ def _take_away(what: str) -> None:
     match what:
         case "raw":
             rawesp.PROTOCOL = 0x7FFF
+        case "nftables":
+            nftables.NETLINK_NETFILTER = 31
         case "steering":
             steering.SO_ATTACH_REUSEPORT_CBPF = 0x7FFF
         case "interpreter":

@@ -6,13 +6,14 @@ from typing import cast
 
 import pytest
 
+from espudp.host.guard import Guard
 from espudp.host.netconf import Flow, NetConf, Network
 from espudp.host.routing import Routing
 from espudp.wire.selectors import TrafficSelector
 
 
 class Recorder:
-    """A network configuration that only notes the routes."""
+    """A network configuration that only notes the routes, and a guard that knows of the same flows."""
 
     def __init__(self) -> None:
         self.routes: set[str] = set()
@@ -27,11 +28,18 @@ class Recorder:
     def set_flows(self, device: str, flows: Iterable[Flow], *, mark: int) -> None:
         self.flows = {f"{flow.local} {flow.remote}" for flow in flows}
 
+    def protect(self, flows: Iterable[Flow]) -> None:
+        assert {f"{flow.local} {flow.remote}" for flow in flows} == self.flows
+
     def accept_outer(self, peer: str, mark: int) -> None:
         self.accepted.append(peer)
 
     def own_addresses(self) -> list[str]:
         return ["10.3.0.1"]
+
+
+def routing_of(conf: Recorder, only: tuple[Network, ...] | None = None) -> Routing:
+    return Routing(cast(NetConf, conf), cast(Guard, conf), "esp0", 1, only)
 
 
 def networks(*texts: str) -> tuple[Network, ...]:
@@ -56,14 +64,14 @@ def test_routes_may_be_narrower_than_what_is_negotiated(
     only: list[str] | None, carried: list[str], routed: set[str]
 ) -> None:
     conf = Recorder()
-    routing = Routing(cast(NetConf, conf), "esp0", 1, None if only is None else networks(*only))
+    routing = routing_of(conf, None if only is None else networks(*only))
     routing.add((1, 2), selectors("0.0.0.0/0", "::/0"), selectors(*carried))
     assert conf.routes == routed
 
 
 def test_each_child_sa_has_its_routes() -> None:
     conf = Recorder()
-    routing = Routing(cast(NetConf, conf), "esp0", 1)
+    routing = routing_of(conf)
     routing.add((1, 2), selectors("10.3.0.0/16"), selectors("10.1.0.0/16"))
     routing.add((1, 3), selectors("10.3.0.0/16"), selectors("10.2.0.0/16"))
     assert conf.routes == {"10.1.0.0/16", "10.2.0.0/16"}
@@ -78,7 +86,7 @@ def ported(text: str, protocol: int, port: int | None = None) -> TrafficSelector
 
 def test_child_sas_in_transport_mode_have_flows() -> None:
     conf = Recorder()
-    routing = Routing(cast(NetConf, conf), "esp0", 1)
+    routing = routing_of(conf)
     routing.peers_come_and_go = True
     local = (ported("192.0.2.1", 17, 1701), *selectors("2001:db8::1"))
     remote = (ported("192.0.2.7", 17), ported("192.0.2.7", 6), *selectors("2001:db8::7"))
@@ -95,6 +103,10 @@ def test_child_sas_in_transport_mode_have_flows() -> None:
     assert conf.accepted == [], "its outer packets are no UDP of port 1701"
     routing.peer_at("2001:db8::7")
     assert conf.accepted == ["2001:db8::7"]
+    routing.add_flows((3, 4), (ported("192.0.2.1", 17),), (ported("192.0.2.9", 17),))
+    routing.peer_at("192.0.2.9")
+    assert conf.accepted == ["2001:db8::7", "192.0.2.9"], "ESP in UDP is one of those flows"
+    routing.remove_connection(3)
     routing.remove_connection(1)
     assert conf.flows == {"192.0.2.1/32[udp/1701] 192.0.2.8/32[udp/any]"}
     assert not routing.has_ipv6
@@ -104,7 +116,7 @@ def test_child_sas_in_transport_mode_have_flows() -> None:
 
 def test_who_dials_keeps_flows_in_the_tunnel_until_the_peer_is_back() -> None:
     conf = Recorder()
-    routing = Routing(cast(NetConf, conf), "esp0", 1)
+    routing = routing_of(conf)
     routing.add_flows((1, 2), selectors("192.0.2.1"), selectors("192.0.2.7"))
     routing.remove_connection(1)
     assert conf.flows == {"192.0.2.1/32 192.0.2.7/32"}

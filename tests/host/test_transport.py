@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from espudp.host.netns import Namespace, Port, connect
+from espudp.host.session import DEFAULT_MARK
 from tests.host.support import Network, Peer, ping, state, transfer
 from tests.host.wiretap import Wiretap
 
@@ -241,10 +242,12 @@ def test_reverse_path_filtering_does_not_disturb(network: Network, encap: str, s
         for name in ("all", "default", "wan"):
             namespace.set_sysctl(f"net/ipv4/conf/{name}/rp_filter", strictness)
     before = state(network.client), state(network.server)
-    for transport in (EVERYTHING, [["0"], ["6"]]):
+    for transport in (EVERYTHING, [["0"], ["6"]], [["17"], ["17"]]):
         client = both(network, transport=transport, encap=encap)
         data = MARKER * 3000
         assert transfer(network.client, network.server, SERVER[4], data) == data
+        with echo(network.server, SERVER[4]) as (port, _):
+            assert ask(network.client, SERVER[4], port)
         assert [peer.stop() for peer in network.peers[:-3:-1]] == [0, 0]
         assert client.process.returncode == 0
         assert (state(network.client), state(network.server)) == before
@@ -271,6 +274,45 @@ def test_while_the_server_is_away_nothing_goes_around_the_tunnel(network: Networ
     client.forget()
     network.listen(transport=EVERYTHING)
     client.wait_for("Connected to")
+    assert ping(network.client, SERVER[4]) == 1
+
+
+def clear(namespace: Namespace, address: str, port: int, kind: socket.SocketKind) -> bool:
+    """Whether a service answers who speaks to it around the tunnel, with the mark of outer packets."""
+    with namespace.inside():
+        caller = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, kind)
+    with caller:
+        caller.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, DEFAULT_MARK)
+        caller.settimeout(0.5)
+        try:
+            caller.connect((address, port))
+            caller.send(MARKER)
+            return bool(caller.recv(65535))
+        except OSError:
+            return False
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_what_comes_in_the_clear_is_dropped(network: Network, version: int) -> None:
+    """Which is what anybody may send in the peer's name."""
+    client = both(network, version, transport=[["17"], ["17/1701"]])
+    (server, _) = network.peers
+    address = SERVER[version]
+    with echo(network.server, address, 1701) as (port, callers), echo(network.server, address) as (other, _):
+        assert not clear(network.client, address, port, socket.SOCK_DGRAM)
+        assert callers == []
+        assert clear(network.client, address, other, socket.SOCK_DGRAM)
+        assert ask(network.client, address, port)
+        assert client.stop() == 0
+        server.wait_for("is gone")
+        assert clear(network.client, address, port, socket.SOCK_DGRAM), "as before"
+
+
+def test_a_kernel_without_nftables_cannot_drop_what_comes_in_the_clear(network: Network) -> None:
+    client = both(network, missing="nftables")
+    for peer in (client, network.peers[-2]):
+        (told,) = (line for line in peer.output.splitlines() if "in the clear" in line)
+        assert told.startswith("warning: What peers send in the clear is not dropped: nftables: ")
     assert ping(network.client, SERVER[4]) == 1
 
 
