@@ -81,9 +81,9 @@ class TokenBucket:
         self._filled_at = now
         return self._tokens < 1.0
 
-    def take(self, now: float) -> bool:
-        """Whether it may happen now, which then counts."""
+    def take(self, now: float, tokens: float = 1.0) -> bool:
+        """Whether it may happen now, which then counts. What counts for more than there is leaves a debt."""
         if self.is_spent(now):
             return False
-        self._tokens -= 1.0
+        self._tokens -= tokens
         return True

@@ -11,7 +11,7 @@ from espudp.crypto.random import Rng
 from espudp.crypto.suites import Dh
 from espudp.ike.config import Limits, Timers
 from espudp.ike.drop import Drop
-from espudp.ike.events import ConnectionDown, ConnectionUp, Diagnostic
+from espudp.ike.events import ConnectionDown, ConnectionUp, Diagnostic, Fault
 from espudp.ike.ikev1_config import Mode
 from espudp.ike.pad import PadEntry
 from espudp.ike.v1 import aggressive_responder, main_responder
@@ -21,7 +21,7 @@ from espudp.wire.address import Path, UdpAddress
 from espudp.wire.ikev1.constants import ExchangeType, NotifyType, ProtocolId
 from espudp.wire.ikev1.header import Header
 from espudp.wire.ikev1.message import emit_message, parse_message
-from espudp.wire.ikev1.payloads import Fragment, KeyExchange, Notification, Payload
+from espudp.wire.ikev1.payloads import Fragment, KeyExchange, Nonce, Notification, Payload
 from tests.scenario.credentials import CLIENT, SERVER, person, trust
 from tests.scenario.lab import FOREVER, SERVER_IP, Lab
 from tests.scenario.lab_v1 import TermsV1, lab_v1
@@ -188,6 +188,37 @@ def test_bad_public_values_come_to_nothing(mode: Mode, value: str, to_server: bo
     assert not lab.server.told(ConnectionUp)
     drops = victim.tunnel._ike.drops
     assert drops[Drop.BAD_KEY_EXCHANGE] + drops[Drop.RATE] > 0 or value in ("short", "long")
+
+
+def test_bad_public_values_cost_no_more_than_a_few_key_pairs(key_pairs: list[Dh]) -> None:
+    """However often they come, from who owns its address; and it keeps no more than its places for that."""
+    lab = lab_v1(terms=TermsV1(timers=SHORT, limits=Limits(half_open_per_address=2)))
+    tunnel, now = lab.server.tunnel, lab.world.now
+    path, chance, first = _path(1), Random(4), _first_message(lab)
+    for _ in range(4):
+        (second,) = _answers(tunnel, _with_cookie(first, chance), path, now)
+        header = replace(Header.parse(second), next_payload=0)
+        for _ in range(50):
+            payloads: list[Payload] = [KeyExchange(bytes(32)), Nonce(chance.randbytes(32))]
+            assert _answers(tunnel, emit_message(header, payloads), path, now) == []
+    assert len(key_pairs) == 2 * 5
+    assert tunnel._ike.drops[Drop.BAD_KEY_EXCHANGE] == len(key_pairs)
+
+
+def test_an_error_is_no_reason_once_something_better_has_come() -> None:
+    lab = lab_v1()
+    client = lab.client()
+    sent = _sent_by(client)
+    client.connect(lab.terms.connection(), SERVER_IP)
+    header = Header(sent[0].payload[:8], bytes(8), 0, ExchangeType.INFORMATIONAL, 0)
+    lie = emit_message(header, [Notification(ProtocolId.ISAKMP, b"", NotifyType.NO_PROPOSAL_CHOSEN)])
+    path = Path(UdpAddress(client.ip, IKE_PORT), UdpAddress(SERVER_IP, IKE_PORT))
+    client.do(lambda tunnel: tunnel.receive_datagrams([lie], path, lab.world.now))
+    lab.world.run_until(lambda: len(sent) == 2, 5.0)
+    lab.server.die()
+    lab.world.run_until(lambda: bool(client.told(ConnectionDown)), 120.0)
+    assert len(sent) == 2 + SHORT.retransmit_tries
+    assert client.told(ConnectionDown)[0].fault is Fault.TIMEOUT
 
 
 @MODES

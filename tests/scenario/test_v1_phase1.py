@@ -13,13 +13,17 @@ from espudp.ike.ikev1_config import Ikev1Config, Ikev1Policy, Mode, NatTraversal
 from espudp.ike.keylog import IsakmpKeyLog, KeyLogEntry
 from espudp.ike.pad import PadEntry, Pattern
 from espudp.ike.v1.main_responder import MAX_KEYS
+from espudp.ike.v1.natt import FLAVOURS
 from espudp.wire import natt
 from espudp.wire.address import UdpAddress
 from espudp.wire.ikev1.constants import ExchangeType
 from espudp.wire.ikev1.header import HEADER_OCTETS
+from espudp.wire.ikev1.message import emit_message, parse_message
+from espudp.wire.ikev1.payloads import VendorId
 from tests.scenario.credentials import CLIENT, SERVER, person, trust
 from tests.scenario.lab import Lab, Terms, is_esp
 from tests.scenario.lab_v1 import TermsV1, lab_v1
+from tests.scenario.test_v1_xauth import downs, pair_of
 from tests.sim.host import IKE_PORT, NATT_PORT, Host
 from tests.sim.link import Datagram, Quality
 
@@ -229,6 +233,33 @@ def test_two_sides_with_several_versions_take_the_best_of_them() -> None:
     _works(lab, client)
     (snapshot,) = lab.server.tunnel.snapshot(lab.world.now).connections
     assert snapshot.nat_traversal == "draft-03"
+
+
+@pytest.mark.parametrize("late", ["client", "server"])
+def test_vendor_ids_that_come_beside_the_public_value(late: str) -> None:
+    """As Cisco's routers send all of them but those of NAT traversal."""
+    pair = pair_of(mode=Mode.MAIN)
+    pair.dial(port=IKE_PORT)
+    later: list[VendorId] = []
+    for number in range(4):
+        here, there = (pair.client, pair.server) if number % 2 == 0 else (pair.server, pair.client)
+        ((octets, path),) = pair.take(here)
+        message = parse_message(octets)
+        if (here is pair.client) == (late == "client"):
+            early = {flavour.vendor_id for flavour in FLAVOURS.values()}
+            moved = [v for v in message.all(VendorId) if v.data not in early]
+            payloads = [*(p for p in message.payloads if p not in moved), *later]
+            later = moved
+            octets = emit_message(message.header, payloads)
+        pair.give(there, (octets, path))
+    pair.flush()
+    assert not downs(pair)
+    for side in (pair.client, pair.server):
+        assert side.endpoint._v1 is not None
+        (connection,) = side.endpoint._v1._hub.connections.values()
+        abilities = connection.phase1.sa.abilities
+        assert (abilities.dpd, abilities.xauth, abilities.unity, abilities.fragments) == (True,) * 4
+        assert abilities.flavour == FLAVOURS[NatTraversal.RFC_3947]
 
 
 def test_a_peer_without_nat_traversal_where_esp_has_to_go_in_udp() -> None:

@@ -1,8 +1,10 @@
 """Whom a listener remembers before they have proved anything: few, and not for long.
 
-In main mode the first message shows nothing, not even whose address it came from. What is kept of it is
-small, costs no key pair, and makes room for the next when there is too much of it; so a flood from forged
-addresses does not keep others out. Who has sent our cookie back owns its address, and holds its place.
+A first message shows nothing, not even whose address it came from. What is kept of it makes room for the next
+when there is too much of it, so a flood from forged addresses does not keep others out. In main mode that is
+little, and has cost no key pair; who has sent our cookie back owns its address, and holds its place. In
+aggressive mode the first message costs a key pair at once: there are only so many a second, and no address is
+charged for them, since it may be another's.
 """
 
 from collections import Counter, OrderedDict
@@ -21,33 +23,35 @@ class Admission:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._unproved: OrderedDict[Key, bytes] = OrderedDict()  # oldest first -> where the peer says it is
-        self._proved: dict[Key, bytes] = {}
-        self._sites = Counter[bytes]()  # of those that are proved
+        self._unproved: OrderedDict[Key, None] = OrderedDict()  # oldest first
+        self._proved: dict[Key, bytes] = {}  # where each is
+        self._sites = Counter[bytes]()
 
     @property
     def half_open(self) -> int:
         """How many there are."""
         return len(self._unproved) + len(self._proved)
 
-    def enter(self, key: Key, ip: str) -> Key | None:
+    def enter(self, key: Key) -> Key | None:
         """One more that may be anybody; returns the one that has to go for it."""
-        self._unproved[key] = _site(ip)
+        self._unproved[key] = None
         self._unproved.move_to_end(key)
         if len(self._unproved) <= self._limits.half_open_max:
             return None
         return next(iter(self._unproved))
 
-    def has_room(self, ip: str) -> bool:
-        """Whether one more may be half-open that has a key pair of ours."""
+    def hold(self, key: Key, ip: str) -> bool:
+        """It owns its address. Whether there is a place for it, which is its own until it is forgotten."""
+        if key in self._proved:
+            return True
+        site = _site(ip)
         full = len(self._proved) >= self._limits.half_open_max
-        return not full and self._sites[_site(ip)] < self._limits.half_open_per_address
-
-    def hold(self, key: Key, ip: str) -> None:
-        """It owns its address, or we have spent a key pair on it."""
-        self.forget(key)
-        self._proved[key] = site = _site(ip)
+        if full or self._sites[site] >= self._limits.half_open_per_address:
+            return False
+        self._unproved.pop(key, None)
+        self._proved[key] = site
         self._sites[site] += 1
+        return True
 
     def forget(self, key: Key) -> None:
         """It is half-open no more; nothing happens if it never was."""

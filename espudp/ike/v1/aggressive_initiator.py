@@ -11,7 +11,6 @@ guessed from it, by trying at home. See the security considerations of RFC 3947.
 """
 
 from espudp.crypto.dh import KeyPair, generate
-from espudp.crypto.ikev1keys import Transcript
 from espudp.errors import AuthenticationFailed, CryptoError, PeerError
 from espudp.ike.drop import Drop
 from espudp.ike.v1.attempt import Attempt, Waiting, failed
@@ -23,7 +22,6 @@ from espudp.ike.v1.phase1_proposals import Choice
 from espudp.ike.v1.proof import Material, identification, requests
 from espudp.ike.v1.sa import IsakmpSa
 from espudp.wire.ikev1.constants import ExchangeType
-from espudp.wire.ikev1.message import Message
 from espudp.wire.ikev1.payloads import Identification, KeyExchange, Nonce, Payload
 
 
@@ -46,9 +44,12 @@ class AggressiveSent(Waiting):
         choice = None if message is None else attempt.choice(message)
         if message is None or choice is None:
             return
-        material = self._material(message, choice, datagram.header.cookie_r)
         who = message.get(Identification)
-        if material is None or who is None:
+        if who is None:
+            attempt.hub.drop(Drop.BAD_PAYLOADS)
+            return
+        material = attempt.material(message, choice, self._pair, datagram.header.cookie_r)
+        if material is None:
             return
         abilities = attempt.abilities(message)
         try:
@@ -71,21 +72,6 @@ class AggressiveSent(Waiting):
             self.attempt.doubt(failed(error))
         else:
             self.attempt.end(failed(error), now)
-
-    def _material(self, message: Message, choice: Choice, cookie_r: bytes) -> Material | None:
-        """What the keys are made of; None: no honest peer sends this."""
-        attempt = self.attempt
-        ke, nonce = message.get(KeyExchange), message.get(Nonce)
-        if ke is None or nonce is None or message.get(Identification) is None:
-            attempt.hub.drop(Drop.BAD_PAYLOADS)
-            return None
-        try:
-            shared = self._pair.shared_secret(ke.data)
-        except (PeerError, CryptoError):
-            attempt.hub.drop(Drop.BAD_KEY_EXCHANGE)
-            return None
-        transcript = Transcript(self._pair.public, ke.data, attempt.cookie, cookie_r, attempt.sa.body)
-        return Material(choice.terms.suite, attempt.way, transcript, attempt.nonce, nonce.data, shared)
 
     def _proof(self, choice: Choice, material: Material, sa: IsakmpSa, phase1: Phase1) -> bytes:
         """The third message. Raises PeerError, CryptoError."""

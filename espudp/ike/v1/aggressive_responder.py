@@ -1,8 +1,11 @@
 """Aggressive mode, the side that is called; what it looks like is in aggressive_initiator.py.
 
 The first message already costs a key pair, before anything shows whose address it came from. So there are
-only so many a second, and whether a name is known here is not told: a stranger's PSK is one that nobody has.
+only so many a second, and our answer is repeated only once if nobody asks. Whether a name is known here is
+not told: a stranger's PSK is one that nobody has.
 """
+
+from dataclasses import replace
 
 from espudp.crypto.dh import generate
 from espudp.crypto.ikev1keys import Transcript
@@ -37,10 +40,7 @@ def begin_aggressive(reception: Reception, message: Message, asked: Datagram, no
     if ke is None or nonce is None or who is None:
         hub.drop(Drop.BAD_PAYLOADS)
         return
-    if not hub.admission.has_room(reception.source.ip):
-        hub.drop(Drop.HALF_OPEN)
-        return
-    if not hub.aggressive.take(now):
+    if not hub.take_key_pair(reception.choice.terms.suite.dh, now):
         hub.drop(Drop.RATE)
         return
     entries = reception.entries(identity_of(who))
@@ -53,8 +53,7 @@ def begin_aggressive(reception: Reception, message: Message, asked: Datagram, no
         hub.drop(Drop.BAD_KEY_EXCHANGE)
         return
     entry = entries[0] if entries else None
-    hub.put(AwaitProof(reception, material, entry, who, asked, now))
-    hub.admission.hold(reception.key, reception.source.ip)
+    hub.admit(AwaitProof(reception, material, entry, who, asked, now))
 
 
 def _material(reception: Reception, ke: KeyExchange, nonce: Nonce) -> Material:
@@ -86,8 +85,10 @@ class AwaitProof(Visitor):
         self._path = asked.path
         psk = reception.hub.nonce(_DUMMY_OCTETS) if entry is None else psk_of(entry)
         self._sa: IsakmpSa = reception.isakmp_sa(material, material.keys(psk))
-        super().__init__(reception, Turn(self._sa, timers), now + timers.half_open_timeout)
-        # The initiator takes itself for done once it has sent its proof, and does not repeat it unasked.
+        # The initiator takes itself for done once it has sent its proof, and does not repeat it unasked. We
+        # ask again, but only once, and not at once: our message goes to whoever may be at that address.
+        once = replace(timers, retransmit_initial=4 * timers.retransmit_initial, retransmit_tries=1)
+        super().__init__(reception, Turn(self._sa, once), now + timers.half_open_timeout)
         self.turn.say(self._message(), asked.path, now, answers=asked, awaits=True)
 
     @property
@@ -132,7 +133,7 @@ class AwaitProof(Visitor):
         try:
             self._judge(message, datagram, now)
         except (PeerError, CryptoError) as error:
-            self.refuse(error, datagram.path, None, now)
+            self.refuse(error, datagram.path, None, now, cost=reception.proof_cost)
 
     def _read(self, datagram: Datagram) -> Message | None:
         """RFC 2409 section 5.4: it may come encrypted, or in the clear."""

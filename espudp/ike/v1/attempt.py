@@ -8,6 +8,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from espudp.crypto.dh import KeyPair
+from espudp.crypto.ikev1keys import Transcript
 from espudp.errors import AuthenticationFailed, CryptoError, PeerError, WireError
 from espudp.ike.config import ConnectionConfig
 from espudp.ike.credentials import PskOf
@@ -33,6 +35,8 @@ from espudp.wire.ikev1.header import Header
 from espudp.wire.ikev1.message import Message, emit_message, parse_message
 from espudp.wire.ikev1.payloads import (
     Identification,
+    KeyExchange,
+    Nonce,
     Notification,
     Payload,
     SecurityAssociation,
@@ -117,7 +121,8 @@ class Attempt:
     def read(self, datagram: Datagram, cookie_r: bytes | None) -> Message | None:
         """A message of this phase 1 in the clear; None: dealt with. `cookie_r` None: not known yet."""
         header = datagram.header
-        fits = header.cookie_r != NO_COOKIE and cookie_r in (None, header.cookie_r)
+        # Our own cookie would make our proof one of the peer's, if our public value came back with it.
+        fits = header.cookie_r not in (NO_COOKIE, self.cookie) and cookie_r in (None, header.cookie_r)
         if not fits and header.exchange != ExchangeType.INFORMATIONAL:
             self.hub.drop(Drop.WRONG_SPI)
             return None
@@ -162,6 +167,20 @@ class Attempt:
         if abilities.flavour is None:
             return NatStatus()
         return sight.detect(abilities.flavour, message, [self.path]) or NatStatus()
+
+    def material(self, message: Message, choice: Choice, pair: KeyPair, cookie_r: bytes) -> Material | None:
+        """What the keys are made of; None: no honest peer sends this."""
+        ke, nonce = message.get(KeyExchange), message.get(Nonce)
+        if ke is None or nonce is None:
+            self.hub.drop(Drop.BAD_PAYLOADS)
+            return None
+        try:
+            shared = pair.shared_secret(ke.data)
+        except (PeerError, CryptoError):
+            self.hub.drop(Drop.BAD_KEY_EXCHANGE)
+            return None
+        transcript = Transcript(pair.public, ke.data, self.cookie, cookie_r, self.sa.body)
+        return Material(choice.terms.suite, self.way, transcript, self.nonce, nonce.data, shared)
 
     def isakmp_sa(self, material: Material, abilities: Abilities) -> IsakmpSa:
         """Raises CryptoError."""
@@ -264,6 +283,10 @@ class Attempt:
             self._refusal = refusal
             self._tries_left = _TRIES_AFTER_REFUSAL
 
+    def went_on(self) -> None:
+        """Something better has come: whoever said otherwise was wrong."""
+        self._refusal = None
+
     def _refused(self, error: Notification) -> Farewell:
         name, remote = name_of_notify(error.type), self.path.remote
         if error.type in _OF_PROOFS:
@@ -352,6 +375,7 @@ class Waiting(ABC):
 
     def follow(self, state: State) -> None:
         """The next state takes the place of this one."""
+        self.attempt.went_on()
         self.attempt.hub.put(state)
 
 

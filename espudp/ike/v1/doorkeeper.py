@@ -1,11 +1,13 @@
 """The first message of a phase 1, as a listener sees it (RFC 2408 section 4.5, RFC 2409 section 5).
 
-Whoever asks is a stranger, and its address may be forged: see admission.py for what is kept of it. No answer
-is much larger than its question, and errors are told to people and peers a few times a second at most.
+Whoever asks is a stranger, and its address may be forged: see admission.py for what is kept of it. In main
+mode no answer is much larger than its question; errors are told to people and peers a few times a second at
+most.
 """
 
+from collections.abc import Callable
+
 from espudp.errors import WireError
-from espudp.ike.commons import REFUSALS_AT_ONCE, REFUSALS_PER_SECOND
 from espudp.ike.config import ListenerConfig
 from espudp.ike.drop import Drop
 from espudp.ike.events import PeerRefused
@@ -14,12 +16,11 @@ from espudp.ike.v1.aggressive_responder import begin_aggressive
 from espudp.ike.v1.connection import Connection
 from espudp.ike.v1.hub import NO_COOKIE, Datagram, Hub
 from espudp.ike.v1.main_responder import AwaitKey
-from espudp.ike.v1.phase1_proposals import Choice, describe_mismatch, select
+from espudp.ike.v1.phase1_proposals import Choice, accepted_suites, describe_mismatch, select
 from espudp.ike.v1.reception import CookieJar, Reception
 from espudp.ike.v1.sa import Cookies
 from espudp.ike.v1.vendor import Abilities
 from espudp.ike.v1.ways import entries_for, methods_for
-from espudp.timing import TokenBucket
 from espudp.wire.ikev1.constants import DOI_IPSEC, DOI_ISAKMP, ExchangeType, NotifyType, ProtocolId
 from espudp.wire.ikev1.header import Header
 from espudp.wire.ikev1.message import Message, emit_message, parse_message
@@ -49,7 +50,7 @@ class Doorkeeper:
         self._policy = policy
         self._jar = jar
         self._replaces = replaces
-        self._refusals = TokenBucket(REFUSALS_AT_ONCE, REFUSALS_PER_SECOND)
+        self._suites = accepted_suites(config.ike_proposals)
 
     def receive(self, datagram: Datagram, now: float) -> None:
         """`datagram` has no responder cookie. Bounded work, whatever it holds."""
@@ -109,38 +110,42 @@ class Doorkeeper:
         if mode is Mode.AGGRESSIVE:
             begin_aggressive(reception, message, datagram, now)
         else:
-            self._hub.put(AwaitKey(reception, datagram, now))
-            self._make_room(reception)
+            self._hub.admit(AwaitKey(reception, datagram, now))
 
     def _choice(
         self, message: Message, offer: SecurityAssociation, datagram: Datagram, now: float
     ) -> Choice | None:
-        entries = entries_for(self._config.pad, None, datagram.path.remote.ip)
-        methods, ours = methods_for(entries), self._config.ike_proposals
+        methods = methods_for(entries_for(self._config.pad, None, datagram.path.remote.ip))
         # In main mode the group is chosen before the public values are made.
         ke = message.get(KeyExchange)
         octets = None if ke is None else len(ke.data)
-        choice = select(offer.proposals, ours, methods, group_octets=octets)
+        choice = select(offer.proposals, self._suites, methods, group_octets=octets)
         if choice is None:
-            detail = describe_mismatch(offer.proposals, ours, methods)
-            self._refuse(datagram, NotifyType.NO_PROPOSAL_CHOSEN, now, "no common IKE proposal", detail)
+            ours = self._config.ike_proposals
+            self._refuse(
+                datagram,
+                NotifyType.NO_PROPOSAL_CHOSEN,
+                now,
+                "no common IKE proposal",
+                lambda: describe_mismatch(offer.proposals, ours, methods),
+            )
         return choice
 
-    def _make_room(self, reception: Reception) -> None:
-        oldest = self._hub.admission.enter(reception.key, reception.source.ip)
-        state = None if oldest is None else self._hub.states.get(oldest)
-        if state is not None:
-            self._hub.drop(Drop.HALF_OPEN)
-            self._hub.discard(state)
-
     def _refuse(
-        self, datagram: Datagram, notify: NotifyType, now: float, reason: str, detail: str = ""
+        self,
+        datagram: Datagram,
+        notify: NotifyType,
+        now: float,
+        reason: str,
+        detail: Callable[[], str] = str,
     ) -> None:
-        """Leaves nothing behind: the answer has no cookie of ours."""
-        if not self._refusals.take(now):
+        """Leaves nothing behind: the answer has no cookie of ours. `detail` is worked out where people are
+        told of it.
+        """
+        if not self._hub.refusals.take(now):
             self._hub.drop(Drop.RATE)
             return
         header = Header(datagram.header.cookie_i, NO_COOKIE, 0, ExchangeType.INFORMATIONAL, 0)
         said = Notification(ProtocolId.ISAKMP, b"", notify)
         self._hub.send(emit_message(header, [said]), datagram.path)
-        self._hub.tell_refusal(PeerRefused(datagram.path, reason, detail), now)
+        self._hub.tell_refusal(PeerRefused(datagram.path, reason, detail()), now)

@@ -7,9 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from espudp.crypto.suites import Dh
 from espudp.errors import CryptoError
 from espudp.ike.commons import REFUSALS_AT_ONCE, REFUSALS_PER_SECOND, Commons
 from espudp.ike.config import Limits
+from espudp.ike.drop import Drop
 from espudp.ike.farewell import Farewell
 from espudp.ike.identity import Identity
 from espudp.ike.v1.admission import Admission
@@ -28,9 +30,11 @@ NO_COOKIE = bytes(COOKIE_OCTETS)
 Key = tuple[bool, bytes]
 """By which messages find an ISAKMP SA: whether we are its initiator, and our cookie."""
 
-# Our choice: what aggressive mode may cost, for whoever asks.
+# Our choice: what aggressive mode may cost, for whoever asks, in key pairs of a group with elements of 256
+# octets. One of twice the size takes more than four times as long.
 AGGRESSIVE_AT_ONCE = 100
 AGGRESSIVE_PER_SECOND = 20.0
+_USUAL_GROUP_OCTETS = 256
 
 # A generator that repeats itself must not hang us.
 _DRAWS = 64
@@ -92,8 +96,9 @@ class Hub:
         """Messages that are on their way in fragments: one for each ISAKMP SA."""
         limits = common.listener.limits if common.listener is not None else Limits()
         self.admission = Admission(limits)
-        self.aggressive = TokenBucket(AGGRESSIVE_AT_ONCE, AGGRESSIVE_PER_SECOND)
-        """How often a stranger's first message may cost a key pair at once."""
+        self.refusals = TokenBucket(REFUSALS_AT_ONCE, REFUSALS_PER_SECOND)
+        """How often strangers are told that a first message is refused."""
+        self._aggressive = TokenBucket(AGGRESSIVE_AT_ONCE, AGGRESSIVE_PER_SECOND)
         self.rumours = TokenBucket(REFUSALS_AT_ONCE, REFUSALS_PER_SECOND)
         """How many unprotected messages about an ISAKMP SA may be looked at."""
         self.renew: Callable[[Connection, float], bool] = lambda _connection, _now: False
@@ -141,6 +146,19 @@ class Hub:
         """A connection that never came about."""
         if self.dialling.pop(number, None) is not None:
             self.emit(farewell.event(number))
+
+    def take_key_pair(self, group: Dh, now: float) -> bool:
+        """Whether a stranger's first message may cost a key pair of this group at once."""
+        return self._aggressive.take(now, max(1.0, (group.public_octets / _USUAL_GROUP_OCTETS) ** 2))
+
+    def admit(self, state: State) -> None:
+        """Half-open, for somebody who may be anybody: the oldest such makes room if there are too many."""
+        self.put(state)
+        key = self.admission.enter(state.key)
+        oldest = None if key is None else self.states.get(key)
+        if oldest is not None:
+            self.drop(Drop.HALF_OPEN)
+            self.discard(oldest)
 
     def put(self, state: State) -> None:
         """Makes `state` the one that its cookie leads to."""

@@ -11,7 +11,6 @@ SaSent --2--> KeySent --4--> ProofSent --6--> Established
 """
 
 from espudp.crypto.dh import KeyPair, generate
-from espudp.crypto.ikev1keys import Transcript
 from espudp.errors import AuthenticationFailed, CryptoError, PeerError
 from espudp.ike.drop import Drop
 from espudp.ike.events import Fault
@@ -26,7 +25,6 @@ from espudp.ike.v1.proof import Material, identification, requests
 from espudp.ike.v1.sa import IsakmpSa
 from espudp.ike.v1.vendor import Abilities
 from espudp.wire.ikev1.constants import ExchangeType
-from espudp.wire.ikev1.message import Message
 from espudp.wire.ikev1.payloads import Identification, KeyExchange, Nonce, Payload
 
 
@@ -70,37 +68,23 @@ class KeySent(Waiting):
         message = self.attempt.read(datagram, self._cookie_r)
         if message is None:
             return
-        material = self._material(message)
+        attempt, choice = self.attempt, self._choice
+        material = attempt.material(message, choice, self._pair, self._cookie_r)
         if material is None:
             return
-        sight = self.attempt.sight(self._choice, self._cookie_r)
-        nat = self.attempt.nat(sight, self._abilities, message)
-        trouble = self.attempt.no_way(self._abilities, nat)
+        abilities = self._abilities.also(message, fragments=attempt.ikev1.fragments)
+        nat = attempt.nat(attempt.sight(choice, self._cookie_r), abilities, message)
+        trouble = attempt.no_way(abilities, nat)
         if trouble is not None:
-            self.attempt.doubt(failed(trouble))
+            attempt.doubt(failed(trouble))
             return
         try:
-            sa = self.attempt.isakmp_sa(material, self._abilities)
-            following = ProofSent(self.attempt, self._choice, material, sa, nat, datagram, now)
+            sa = attempt.isakmp_sa(material, abilities)
+            following = ProofSent(attempt, choice, material, sa, nat, datagram, now)
         except (PeerError, CryptoError) as error:
-            self.attempt.end(failed(error), now)
+            attempt.end(failed(error), now)
         else:
             self.follow(following)
-
-    def _material(self, message: Message) -> Material | None:
-        """What the keys are made of; None: no honest peer sends this."""
-        attempt = self.attempt
-        ke, nonce = message.get(KeyExchange), message.get(Nonce)
-        if ke is None or nonce is None:
-            attempt.hub.drop(Drop.BAD_PAYLOADS)
-            return None
-        try:
-            shared = self._pair.shared_secret(ke.data)
-        except (PeerError, CryptoError):
-            attempt.hub.drop(Drop.BAD_KEY_EXCHANGE)
-            return None
-        transcript = Transcript(self._pair.public, ke.data, attempt.cookie, self._cookie_r, attempt.sa.body)
-        return Material(self._choice.terms.suite, attempt.way, transcript, attempt.nonce, nonce.data, shared)
 
 
 class ProofSent(Waiting):

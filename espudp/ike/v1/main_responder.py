@@ -18,7 +18,7 @@ from espudp.ike.v1.conclusion import conclude
 from espudp.ike.v1.exchange import Plain, Turn
 from espudp.ike.v1.hub import Datagram
 from espudp.ike.v1.proof import Claim, Material, identification, identity_of, prove, requests
-from espudp.ike.v1.reception import NONCE_OCTETS, Reception, Visitor, psk_of
+from espudp.ike.v1.reception import DEAR, NONCE_OCTETS, Reception, Visitor, psk_of
 from espudp.ike.v1.sa import IsakmpSa
 from espudp.wire.address import Path
 from espudp.wire.ikev1.constants import ExchangeType
@@ -65,8 +65,10 @@ class AwaitKey(Visitor):
         ke, nonce = message.get(KeyExchange), message.get(Nonce)
         if ke is None or nonce is None:
             hub.drop(Drop.BAD_PAYLOADS)
-        elif not hub.admission.has_room(reception.source.ip):
+        elif not hub.admission.hold(self.key, reception.source.ip):
             hub.drop(Drop.HALF_OPEN)
+        elif reception.is_tired:
+            hub.drop(Drop.RATE)
         else:
             self._exchange(message, ke, nonce, datagram, now)
 
@@ -80,14 +82,15 @@ class AwaitKey(Visitor):
             shared = pair.shared_secret(ke.data)
         except (PeerError, CryptoError):
             hub.drop(Drop.BAD_KEY_EXCHANGE)
+            reception.tire(DEAR)
             return
         cookies = reception.cookies
         transcript = Transcript(ke.data, pair.public, cookies.initiator, cookies.responder, reception.sa_i)
         nonce_r = hub.nonce(NONCE_OCTETS)
         material = Material(suite, reception.way, transcript, nonce.data, nonce_r, shared)
+        reception.abilities = reception.abilities.also(message, fragments=reception.policy.fragments)
         nat = reception.nat(message, [datagram.path])
         hub.put(AwaitProof(reception, material, nat, datagram, self._until))
-        hub.admission.hold(self.key, reception.source.ip)
 
 
 @dataclass(slots=True)
@@ -137,7 +140,7 @@ class AwaitProof(Visitor):
         try:
             self._judge(found, datagram, now)
         except (PeerError, CryptoError) as error:
-            self.refuse(error, datagram.path, found.sa, now)
+            self.refuse(error, datagram.path, found.sa, now, cost=reception.proof_cost)
 
     def _open(self, datagram: Datagram) -> _Try | None:
         """With the first of the keys under which the message makes sense."""

@@ -4,8 +4,9 @@ Each transform names one cipher, hash, group and way to authenticate. The initia
 best first; the responder picks one and sends it back as it came.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice, product
 
 from espudp.crypto.ikev1keys import Ikev1Suite, fits_phase_1, hash_by_keyword, hash_by_number
@@ -77,6 +78,12 @@ def suites_of(proposals: Sequence[IkeProposal]) -> Iterator[Ikev1Suite]:
         yield from (Ikev1Suite(*rows) for rows in product(ciphers, hashes, proposal.dh))
 
 
+@lru_cache(maxsize=16)
+def accepted_suites(proposals: tuple[IkeProposal, ...]) -> frozenset[Ikev1Suite]:
+    """The same, for who answers: kept, since every stranger may ask."""
+    return frozenset(suites_of(proposals))
+
+
 def to_offer(proposals: Sequence[IkeProposal], *, one_group: bool) -> tuple[Ikev1Suite, ...]:
     """The suites that we offer. `one_group`: only of the first group, whose public value goes along.
 
@@ -107,7 +114,7 @@ def offer(
 
 def select(
     offered: Sequence[Proposal],
-    accepted: Sequence[IkeProposal],
+    accepted: Collection[Ikev1Suite],
     methods: Sequence[int],
     *,
     group_octets: int | None = None,
@@ -115,11 +122,10 @@ def select(
     """The responder's choice: the first transform of the initiator that we meet, of those with the method
     that we like best. None: there is none. `group_octets`: the size of the public value that came along.
     """
-    ours = set(suites_of(accepted))
     possible: dict[int, Choice] = {}
     for proposal, transform in _transforms(offered):
         terms = _understood(transform)
-        if terms is None or terms.suite not in ours or terms.method not in methods:
+        if terms is None or terms.suite not in accepted or terms.method not in methods:
             continue
         if group_octets in (None, terms.suite.dh.public_octets):
             answer = Proposal(proposal.number, proposal.protocol, proposal.spi, (transform,))

@@ -47,8 +47,10 @@ _COOKIE_SECONDS = 60.0
 # certificates.
 _MAX_ENTRIES = 8
 
-# Our bound on proofs that are wrong: anybody on the way can send them, and each costs a decryption or more.
-_MAX_FAILURES = 5
+# Our bound on what of one call may be wrong before it is over, by what it costs. Anybody who reads along can
+# send what no key opens; a key pair of ours, or the check of a chain of certificates, is another thing.
+_PATIENCE = 250
+CHEAP, DEAR = 1, 50
 
 
 class CookieJar:
@@ -86,7 +88,8 @@ class Reception:
     sa_i: bytes
     """The body of the initiator's SA payload."""
     replaces: Connection | None = None
-    failures: int = 0
+    wrong: int = 0
+    """What has been wrong so far, by what it has cost us."""
 
     @property
     def key(self) -> Key:
@@ -218,19 +221,32 @@ class Reception:
             began_at=self.began_at,
             replaces=self.replaces,
             entry=entry,
-            initial_contact=any(n.type == NotifyType.INITIAL_CONTACT for n in message.all(Notification)),
+            # RFC 2407 section 4.6.3: it is to be under protection.
+            initial_contact=message.header.encrypted
+            and message.notify(NotifyType.INITIAL_CONTACT) is not None,
         )
 
     # Refusals
 
-    def refuse(self, error: PeerError | CryptoError, path: Path, sa: IsakmpSa | None, now: float) -> bool:
-        """What the peer has shown is not enough; whether it may try again. With `sa` it is told so under
-        keys that it has.
-        """
+    @property
+    def proof_cost(self) -> int:
+        """What a proof costs us that may be wrong."""
+        return DEAR if self.way.initiator_signs else CHEAP
+
+    def tire(self, cost: int) -> None:
+        """Something is wrong that has cost us so much."""
+        self.wrong += cost
+
+    @property
+    def is_tired(self) -> bool:
+        """Whether too much has been wrong to go on."""
+        return self.wrong >= _PATIENCE
+
+    def refuse(self, error: PeerError | CryptoError, path: Path, sa: IsakmpSa | None, now: float) -> None:
+        """What the peer has shown is not enough. With `sa` it is told so under keys that it has."""
         common = self.hub.common
         if isinstance(error, PeerError):
             common.count_refusal(error)
-        self.failures += 1
         self.hub.tell_refusal(PeerRefused(path, str(error), error.remedy), now)
         notify = Notification(ProtocolId.ISAKMP, b"", NotifyType.AUTHENTICATION_FAILED)
         if sa is not None:
@@ -239,7 +255,6 @@ class Reception:
         elif common.complaints.take(now):
             header = Header(self.cookies.initiator, self.cookies.responder, 0, ExchangeType.INFORMATIONAL, 0)
             self.hub.send(emit_message(header, [notify]), path)
-        return self.failures < _MAX_FAILURES
 
 
 class Visitor(ABC):
@@ -279,9 +294,19 @@ class Visitor(ABC):
     def fail(self, farewell: Farewell, now: float) -> None:
         self.reception.hub.discard(self)
 
-    def refuse(self, error: PeerError | CryptoError, path: Path, sa: IsakmpSa | None, now: float) -> None:
-        """The proof is no good."""
-        if not self.reception.refuse(error, path, sa, now):
+    def refuse(
+        self,
+        error: PeerError | CryptoError,
+        path: Path,
+        sa: IsakmpSa | None,
+        now: float,
+        *,
+        cost: int = CHEAP,
+    ) -> None:
+        """What came is no good, and the peer may try again: it may not have been the peer's."""
+        self.reception.refuse(error, path, sa, now)
+        self.reception.tire(cost)
+        if self.reception.is_tired:
             self.reception.hub.discard(self)
 
 

@@ -1,7 +1,7 @@
 """Vendor ids: what we say that we speak beside the RFCs, and what a peer says (RFC 2408 section 3.16)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 from espudp.ike.ikev1_config import NatTraversal
@@ -35,6 +35,19 @@ class Abilities:
             unity=any(map(known.UNITY.matches, ids)),
             fragments=fragments and any(map(known.says_fragmentation, ids)),
             flavour=best(ids, nat_traversal),
+        )
+
+    def also(self, message: Message, *, fragments: bool) -> Self:
+        """With what a later message of phase 1 says: Cisco's gateways name most of it beside their public
+        value. NAT traversal is agreed on before that.
+        """
+        more = self.of(message, (), fragments=fragments)
+        return replace(
+            self,
+            dpd=self.dpd or more.dpd,
+            xauth=self.xauth or more.xauth,
+            unity=self.unity or more.unity,
+            fragments=self.fragments or more.fragments,
         )
 
 

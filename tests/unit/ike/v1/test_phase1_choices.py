@@ -5,6 +5,7 @@ from ipaddress import ip_network
 
 import pytest
 
+from espudp.crypto.ikev1keys import Ikev1Suite
 from espudp.errors import ConfigError
 from espudp.ike.config import Limits
 from espudp.ike.credentials import NoDemand, NoProof, PskOf
@@ -14,7 +15,15 @@ from espudp.ike.ikev1_config import Ikev1Config, Ikev1Policy
 from espudp.ike.pad import PadEntry, Pattern
 from espudp.ike.proposals import DEFAULT_IKE_PROPOSALS, IkeProposal
 from espudp.ike.v1.admission import Admission
-from espudp.ike.v1.phase1_proposals import describe_mismatch, offer, select, suites_of, to_offer, verify
+from espudp.ike.v1.phase1_proposals import (
+    accepted_suites,
+    describe_mismatch,
+    offer,
+    select,
+    suites_of,
+    to_offer,
+    verify,
+)
 from espudp.ike.v1.ways import WAYS, entries_for, methods_for, way_to_call, ways_in
 from espudp.ike.xauth import XauthLogin, XauthUsers
 from espudp.wire.ikev1.attributes import Attribute
@@ -29,6 +38,10 @@ def _ike(*texts: str) -> tuple[IkeProposal, ...]:
     return tuple(map(IkeProposal.parse, texts))
 
 
+def _suites(*texts: str) -> frozenset[Ikev1Suite]:
+    return accepted_suites(_ike(*texts))
+
+
 def _users() -> XauthUsers:
     return XauthUsers(users=UserTable(parse_users(b"alice:secret\n"), lambda octets: bytes(octets)))
 
@@ -38,20 +51,20 @@ def _users() -> XauthUsers:
 
 def test_the_first_of_the_initiators_transforms_that_we_have() -> None:
     theirs = offer(to_offer(_ike("aes256-aes128-sha512-sha256-modp2048"), one_group=False), [PSK], 3600.0)
-    choice = select(theirs, _ike("aes128-sha256-modp2048", "aes128-sha512-modp2048"), [PSK])
+    choice = select(theirs, _suites("aes128-sha256-modp2048", "aes128-sha512-modp2048"), [PSK])
     assert choice is not None
     assert choice.terms.suite.name == "aes128-sha512-modp2048"
     assert choice.lifetime == 3600.0
     assert len(choice.answer.transforms) == 1
     assert choice.answer.transforms[0] in theirs[0].transforms
-    assert select(theirs, _ike("aes128-sha384-modp2048"), [PSK]) is None
-    assert select(theirs, _ike("aes128-sha256-modp2048"), [RSA]) is None
+    assert select(theirs, _suites("aes128-sha384-modp2048"), [PSK]) is None
+    assert select(theirs, _suites("aes128-sha256-modp2048"), [RSA]) is None
 
 
 def test_the_answer_must_be_one_of_our_transforms() -> None:
     suites = to_offer(_ike("aes128-sha256-modp2048"), one_group=False)
     ours = offer(suites, [PSK], None)
-    good = select(ours, _ike("aes128-sha256-modp2048"), [PSK])
+    good = select(ours, _suites("aes128-sha256-modp2048"), [PSK])
     assert good is not None
     assert verify((good.answer,), suites, [PSK]) is not None
     assert verify((good.answer, good.answer), suites, [PSK]) is None
@@ -68,7 +81,7 @@ def test_the_group_whose_public_value_came_along() -> None:
     theirs = offer(to_offer(_ike("aes128-sha256-modp3072-modp2048"), one_group=False), [PSK], None)
     ours = _ike("aes128-sha256-modp3072-modp2048")
     octets = 256
-    choice = select(theirs, ours, [PSK], group_octets=octets)
+    choice = select(theirs, accepted_suites(ours), [PSK], group_octets=octets)
     assert choice is not None
     assert choice.terms.suite.dh.public_octets == octets
     alone = to_offer(ours, one_group=True)
@@ -91,7 +104,7 @@ def test_kilobytes_are_no_seconds() -> None:
         Attribute.of(IkeAttribute.LIFE_DURATION, 100),
     )
     changed = replace(transform, attributes=(*transform.attributes, *kilobytes))
-    choice = select((replace(theirs[0], transforms=(changed,)),), _ike("aes128-sha256-modp2048"), [PSK])
+    choice = select((replace(theirs[0], transforms=(changed,)),), _suites("aes128-sha256-modp2048"), [PSK])
     assert choice is not None
     assert choice.lifetime is None
 
@@ -179,20 +192,19 @@ def test_a_listener_without_a_mode() -> None:
 
 def test_strangers_make_room_for_strangers_and_the_others_hold_their_places() -> None:
     admission = Admission(Limits(half_open_max=3, half_open_per_address=2))
-    keys = [(False, bytes([n])) for n in range(6)]
-    assert [admission.enter(key, "192.0.2.1") for key in keys[:3]] == [None] * 3
-    assert admission.enter(keys[3], "192.0.2.1") == keys[0]
+    keys = [(False, bytes([n])) for n in range(7)]
+    assert [admission.enter(key) for key in keys[:3]] == [None] * 3
+    assert admission.enter(keys[3]) == keys[0]
     admission.forget(keys[0])
-    admission.hold(keys[1], "192.0.2.1")
+    assert admission.hold(keys[1], "192.0.2.1")
     assert admission.half_open == 3
-    assert admission.has_room("192.0.2.1")
-    admission.hold(keys[4], "192.0.2.1")
-    assert not admission.has_room("192.0.2.1")
-    assert admission.has_room("192.0.2.2")
-    admission.hold(keys[5], "2001:db8::1")
-    assert not admission.has_room("198.51.100.1")
+    assert admission.hold(keys[4], "192.0.2.1")
+    assert not admission.hold(keys[5], "192.0.2.1")
+    assert admission.hold(keys[4], "192.0.2.1"), "it has its place already"
+    assert admission.hold(keys[5], "2001:db8::1")
+    assert not admission.hold(keys[6], "198.51.100.1")
     for key in keys:
         admission.forget(key)
         admission.forget(key)
     assert admission.half_open == 0
-    assert admission.has_room("192.0.2.1")
+    assert admission.hold(keys[6], "192.0.2.1")
