@@ -24,7 +24,7 @@ class Children:
         self._peers: dict[int, Peer] = {}
         self._timers: Timers[Child] = Timers()
         self.hosts: Counter[bytes] = Counter()
-        """Source and destination of what goes out in transport mode, packed one behind the other."""
+        """`Transport.hosts` of all in transport mode, those of other workers too."""
 
     def install(self, keys: ChildKeys, now: float, *, standby: bool) -> None:
         """See `DataPath.install`. If it raises, nothing has changed."""
@@ -37,8 +37,8 @@ class Children:
         peer = self._peers.get(keys.connection) or Peer(keys.connection, keys.path)
         child = Child(keys, peer, now, self._rng)
         self.sad.add(child.inbound)
-        if child.headers is not None:
-            self.hosts[child.headers.addresses] += 1
+        if child.transport is not None:
+            self.hosts[child.transport.hosts] += 1
         self._peers[keys.connection] = peer
         peer.children[keys.spi_in] = child
         peer.path = keys.path
@@ -128,8 +128,8 @@ class Children:
     def _forget(self, child: Child) -> None:
         self._stop_sending(child)
         self.sad.remove(child.inbound)
-        if child.headers is not None:
-            self.hosts -= Counter((child.headers.addresses,))
+        if child.transport is not None:
+            self.hosts -= Counter([child.transport.hosts])
         self._timers.discard(child)
         peer = child.peer
         peer.children.pop(child.inbound.spi, None)

@@ -47,7 +47,8 @@ class DataPath:
         self, worker: int, workers: int, hand_over: HandOver, catch_up: CatchUp | None = None
     ) -> Elsewhere:
         """From now on this is one of several data paths, each of which has some of the SAs."""
-        elsewhere = Elsewhere(worker, workers, self._children.spd, self.drops, hand_over, catch_up)
+        spd, hosts = self._children.spd, self._children.hosts
+        elsewhere = Elsewhere(worker, workers, spd, hosts, self.drops, hand_over, catch_up)
         self._outbound.elsewhere = self._inbound.elsewhere = elsewhere
         return elsewhere
 

@@ -45,14 +45,16 @@ class Elsewhere:
         worker: int,
         workers: int,
         spd: Spd,
+        hosts: Counter[bytes],
         drops: Counter[Drop],
         hand_over: HandOver,
         catch_up: CatchUp | None,
     ) -> None:
-        """`catch_up`: None for the front, which has nobody to obey."""
+        """`hosts`: see `Children`. `catch_up`: None for the front, which has nobody to obey."""
         self.worker = worker
         self.workers = workers
         self._spd = spd
+        self._hosts = hosts
         self._drops = drops
         self._hand_over = hand_over
         self._catch_up = catch_up
@@ -65,14 +67,18 @@ class Elsewhere:
     def know(self, said: Announce) -> None:
         """Another worker owns a child SA, and takes the packets that it is for."""
         self.forget(said.spi_in)
-        sa = ForeignSa(said.connection, said.owner, said.local, said.remote)
+        sa = ForeignSa(said.connection, said.owner, said.local, said.remote, said.hosts)
         self._known[said.spi_in] = sa
         self._spd.add(sa)
+        if sa.hosts:
+            self._hosts[sa.hosts] += 1
 
     def forget(self, spi_in: int) -> None:
         """It does not any more."""
         if (sa := self._known.pop(spi_in, None)) is not None:
             self._spd.remove(sa)
+            if sa.hosts:
+                self._hosts -= Counter([sa.hosts])
 
     def catch_up(self, now: float) -> bool:
         """For traffic that no SA is known for; whether it is worth while to look again.
@@ -91,15 +97,17 @@ class Elsewhere:
         finally:
             self._closed = False
 
-    def take_packet(self, packet: Buffer | Frame) -> bool:
-        """A packet for which no SA is here; whether another worker has one. The packet's header is whole."""
+    def take_packets(self, packet: Buffer, handed: Sequence[Buffer | Frame]) -> bool:
+        """A packet for which no SA is here; whether another worker has one, who gets `handed`: the packet,
+        the frame that it begins, or the fragments that it is made of. The packet's header is whole.
+        """
         if self._closed or not self._known:
             return False
-        head = packet.parts[0] if isinstance(packet, Frame) else packet
-        owner = self._spd.owner(ip.addresses_of(head), head)
+        owner = self._spd.owner(ip.addresses_of(packet), packet)
         if owner is None:
             return False
-        self._give(owner, Outgoing(packet), 1)
+        for one in handed:
+            self._give(owner, Outgoing(one), 1)
         return True
 
     def take_datagrams(self, datagrams: Sequence[Buffer], path: Path, tos: int) -> bool:

@@ -46,7 +46,8 @@ class Front(DataPath):
             super().install(child, now, standby=standby)
         else:
             self._tell(owner, messages.Install(child, now, standby))
-        said = messages.Announce(child.spi_in, child.connection, owner, child.local, child.remote)
+        hosts = b"" if child.transport is None else child.transport.hosts
+        said = messages.Announce(child.spi_in, child.connection, owner, child.local, child.remote, hosts)
         self._announced[child.spi_in] = said
         self._pairs[child.connection].add(child.spi_in)
         self._tell_all(said, but=owner)

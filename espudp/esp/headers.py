@@ -62,11 +62,6 @@ class Headers:
         """To the sum that a checksum is of; None: it cannot be known."""
         self._added_out = (_sum(transport.remote) - _sum(transport.shown)) % 0xFFFF
 
-    @property
-    def addresses(self) -> bytes:
-        """Source and destination of what goes out, packed one behind the other."""
-        return self._local + self._remote
-
     # Out
 
     def carries(self, packet: Buffer) -> bool:

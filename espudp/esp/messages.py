@@ -67,6 +67,8 @@ class Announce:
     owner: int
     local: tuple[TrafficSelector, ...]
     remote: tuple[TrafficSelector, ...]
+    hosts: bytes = b""
+    """In transport mode the two addresses of what goes out, packed one behind the other."""
 
 
 @dataclass(frozen=True, slots=True)

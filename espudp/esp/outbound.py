@@ -130,25 +130,30 @@ class Outbound:
         if current is not None and run:
             self._seal_run(current, run, tos, now, trains)
 
-    def _miss(self, packet: Buffer, now: float) -> OutboundSa | None:
-        """The SA, after all, of a packet that none was known for; None: that is all for the packet."""
-        found = self._find_late(packet, packet, now)
+    def _miss(self, packet: Buffer, now: float, handed: Sequence[Buffer | Frame] = ()) -> OutboundSa | None:
+        """The SA, after all, of a packet that none was known for; None: that is all for the packet.
+
+        `handed`: what another worker gets in its place.
+        """
+        found = self._find_late(packet, handed or [packet], now)
         if isinstance(found, Drop):
             self._drops[found] += 1
             return None
         return found
 
-    def _find_late(self, packet: Buffer, whole: Buffer | Frame, now: float) -> OutboundSa | Drop | None:
+    def _find_late(
+        self, packet: Buffer, handed: Sequence[Buffer | Frame], now: float
+    ) -> OutboundSa | Drop | None:
         """For a packet that no SA is known for, as far as we have heard; None: another worker has it."""
         elsewhere = self.elsewhere
         if elsewhere is None:
             return Drop.NO_POLICY
-        if elsewhere.take_packet(whole):
+        if elsewhere.take_packets(packet, handed):
             return None
         if not elsewhere.catch_up(now):
             return Drop.NO_POLICY
         sa = self._find(ip.addresses_of(packet), packet)
-        if sa is None and not elsewhere.take_packet(whole):
+        if sa is None and not elsewhere.take_packets(packet, handed):
             return Drop.NO_POLICY
         return sa
 
@@ -202,10 +207,11 @@ class Outbound:
 
     def _join(self, packet: Buffer, now: float, trains: list[Train]) -> None:
         """A fragment between the hosts of transport mode; the datagram goes out with the last one."""
-        whole = self._fragments.add(packet, now)
-        if whole is None:
+        joined = self._fragments.add(packet, now)
+        if joined is None:
             return
-        sa = self._find(ip.addresses_of(whole), whole) or self._miss(whole, now)
+        whole = joined.whole
+        sa = self._find(ip.addresses_of(whole), whole) or self._miss(whole, now, joined.fragments)
         if sa is not None and sa.headers is not None and sa.headers.carries(whole):
             self._seal_run(sa, [whole], self._outer[ecn.tos_of(whole)], now, trains)
         elif sa is not None:
@@ -285,7 +291,9 @@ class Outbound:
             self._drops[Drop.NOT_IP] += 1
             return
         _, addresses, tos, may_be_syn = outline
-        sa = self._settled(addresses) or self._find(addresses, packet) or self._find_late(packet, frame, now)
+        sa = (
+            self._settled(addresses) or self._find(addresses, packet) or self._find_late(packet, [frame], now)
+        )
         if sa is None:
             return
         try:

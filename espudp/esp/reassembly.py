@@ -27,6 +27,13 @@ _OFFSET_IN_IPV6 = 0xFFF8
 _FRAGMENT_HEADER_OCTETS = 8
 
 
+class Joined(NamedTuple):
+    """A datagram, and the fragments that it came in, in the order of what they hold."""
+
+    whole: bytes
+    fragments: list[bytes]
+
+
 class _Piece(NamedTuple):
     """A fragment. `start` and the length of `data` are octets of the datagram behind its IP header."""
 
@@ -36,18 +43,17 @@ class _Piece(NamedTuple):
     start: int
     more: bool
     data: bytes
+    fragment: bytes
 
 
 class _Waiting:
     """What there is of one datagram."""
 
-    __slots__ = ("header", "pieces", "protocol", "since", "size")
+    __slots__ = ("pieces", "since", "size")
 
     def __init__(self, now: float) -> None:
         self.since = now
-        self.pieces: dict[int, bytes] = {}
-        self.header = b""
-        self.protocol = 0
+        self.pieces: dict[int, _Piece] = {}
         self.size: int | None = None
 
     def take(self, piece: _Piece) -> bool:
@@ -58,21 +64,22 @@ class _Waiting:
         if self.size is not None and (end > self.size or not piece.more):
             return False
         # RFC 8200 section 4.5: whatever overlaps is given up.
-        if any(piece.start < at + len(data) and at < end for at, data in self.pieces.items()):
+        if any(piece.start < at + len(other.data) and at < end for at, other in self.pieces.items()):
             return False
-        self.pieces[piece.start] = piece.data
+        self.pieces[piece.start] = piece
         if not piece.more:
             self.size = end
-        if not piece.start:
-            self.header, self.protocol = piece.header, piece.protocol
         return True
 
     @property
-    def whole(self) -> bytes | None:
+    def joined(self) -> Joined | None:
         """The datagram, once all of it is there."""
-        if self.size is None or sum(map(len, self.pieces.values())) != self.size or not self.header:
+        first = self.pieces.get(0)
+        if first is None or sum(len(piece.data) for piece in self.pieces.values()) != self.size:
             return None
-        return _join(self.header, self.protocol, b"".join(data for _, data in sorted(self.pieces.items())))
+        pieces = [piece for _, piece in sorted(self.pieces.items())]
+        whole = _join(first.header, first.protocol, b"".join(piece.data for piece in pieces))
+        return Joined(whole, [piece.fragment for piece in pieces])
 
 
 class Reassembly:
@@ -82,8 +89,8 @@ class Reassembly:
         self._drops = drops
         self._waiting: OrderedDict[bytes, _Waiting] = OrderedDict()
 
-    def add(self, packet: Buffer, now: float) -> bytes | None:
-        """The whole datagram that a fragment completes, without Don't Fragment; None: it does not.
+    def add(self, packet: Buffer, now: float) -> Joined | None:
+        """The datagram that a fragment completes, without Don't Fragment; None: it does not.
 
         `packet` is what `is_fragment` says yes to.
         """
@@ -97,12 +104,12 @@ class Reassembly:
             self._drops[Drop.FRAGMENT] += 1
             self._give_up(piece.key)
             return None
-        whole = waiting.whole
-        if whole is not None:
+        joined = waiting.joined
+        if joined is not None:
             del self._waiting[piece.key]
         elif len(self._waiting) > MAX_WAITING:
             self._give_up(next(iter(self._waiting)))
-        return whole
+        return joined
 
     def _give_up_old(self, now: float) -> None:
         while self._waiting:
@@ -129,14 +136,14 @@ def _piece_of(packet: Buffer) -> _Piece | None:
         field = int.from_bytes(octets[6:8])
         key = octets[12:20] + octets[9:10] + octets[4:6]
         start, more = (field & _OFFSET) * 8, bool(field & _MORE)
-        return _Piece(key, octets[9], octets[:at], start, more, octets[at:])
+        return _Piece(key, octets[9], octets[:at], start, more, octets[at:], octets)
     at = ip.IPV6_HEADER_OCTETS
     if len(octets) < at + _FRAGMENT_HEADER_OCTETS:
         return None
     following, _, field, number = struct.unpack_from("!BBH4s", octets, at)
     start, more = field & _OFFSET_IN_IPV6, bool(field & _MORE_IN_IPV6)
     data = octets[at + _FRAGMENT_HEADER_OCTETS :]
-    return _Piece(octets[8:40] + number, following, octets[:at], start, more, data)
+    return _Piece(octets[8:40] + number, following, octets[:at], start, more, data, octets)
 
 
 def _join(header: bytes, protocol: int, data: bytes) -> bytes:

@@ -143,7 +143,7 @@ class OutboundSa:
         self.layout = layout_of(suite)
         self.child = child
         self.remote = keys.remote
-        self.selectors = SelectorSet(source=keys.local, destination=keys.remote)
+        self.selectors = child.selectors
         self.drops: Counter[Drop] = Counter()
         self.sequence = keys.sent
         self.usage = Usage(keys.lifetime)
@@ -237,7 +237,7 @@ class InboundSa:
         self.suite = suite
         self.layout = layout_of(suite)
         self.child = child
-        self.selectors = SelectorSet(source=keys.remote, destination=keys.local)
+        self.selectors = child.selectors.reversed()
         self.headers = child.headers
         # Addresses of packets that the selectors let through without a look at ports.
         self.checked: set[bytes] = set()
@@ -331,7 +331,7 @@ class Child:
 
     __slots__ = (
         *("ends_at", "headers", "inbound", "inner_mtu", "installed_at", "lifetime", "local", "outbound"),
-        *("peer", "remote", "soft_at", "soft_told", "state", "successors", "transport"),
+        *("peer", "remote", "selectors", "soft_at", "soft_told", "state", "successors", "transport"),
     )
 
     def __init__(self, keys: ChildKeys, peer: Peer, now: float, rng: Rng) -> None:
@@ -343,6 +343,8 @@ class Child:
         self.transport = keys.transport
         self.headers = None if keys.transport is None else Headers(keys.transport)
         """Of transport mode; None: tunnel mode."""
+        self.selectors = SelectorSet(source=keys.local, destination=keys.remote)
+        """Of what goes out."""
         self.inbound = InboundSa(keys, self)
         self.outbound = OutboundSa(keys, self, rng)
         self.state = State.STANDBY

@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from enum import IntEnum
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from espudp.wire.ip import ABSENT, OPAQUE, Flow
 from espudp.wire.selectors import ANY_PROTOCOL, MAX_PORT, TrafficSelector
+
+_IPV4_OCTETS = 4
 
 
 class Verdict(IntEnum):
@@ -42,15 +44,16 @@ def _row(selector: TrafficSelector) -> _Row:
 class _Side:
     """The selectors of one end, by the octets of an address: packed ones of one length compare as numbers."""
 
-    __slots__ = ("_rows",)
+    __slots__ = ("_ipv4", "_ipv6")
 
     def __init__(self, selectors: Sequence[TrafficSelector]) -> None:
         rows = [_row(selector) for selector in selectors]
-        self._rows = {octets: tuple(row for row in rows if len(row.first) == octets) for octets in (4, 16)}
+        self._ipv4 = tuple(row for row in rows if len(row.first) == _IPV4_OCTETS)
+        self._ipv6 = tuple(row for row in rows if len(row.first) != _IPV4_OCTETS)
 
     def verdict(self, address: bytes) -> Verdict:
         verdict = Verdict.NONE
-        for row in self._rows[len(address)]:
+        for row in self._rows(address):
             if row.first <= address <= row.last:
                 if row.unrestricted:
                     return Verdict.ALL
@@ -62,8 +65,11 @@ class _Side:
             row.first <= address <= row.last
             and row.protocol in (ANY_PROTOCOL, protocol)
             and _port_matches(row, port)
-            for row in self._rows[len(address)]
+            for row in self._rows(address)
         )
+
+    def _rows(self, address: bytes) -> tuple[_Row, ...]:
+        return self._ipv4 if len(address) == _IPV4_OCTETS else self._ipv6
 
 
 def _port_matches(row: _Row, port: int) -> bool:
@@ -85,6 +91,12 @@ class SelectorSet:
     def __init__(self, source: Sequence[TrafficSelector], destination: Sequence[TrafficSelector]) -> None:
         self._source = _Side(source)
         self._destination = _Side(destination)
+
+    def reversed(self) -> Self:
+        """Of the other direction. What both have in common is there once."""
+        other = object.__new__(type(self))
+        other._source, other._destination = self._destination, self._source
+        return other
 
     def verdict(self, addresses: bytes) -> Verdict:
         """For a source and a destination address, packed one behind the other."""

@@ -35,6 +35,8 @@ class ForeignSa:
     owner: int
     local: tuple[TrafficSelector, ...]
     remote: tuple[TrafficSelector, ...]
+    hosts: bytes = b""
+    """In transport mode its two addresses, packed one behind the other; empty: tunnel mode."""
     selectors: SelectorSet = field(init=False, repr=False)
 
     def __post_init__(self) -> None:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import Enum
+from ipaddress import ip_address
 
 
 class Mode(Enum):
@@ -41,3 +42,8 @@ class Transport:
     def shown(self) -> str:
         """The peer's address in packets to and from this host."""
         return self.stand_in or self.remote
+
+    @property
+    def hosts(self) -> bytes:
+        """Source and destination of this host's packets, packed one behind the other."""
+        return ip_address(self.local).packed + ip_address(self.shown).packed

@@ -28,9 +28,8 @@ from tests.property.both_paths import (
     receive,
     seal,
 )
-from tests.property.inner_traffic import ITEMS, UDP, Flow, Hosts, Item, Made, ip_header, payload, summed
+from tests.property.inner_traffic import ITEMS, UDP, Cut, Flow, Hosts, Item, Made
 from tests.reference.datapath_reference import Sealed
-from tests.reference.inner_reference import ones_sum, put16
 from tests.unit.crypto.seeded import keys_for
 from tests.unit.esp import reference as esp
 from tests.unit.esp.peers import CBC_ESN, GCM, LEFT_SPI, RIGHT_SPI, left_keys, mirrored, selectors
@@ -95,45 +94,6 @@ def child_keys(
         remote=selectors("10.3.0.0/16"),
     )
     return [*made, tunnel]
-
-
-# Datagrams that the kernel has cut up
-
-
-@dataclass(frozen=True)
-class Cut:
-    """A UDP datagram in fragments, of which some may be missing, twice there, or out of order."""
-
-    flow: Flow
-    octets: int
-    size: int
-    number: int
-    mishaps: tuple[tuple[str, int], ...] = ()
-
-    def pieces(self) -> list[Made]:
-        udp = (50000 + self.flow.number).to_bytes(2) + (53).to_bytes(2) + (8 + self.octets).to_bytes(2)
-        udp += bytes(2) + payload(self.octets, self.number)
-        udp = put16(udp, 6, summed(self.flow, UDP, udp, partial=False) or 0xFFFF)
-        found = [self._piece(udp, at) for at in range(0, len(udp), self.size)]
-        for what, place in self.mishaps:
-            at = place % len(found)
-            if what == "lost" and len(found) > 1:
-                del found[at]
-            elif what == "twice":
-                found.insert(at, found[at])
-            elif what == "late":
-                found.append(found.pop(at))
-        return [Made([piece], [piece]) for piece in found]
-
-    def _piece(self, udp: bytes, at: int) -> bytes:
-        data, more = udp[at : at + self.size], at + self.size < len(udp)
-        if self.flow.version == 6:
-            plain = Flow(6, self.flow.number, self.flow.tos)
-            fragment = bytes([UDP, 0]) + (at | more).to_bytes(2) + self.number.to_bytes(4)
-            return ip_header(plain, 44, 8 + len(data), 0) + fragment + data
-        header = ip_header(self.flow, UDP, len(data), self.number)
-        header = put16(put16(header, 6, more << 13 | at // 8), 10, 0)
-        return put16(header, 10, 0xFFFF - ones_sum(header)) + data
 
 
 CUTS = st.builds(

@@ -1,6 +1,8 @@
 """SAs spread over workers: each does what one data path would do, whoever meets the traffic first."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from ipaddress import ip_address
 from typing import Any
 
 import pytest
@@ -13,13 +15,18 @@ from espudp.esp.messages import Announce, Ask, Incoming, Install, Outgoing
 from espudp.esp.sa import ChildKeys, Lifetime
 from espudp.wire.address import Path, UdpAddress
 from espudp.wire.natt import NON_ESP_MARKER
+from espudp.wire.selectors import at_host
 from espudp.wire.train import Burst
+from espudp.wire.transport import Transport
 from espudp.wire.vnet import GSO_UDP_L4, NEEDS_CSUM, Frame, VnetHeader
+from tests.property.inner_traffic import UDP, Cut, Flow
 from tests.unit.crypto.seeded import seeded_rng
 from tests.unit.esp.crew import Crew, octets
 from tests.unit.esp.peers import (
     LEFT,
+    LEFT6,
     RIGHT,
+    RIGHT6,
     TO_LEFT,
     TO_RIGHT,
     datagrams,
@@ -29,6 +36,8 @@ from tests.unit.esp.peers import (
     selectors,
     udp,
 )
+
+TO_DNS = (replace(selectors("10.2.0.1")[0], protocol=UDP, first_port=53, last_port=53),)
 
 WORKERS = 3
 SPI = {number: 0x3000 + number for number in range(WORKERS)}
@@ -97,6 +106,37 @@ def test_a_datagram_is_opened_by_its_owner_whoever_receives_it(
     crew.carry()
     assert crew.delivered[owner] == packets
     assert drops(crew) == {}
+
+
+@pytest.mark.parametrize("owner", range(WORKERS))
+@pytest.mark.parametrize("reader", range(WORKERS))
+@pytest.mark.parametrize("version", [4, 6])
+def test_fragments_of_transport_mode_get_together_whoever_reads_them(
+    owner: int, reader: int, version: int
+) -> None:
+    """Only the first one shows the ports, and the kernel brings all to one queue, which may be any."""
+    cut = Cut(Flow(version), octets=3000, size=1000, number=5, mishaps=(("late", 0),))
+    ends = (LEFT, RIGHT) if version == 4 else (LEFT6, RIGHT6)
+    here, there = (str(ip_address(end)) for end in ends)
+    local, remote = (at_host(dns, end) for dns, end in ((selectors(here), here), (TO_DNS, there)))
+    child = keys(owner, local=local, remote=remote, transport=Transport(here, there))
+    crew = Crew(WORKERS)
+    crew.front.install(child, 0.0)
+    crew.carry()
+    pieces = [piece for made in cut.pieces() for piece in made.packets]
+    for piece in pieces:
+        crew.seal(reader, [piece])
+    crew.carry()
+    (train,) = crew.sent[owner]
+    alone = DataPath(seeded_rng(3))
+    alone.install(child, 0.0)
+    assert [len(d) for d in train.datagrams] == [len(d) for d in datagrams(alone.seal(pieces, 0.0))]
+    assert drops(crew) == {}
+    # When it is gone nobody waits for fragments any more.
+    crew.front.remove(child.spi_in, 0.0)
+    crew.carry()
+    crew.seal(reader, pieces)
+    assert drops(crew) == {Drop.NO_POLICY: len(pieces)}
 
 
 def test_of_several_child_sas_for_the_same_traffic_each_worker_uses_its_own() -> None:

@@ -146,9 +146,9 @@ def test_who_says_the_private_address_of_another_gets_nothing_of_its(gone: bool)
 def test_protocols_whose_one_port_is_the_senders() -> None:
     """What this host sends by ICMP no selector of the peer's side tells apart by type."""
     table = Table()
-    echo = {"protocol": ip.ICMP, "ours": ALL_PORTS}
-    assert table.give(1, theirs=(0x0800, 0x0800), **echo) == NAT
-    assert table.give(2, theirs=(0x0000, 0x0000), **echo) == "198.18.0.1"
+    for connection, kind, there in ((1, 0x0800, NAT), (2, 0, "198.18.0.1")):
+        theirs = kind, kind
+        assert table.give(connection, protocol=ip.ICMP, ours=ALL_PORTS, theirs=theirs) == there
 
 
 CHANCE = st.integers(0, 2**32)
