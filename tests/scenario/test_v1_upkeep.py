@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from espudp.ike.config import LifetimeConfig, Timers
-from espudp.ike.events import ChildInstalled, ConnectionDown, IkeRekeyed
+from espudp.ike.config import Identity, LifetimeConfig, Timers
+from espudp.ike.events import ChildInstalled, ConnectionDown, ConnectionUp, IkeRekeyed
 from espudp.ike.v1 import informational
 from espudp.ike.v1.connection import Connection
 from espudp.wire.ikev1.constants import ProtocolId
@@ -36,21 +36,9 @@ def never_renews(host: Host) -> None:
 
 def kept(connection: Connection) -> int:
     """How much it remembers, all in all."""
-    upkeep = connection.upkeep
-    return sum(
-        map(
-            len,
-            (
-                upkeep.isakmp,
-                upkeep._agenda._entries,
-                upkeep._wishes,
-                upkeep._waiting,
-                connection.children,
-                connection.hub.states,
-                connection.hub.timers._heap,
-            ),
-        )
-    )
+    upkeep, hub = connection.upkeep, connection.hub
+    ours = len(upkeep.isakmp) + len(upkeep._agenda._entries) + len(upkeep._wishes) + len(upkeep._waiting)
+    return ours + len(connection.children) + len(hub.states) + len(hub.timers._heap)
 
 
 class TestNothingIsKept:
@@ -176,3 +164,23 @@ class TestLostPhase1:
         assert len(client.told(ChildInstalled)) == 2
         assert len(client.told(ConnectionDown)) == (terms is not sites)
         assert client.children()[-1].spi_in in {child.spi_out for child in lab.server.children()}
+
+
+def test_a_gateway_that_has_restarted_and_calls() -> None:
+    """It says INITIAL-CONTACT (RFC 2407 section 4.6.3.3): what it had is not sent on any more."""
+    sites = TermsV1(request=(), pool=(), local=(HERE,), remote=(THERE,), timers=PASSIVE)
+    lab = lab_v1(terms=sites, server=replace(sites, local=(THERE,), remote=(HERE,)))
+    client = lab.client()
+    lab.connect(client)
+    lab.world.run(1.0)
+    lab.server.die()
+    lab.server.revive()
+    back = replace(sites, local=(THERE,), remote=(HERE,), remote_identity="client@example.org")
+    config = replace(back.connection(), local_identity=Identity.parse("server.example.org"))
+    lab.server.connect(config, client.ip, natt_only=True)
+    lab.world.run(30.0)
+    assert len(client.told(ConnectionUp)) == 1
+    assert not client.told(ConnectionDown)
+    known = {child.spi_out for child in lab.server.told(ChildInstalled)[1:]}
+    assert known
+    assert {child.spi_in for child in client.children()} <= known

@@ -22,6 +22,8 @@ class OpenConnection:
         if former is not None:
             established.skip_steps()
             adopt(former, established, now)
+            if phase1.initial_contact:
+                former.upkeep.peer_began_anew(now)
             established.next_step(now)
             return
         number = hub.common.next_number() if phase1.number is None else phase1.number

@@ -180,6 +180,12 @@ class Upkeep:
         for config, traffic in self._wanted:
             self._wish(Wish(config, traffic), now)
 
+    def peer_began_anew(self, now: float) -> None:
+        """It says INITIAL-CONTACT, so it has no SA of ours any more (RFC 2407 section 4.6.3.3)."""
+        for child in list(self._connection.children.values()):
+            self._connection.remove(child, now)
+        self.restore(now)
+
     def create_children(self, config: ChildConfig, now: float) -> None:
         """Those of one more configuration, once."""
         for each, traffic in self._pairs(config):
@@ -349,10 +355,18 @@ class Upkeep:
         """At both ends, if there is a way to tell the peer."""
         connection = self._connection
         here = [c for c in children if connection.children.get(c.spi_in) is c]
-        if here and connection.current is not None:
-            informational.say_deleted(connection.current, here)
+        self._say_deleted(here)
         for child in here:
             connection.remove(child, now)
+        replaced = [c for c in here if c.successor is not None]
+        if replaced and connection.alive:
+            # Nobody answers this: it is said again while what the peer still sends there is received.
+            again = now + self._timers.rekey_linger / 2
+            self._later_at(again, lambda _: self._say_deleted(replaced))
+
+    def _say_deleted(self, children: list[Child]) -> None:
+        if children and self._connection.current is not None:
+            informational.say_deleted(self._connection.current, children)
 
     def child_made(self, now: float) -> None:
         """There is traffic again."""
