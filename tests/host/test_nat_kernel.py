@@ -57,12 +57,12 @@ class Crowd:
                 client.add_default_route(f"{at}.1")
             yield cls(network, made, [network.router] if nats == 1 else [home, network.router])
 
-    def connect(self, **options: Any) -> None:
-        """All at once; returns when the last of them is up."""
+    def connect(self, *versions: dict[str, str], **options: Any) -> None:
+        """All at once; returns when the last of them is up. `versions` of IKE are taken in turn."""
         self.server = self.network.listen(serve_ikev1=True, **options)
         for number, client in enumerate(self.clients):
-            name = f"client{number}"
-            said = {"mode": "connect", "host": "203.0.113.7", "identity": f"@{name}", **options}
+            name, version = f"client{number}", versions[number % len(versions)] if versions else {}
+            said = {"mode": "connect", "host": "203.0.113.7", "identity": f"@{name}", **version, **options}
             self.peers.append(Peer.start(self.network, client, name, said))
         for peer in self.peers:
             peer.wait_for("Connected to")
@@ -114,9 +114,13 @@ class Crowd:
         return [connection["path"].rpartition(" -> ")[2] for connection in connections]
 
     def undisturbed(self) -> None:
-        """Everybody has the connection that it began with, and ends in order."""
+        """Everybody has the connection that it began with, has got nothing but its own, and ends in order."""
         assert self.server is not None
         assert len(self.mappings()) == len(self.clients)
+        for peer in (*self.peers, self.server):
+            shown = peer.ask("status")["tunnel"]
+            assert "unknown SPI" not in shown["drops"]
+            assert not any(sa["drops"] for sa in shown["sas"])
         for peer in self.peers:
             (connection,) = peer.ask("status")["tunnel"]["connections"]
             assert connection["connection"] == 1
@@ -154,15 +158,24 @@ def _forgets_after(namespace: Namespace, seconds: int) -> None:
         namespace.set_sysctl(f"net/netfilter/{name}", str(seconds))
 
 
+V2: dict[str, str] = {}
+MAIN, AGGRESSIVE = {"ikev1": "main"}, {"ikev1": "aggressive"}
+
+
 @pytest.mark.parametrize(
-    ("clients", "nats", "ike"),
-    [(5, 1, {}), (5, 1, {"ikev1": "main"}), (2, 2, {}), (2, 2, {"ikev1": "aggressive"})],
-    ids=["five, IKEv2", "five, main mode", "two NATs, IKEv2", "two NATs, aggressive mode"],
+    ("clients", "nats", "versions"),
+    [
+        pytest.param(5, 1, [V2], id="five, IKEv2"),
+        pytest.param(5, 1, [MAIN, AGGRESSIVE], id="five, IKEv1"),
+        pytest.param(2, 2, [V2, AGGRESSIVE], id="two NATs, one client of each version"),
+    ],
 )
-def test_a_crowd_behind_one_address(tmp_path: Path, clients: int, nats: int, ike: dict[str, str]) -> None:
+def test_a_crowd_behind_one_address(
+    tmp_path: Path, clients: int, nats: int, versions: list[dict[str, str]]
+) -> None:
     """They connect, transfer and rekey at the same moment, and not one is disturbed."""
     with Crowd.make(tmp_path, clients, nats=nats) as crowd:
-        crowd.connect(**ike)
+        crowd.connect(*versions)
         mappings = crowd.mappings()
         assert len(set(mappings)) == clients
         assert {mapping.partition(":")[0] for mapping in mappings} == {ROUTER_IP}
@@ -176,7 +189,7 @@ def test_a_crowd_behind_one_address(tmp_path: Path, clients: int, nats: int, ike
 def test_a_mapping_is_flushed_in_mid_transfer(tmp_path: Path, ports: str, down: bool) -> None:
     """What goes up is followed at once; what comes down, when the client asks why it is so silent."""
     with Crowd.make(tmp_path, 2, ports=ports) as crowd:
-        crowd.connect(timers={"dpd_interval": 1.0})
+        crowd.connect(V2, MAIN, timers={"dpd_interval": 1.0})
         before = crowd.mappings()
         with crowd.transfers(down=down) as running:
             for _ in range(2):
@@ -226,6 +239,6 @@ def test_without_keepalives_the_client_is_followed_to_its_next_mapping(tmp_path:
 def test_esp_without_udp_is_for_one_client_behind_an_address(tmp_path: Path) -> None:
     """IKEv1 as it was before NAT traversal: the kernel has one mapping for each peer and protocol."""
     with Crowd.make(tmp_path, 2) as crowd:
-        crowd.connect(ikev1="main", nat_traversal=False, encap="auto")
+        crowd.connect(MAIN, nat_traversal=False, encap="auto")
         assert [ping(client, SERVER_INSIDE) for client in crowd.clients] == [1, 0]
         crowd.undisturbed()
