@@ -151,6 +151,20 @@ def test_xauth(gateway: Gateway, tmp_path: Path, saw: Saw, mode: str) -> None:
         saw(f"behind a pre-shared key, as {sa['remote-xauth-id']}")
 
 
+@pytest.mark.cell("XAUTH", variant="behind certificates")
+def test_xauth_behind_certificates(gateway: Gateway, tmp_path: Path, saw: Saw) -> None:
+    ours = of_kind("rsa")
+    gateway.swan.load_key(key_pem(ours.swan.key))
+    gateway.swan.load_eap(USER, PASSWORD)
+    both: dict[str, Any] = {"local": certified(ours), "remote": demanded(ours), **XAUTH}
+    options = [*ours.arguments(tmp_path / "pki"), *login(tmp_path)]
+    with connected(gateway, tmp_path, *options, psk=None, **both) as peer:
+        gateway.check_traffic(peer)
+        check_signature(gateway.swan, ESPUDP_ID)
+        (sa,) = gateway.swan.ike_sas()
+        saw(f"RSA on both sides, and as {sa['remote-xauth-id']}")
+
+
 @pytest.mark.cell("XAUTH", variant="hybrid")
 def test_hybrid(gateway: Gateway, tmp_path: Path, saw: Saw) -> None:
     """strongSwan proves itself by certificate, and we by password alone."""

@@ -87,6 +87,22 @@ def test_xauth(calling: CallingSwan, tmp_path: Path, saw: Saw, mode: str) -> Non
         assert not place.peer.tunnel()["connections"]
 
 
+@pytest.mark.cell("XAUTH", variant="behind certificates")
+def test_xauth_behind_certificates(calling: CallingSwan, tmp_path: Path, saw: Saw) -> None:
+    ours = of_kind("rsa")
+    calling.swan.load_key(key_pem(ours.swan.key))
+    calling.swan.load_eap(USER, PASSWORD)
+    both: dict[str, Any] = {"local": certified(ours), "remote": demanded(ours), **XAUTH}
+    arguments = [*ACCEPTED, *ours.arguments(tmp_path / "pki"), *users(tmp_path)]
+    with (
+        calling.listening(tmp_path, *arguments, psk=None) as place,
+        dialled(place, **both) as address,
+    ):
+        place.check_traffic(address)
+        check_signature(calling.swan, ESPUDP_ID)
+        saw("RSA on both sides, and a password")
+
+
 @pytest.mark.cell("XAUTH", variant="hybrid")
 def test_hybrid(calling: CallingSwan, tmp_path: Path, saw: Saw) -> None:
     ours = of_kind("rsa")
