@@ -12,6 +12,9 @@ from espudp.wire.selectors import TrafficSelector
 # RFC 7296 section 2.20: whoever has authenticated may know this much, and no version that has known holes.
 APPLICATION = "espudp"
 
+# RFC 919 section 7
+_BROADCAST = IPv4Address("255.255.255.255")
+
 
 @dataclass(frozen=True, slots=True)
 class Given:
@@ -59,7 +62,7 @@ NOTHING = Given()
 def is_usable(address: str) -> bool:
     """Whether a host can have this address."""
     ip = ip_address(address)
-    return not (ip.is_unspecified or ip.is_loopback or ip.is_multicast)
+    return not (ip.is_unspecified or ip.is_loopback or ip.is_multicast or ip == _BROADCAST)
 
 
 def ipv4_network(address: bytes, mask: bytes) -> IPv4Network | None:
