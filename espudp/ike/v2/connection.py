@@ -1,6 +1,5 @@
 """What lasts as long as a connection, while IKE SAs come and go beneath it: who, where, the child SAs."""
 
-from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -102,7 +101,7 @@ class Connection:
         self.ticket: Ticket | None = None
         """What we may resume the session with, if it breaks off (RFC 5723)."""
         self.sas: set[bytes] = set()
-        self._answered: deque[bytes] = deque()
+        self._answered: list[bytes] = []
         self.reauth_at = NEVER
         """When we authenticate anew, as the one who dialled."""
         self.ends_at, self.last_word = NEVER, Farewell(Fault.LOCAL_REQUEST, "its time is up")
@@ -194,7 +193,7 @@ class Connection:
         """
         self._answered.append(spi)
         if len(self._answered) > MAX_IKE_SAS:
-            self.hub.discard(self._answered.popleft())
+            self.hub.discard(self._answered.pop(0))
 
     def peer_is_up_to_date(self) -> None:
         """The peer makes a new request, so it has our answer to the last one (RFC 7296 section 2.3)."""

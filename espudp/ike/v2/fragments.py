@@ -9,7 +9,6 @@ What gets no answer is cut into smaller pieces (section 2.5.2), and the larger t
 are of another set. Only authentic pieces are kept: few, not for long, and of one message at a time.
 """
 
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -73,15 +72,15 @@ class Letter:
         self._header = header
         self._content = content
         self._path = path
-        self._sizes = deque(sizes)
-        self.ip_octets: int | None = self._sizes.popleft() if sizes else None
+        self._sizes = list(sizes)
+        self.ip_octets: int | None = self._sizes.pop(0) if sizes else None
         """The largest IP packet that it fills; None: however large it gets."""
         self.datagrams = self._cut(self.ip_octets)
 
     def shrink(self) -> bool:
         """Cuts it into more and smaller fragments. False: it stays as it is."""
         while self._sizes:
-            size = self._sizes.popleft()
+            size = self._sizes.pop(0)
             smaller = self._cut(size)
             # RFC 7383 section 2.5.2: the total must really grow.
             if len(smaller) > len(self.datagrams):
