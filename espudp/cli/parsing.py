@@ -26,6 +26,12 @@ def networks(texts: Iterable[str], option: str) -> tuple[Network, ...]:
     return tuple(_network(text, option) for text in texts)
 
 
+def lies_within(network: Network, other: Network) -> bool:
+    """Whether all of its addresses are the other's."""
+    ends = network.network_address, network.broadcast_address
+    return network.version == other.version and all(end in other for end in ends)
+
+
 def check_pools(pools: tuple[Network, ...], option: str) -> None:
     """Raises ConfigError for pools that overlap or that no host can have addresses of."""
     for pool in pools:

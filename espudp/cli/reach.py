@@ -11,6 +11,7 @@ from espudp.cli import parsing, presets
 from espudp.cli.presets import PresetName, PresetNames
 from espudp.cli.selectors import flows, selectors, selectors_or_dynamic
 from espudp.errors import ConfigError
+from espudp.wire.selectors import TrafficSelector
 
 if TYPE_CHECKING:
     from espudp.cli.options import Algorithms, Keeping
@@ -230,9 +231,22 @@ class ServedReach:
         if self.transport:
             return ()
         if self.split:
-            return parsing.networks(self.split, "--split")
+            return self._split(self.split)
         named = [n for selector in selectors(self.subnet or (), "--subnet") for n in selector.networks()]
         return (*self.pools(), *named) if all(network.prefixlen for network in named) else ()
+
+    def _split(self, texts: list[str]) -> tuple[parsing.Network, ...]:
+        told = parsing.networks(texts, "--split")
+        named = [side for side in self.behind_us() if isinstance(side, TrafficSelector)]
+        carried = [network for side in named for network in side.networks()]
+        for network in told:
+            if not any(parsing.lies_within(network, other) for other in carried):
+                raise ConfigError(
+                    f"--split: clients would send what is for {network} through us, and no tunnel carries it",
+                    field="split",
+                    remedy=f"add --subnet {network}; what --subnet names they are told of without --split",
+                )
+        return told
 
 
 def between_hosts(child: ChildConfig) -> ChildConfig:

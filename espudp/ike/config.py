@@ -1,5 +1,6 @@
 """What a user decides about IKE, with defaults that suit most. Plain values: nothing here does anything."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Network, IPv6Network
 
@@ -14,6 +15,7 @@ from espudp.ike.narrowing import DYNAMIC, Dynamic, Selector
 from espudp.ike.pad import PadEntry
 from espudp.ike.proposals import DEFAULT_ESP_PROPOSALS, DEFAULT_IKE_PROPOSALS, EspProposal, IkeProposal
 from espudp.wire.ikev2.redirect import is_gateway
+from espudp.wire.selectors import TrafficSelector
 from espudp.wire.transport import Mode
 
 __all__ = [
@@ -205,7 +207,9 @@ class ListenerConfig:
     """What these servers are for, told to peers that ask (RFC 8598); none: everything."""
 
     split: tuple[IPv4Network | IPv6Network, ...] = ()
-    """What is behind us, told to peers that ask (INTERNAL_IP4_SUBNET); the selectors do not depend on it."""
+    """What is behind us, told to peers that ask (INTERNAL_IP4_SUBNET, Unity's split include); the selectors
+    do not depend on it. Who comes by an entry with a child of its own is told of that instead.
+    """
 
     mobike: bool = True
     """Follow peers that say where they have moved to (RFC 4555)."""
@@ -272,7 +276,15 @@ class ListenerConfig:
         ours, child = entry.local_identity or self.local_identity, entry.child or self.child
         if isinstance(entry.proof, NoProof):
             ours = NOBODY
-        return replace(self, pad=(entry,), local_identity=ours, child=child, pool=entry.pool or self.pool)
+        split = self.split if entry.child is None else _named(entry.child.local)
+        pool = entry.pool or self.pool
+        return replace(self, pad=(entry,), local_identity=ours, child=child, split=split, pool=pool)
+
+
+def _named(local: Iterable[Selector]) -> tuple[IPv4Network | IPv6Network, ...]:
+    """The networks that clients are told of; none where it is everything."""
+    networks = [n for side in local if isinstance(side, TrafficSelector) for n in side.networks()]
+    return tuple(networks) if all(network.prefixlen for network in networks) else ()
 
 
 def _require_proposals(proposals: tuple[IkeProposal, ...] | tuple[EspProposal, ...], protocol: str) -> None:

@@ -174,7 +174,9 @@ class ConnectionDown:
 
 @dataclass(frozen=True, slots=True)
 class PeerRefused:
-    """A peer that never became a connection. `detail` may have several lines: both sides' offers."""
+    """A peer that never became a connection, or that got no child SA. `detail` may have several lines: both
+    sides' offers.
+    """
 
     path: Path
     reason: str

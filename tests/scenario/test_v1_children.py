@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from espudp.ike.config import DYNAMIC, ChildConfig, Mode
-from espudp.ike.events import ChildInstalled, ConnectionDown, Diagnostic
+from espudp.ike.events import ChildInstalled, ConnectionDown, PeerRefused
 from espudp.ike.ikev1_config import Ikev1Config, NatTraversal
 from espudp.ike.ikev1_config import Mode as Exchange
 from espudp.ike.narrowing import Dynamic
@@ -181,7 +181,7 @@ class TestTransportMode:
         client.connect(HOSTS.connection(), SERVER_IP)
         lab.world.run(10.0)
         assert client.told(ConnectionDown)
-        assert any("transport" in note.text for note in lab.server.told(Diagnostic))
+        assert any("transport" in refused.detail for refused in lab.server.told(PeerRefused))
 
     @pytest.mark.parametrize("who", ["client", "server"])
     def test_programs_keep_their_addresses_when_the_nat_has_another(self, who: str) -> None:

@@ -16,6 +16,7 @@ from espudp.ike.events import (
     Diagnostic,
     Fault,
     PeerAddressAssigned,
+    PeerRefused,
 )
 from espudp.ike.ikev1_config import Ikev1Config, Ikev1Policy, Mode
 from espudp.ike.narrowing import EVERYTHING
@@ -27,9 +28,11 @@ from espudp.wire.ikev1.attributes import Attribute
 from espudp.wire.ikev1.constants import CfgAttribute as A
 from espudp.wire.ikev1.constants import CfgType, ExchangeType
 from espudp.wire.ikev1.payloads import Attributes
+from espudp.wire.selectors import TrafficSelector
 from tests.unit.ike.pair import Pair, Side, client_child, client_config, server_config
 
 IKE, ESP = IkeProposal.parse("aes128-sha256-ecp256"), EspProposal.parse("aes128-sha256")
+OFFICE = TrafficSelector.from_network("10.1.0.0/16")
 BANNER = "Authorized users only.\nEverybody else: go away."
 
 
@@ -43,12 +46,19 @@ def pair_of(
     pool: str = "10.99.0.0/24",
     split: tuple[str, ...] = (),
     remote: str = "10.1.0.0/16",
+    office: bool = False,
+    own_way: bool = False,
 ) -> Pair:
+    """`office`: the gateway carries that alone; `own_way`: for those who come by an entry of its own."""
     child = replace(client_child(ESP), remote=(EVERYTHING[4],)) if remote == "" else client_child(ESP)
     client = client_config(identity=Identity.parse(identity), ike=[IKE], child=child, addresses=addresses)
     server = server_config(ike=[IKE], esp=[ESP], pool=pool)
     if remote == "":
         server = replace(server, child=replace(server.child, local=(EVERYTHING[4],)))
+    if office or own_way:
+        inside = replace(server.child, local=(OFFICE,))
+        entry = replace(server.pad[0], child=inside if own_way else None)
+        server = replace(server, pad=(entry,), child=inside if office else server.child)
     server = replace(server, split=tuple(map(ip_network, split)), dns_domains=("corp.example",))
     policy = Ikev1Policy(modes=frozenset(Mode), push=push, banner=banner)
     return Pair(
@@ -120,6 +130,21 @@ def test_split_include_is_all_that_goes_into_a_tunnel_for_everything() -> None:
     assert [str(selector) for selector in child.remote] == ["10.1.0.0/16", "10.7.0.0/24"]
     # The tunnel has not all names, though it was negotiated for everything
     assert pair.client.told(AddressAssigned)[0].domains == ("corp.example",)
+
+
+def test_clients_of_an_entry_are_told_of_what_it_carries() -> None:
+    pair = dialled(pair_of(remote="", split=("10.9.0.0/16",), own_way=True))
+    assert [child.remote for child in pair.client.told(ChildInstalled)] == [(OFFICE,)]
+    assert [child.local for child in pair.server.told(ChildInstalled)] == [(OFFICE,)]
+
+
+@pytest.mark.parametrize("split", [(), ("10.1.0.0/16",)])
+def test_everything_is_not_carried_where_nobody_has_said_what_of_it(split: tuple[str, ...]) -> None:
+    """A client that has not been told would send all it has into a tunnel that drops most of it."""
+    pair = dialled(pair_of(remote="", split=split, office=True))
+    assert len(pair.client.told(ChildInstalled)) == len(split)
+    reasons = [refused.reason for refused in pair.server.told(PeerRefused)]
+    assert reasons == ([] if split else ["client.example.org: no common subnet"])
 
 
 def test_without_split_include_everything_and_every_name_goes_there() -> None:

@@ -69,6 +69,8 @@ class Connection:
         """Our virtual ones."""
         self.split: Selectors = ()
         """What of the peer's side is to go through the tunnel, as the peer says; nothing: all of it."""
+        self.has_told_split = False
+        """Whether the peer knows from us what of our side is to go through the tunnel."""
         self.children: dict[int, Child] = {}  # by inbound SPI
         self.current: Established | None = None
         """None: there is no ISAKMP SA at the moment."""

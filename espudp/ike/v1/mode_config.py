@@ -12,7 +12,8 @@ from espudp.ike.given import NOTHING, Given
 from espudp.ike.ikev1_config import Ikev1Policy
 from espudp.ike.v1 import configuration
 from espudp.ike.v1.asking import Afterwards, Asking
-from espudp.wire.ikev1.constants import CfgType
+from espudp.wire.ikev1.attributes import Attribute
+from espudp.wire.ikev1.constants import CfgAttribute, CfgType
 from espudp.wire.ikev1.payloads import Attributes
 from espudp.wire.selectors import TrafficSelector
 
@@ -92,7 +93,8 @@ class Push:
             established.next_step(now)
             return
         cisco = established.sa.abilities.unity
-        told = configuration.everything(addresses, config.handout, policy, cisco=cisco)
+        told = tuple(configuration.everything(addresses, config.handout, policy, cisco=cisco))
+        _note_split(established, told)
         Asking(established, CfgType.SET, told, lambda _ack, now: established.next_step(now), now)
 
 
@@ -112,7 +114,14 @@ def answer(established: "Established", told: Attributes) -> tuple[Attributes, Af
     if configuration.wants_address(told):
         addresses = _assign(established, configuration.wanted_addresses(told))
     attributes = configuration.reply(told, addresses, config.handout, _policy(established))
+    _note_split(established, attributes)
     return Attributes(CfgType.REPLY, told.identifier, attributes), _nothing
+
+
+def _note_split(established: "Established", told: Sequence[Attribute]) -> None:
+    connection = established.connection
+    if connection is not None and any(a.type == CfgAttribute.UNITY_SPLIT_INCLUDE for a in told):
+        connection.has_told_split = True
 
 
 def _policy(established: "Established") -> Ikev1Policy:

@@ -14,6 +14,7 @@ from espudp.crypto.ikev1keys import hash_1, hash_2, hash_3
 from espudp.errors import BadPublicValue, PeerError
 from espudp.ike.config import ChildConfig
 from espudp.ike.drop import Drop
+from espudp.ike.events import PeerRefused
 from espudp.ike.narrowing import EVERYTHING, describe_no_common, narrow
 from espudp.ike.v1 import informational
 from espudp.ike.v1.child import Child, NewChild, Nonces, Selectors, Traffic, keyed
@@ -31,6 +32,7 @@ from espudp.ike.v1.quick import (
     proved,
     read,
     transport_of,
+    worker_for,
 )
 from espudp.ike.v1.sa import Chain
 from espudp.wire.buffer import Writer
@@ -75,8 +77,11 @@ def answer_quick(established: "Established", datagram: Datagram, now: float) -> 
 
 
 def _tell(established: "Established", connection: "Connection", error: PeerError, now: float) -> None:
-    """Now and then: the peer can ask as often as it likes."""
-    if established.hub.common.complaints.take(now):
+    """Now and then: the peer can ask as often as it likes. What its user sees refers to our log."""
+    if not connection.dialled:
+        reason = f"{connection.peer.identity}: {error}"
+        established.hub.tell_refusal(PeerRefused(connection.path, reason, error.remedy), now)
+    elif established.hub.common.complaints.take(now):
         connection.note(f"refused the peer's request for a child SA: {error}")
         for line in error.remedy.splitlines():
             connection.note(line)
@@ -162,7 +167,7 @@ class QuickResponder(Quick):
         traffic = self._traffic(said.ids, transport=transport)
         local, remote = connection.resolved(config)
         ours = tuple(s for s in local if s.contains(traffic.local)) and (traffic.local,)
-        if not ours and self.sa.abilities.unity and traffic.local in EVERYTHING.values():
+        if not ours and connection.has_told_split and traffic.local in EVERYTHING.values():
             # Cisco's clients ask for everything, whatever part of it they are told to send.
             ours = narrow((traffic.local,), local) or ()
         if not ours or not any(s.contains(traffic.remote) for s in remote):
@@ -227,7 +232,7 @@ class QuickResponder(Quick):
             offered = Life(DEFAULT_SECONDS)
         life = offered.within(ours)
         child = Child(
-            self.established.hub.child_spis.draw(),
+            self.established.hub.child_spis.draw(worker_for(self._phase1)),
             int.from_bytes(choice.peer_spi),
             choice.terms.suite,
             agreed.traffic,

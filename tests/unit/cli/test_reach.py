@@ -57,7 +57,7 @@ def test_split_dns_for_clients(program: Program, psk_file: str) -> None:
     [
         (["--subnet", "0.0.0.0/0"], []),
         (
-            ["--subnet", "0.0.0.0/0", "--split", "10.0.0.0/8", "--split", "fd00::/8"],
+            ["--subnet", "0.0.0.0/0", "--subnet", "::/0", "--split", "10.0.0.0/8", "--split", "fd00::/8"],
             ["10.0.0.0/8", "fd00::/8"],
         ),
         (["--pool", "none", "--peer-subnet", "10.2.0.0/16", "--subnet", "10.1.0.0/16"], ["10.1.0.0/16"]),
@@ -80,6 +80,8 @@ def test_what_clients_are_told_is_behind_us(
             "--dns-domain: 'büro.example' is not a domain",
         ),
         (["--split", "office"], "--split: 'office' is not a subnet"),
+        (["--split", "10.1.0.0/16"], "what is for 10.1.0.0/16 through us, and no tunnel carries it"),
+        (["--subnet", "10.1.0.0/16", "--split", "10.0.0.0/8"], "Add --subnet 10.0.0.0/8"),
     ],
 )
 def test_mistakes(program: Program, psk_file: str, arguments: list[str], said: str) -> None:

@@ -4,10 +4,29 @@ from itertools import pairwise
 
 import pytest
 
-from espudp.ike.events import ChildConfirmed, ChildInstalled, ChildRemoved, ConnectionDown, Diagnostic, Fault
+from espudp.ike.config import Timers
+from espudp.ike.events import (
+    ChildConfirmed,
+    ChildInstalled,
+    ChildRemoved,
+    ConnectionDown,
+    Diagnostic,
+    Fault,
+    PeerRefused,
+)
 from espudp.ike.lifetimes import LifetimeConfig
+from espudp.ike.v1 import informational
 from espudp.ike.v1.connection import Connection
-from espudp.wire.ikev1.constants import ExchangeType, NotifyType, ProtocolId
+from espudp.wire.buffer import Writer
+from espudp.wire.ikev1.attributes import Attribute, emit_attributes
+from espudp.wire.ikev1.constants import (
+    ExchangeType,
+    IkeAttribute,
+    IpsecAttribute,
+    LifeType,
+    NotifyType,
+    ProtocolId,
+)
 from espudp.wire.ikev1.payloads import Delete, Notification
 from tests.unit.ike.v1.quick_pair import (
     Pair,
@@ -148,9 +167,11 @@ class TestRefusals:
         (down,) = pair.client.told(ConnectionDown)
         assert (down.fault, down.retry) == (Fault.PROPOSAL, False)
         assert "NO_PROPOSAL_CHOSEN" in down.reason
-        texts = [note.text for note in pair.server.told(Diagnostic)]
-        assert "peer offers    3des-sha1 (tunnel in UDP)" in texts
-        assert any(text.startswith("accepted here  aes128gcm16") for text in texts)
+        (refused,) = pair.server.told(PeerRefused)
+        assert "no common ESP proposal" in refused.reason
+        lines = refused.detail.splitlines()
+        assert "peer offers    3des-sha1 (tunnel in UDP)" in lines
+        assert any(line.startswith("accepted here  aes128gcm16") for line in lines)
         assert not pair.server.installed()
 
     def test_the_refusal_may_get_lost(self) -> None:
@@ -165,7 +186,7 @@ class TestRefusals:
         pair = Pair(client_policy(child_config(remote=networks("172.16.0.0/12")))).up()
         (down,) = pair.client.told(ConnectionDown)
         assert down.fault is Fault.SELECTORS
-        assert any("172.16.0.0/12" in note.text for note in pair.server.told(Diagnostic))
+        assert "172.16.0.0/12" in pair.server.told(PeerRefused)[0].detail
 
     def test_less_than_is_allowed(self) -> None:
         pair = Pair(client_policy(child_config(remote=networks("10.1.7.0/24")))).up()
@@ -177,13 +198,17 @@ class TestRefusals:
         pair = Pair(client_policy(child), unity=True)
         pair.start()
         pair.client.connection.split = networks("10.1.2.0/24", "10.1.9.0/24")
+        pair.server.connection.has_told_split = True
         pair.carry()
         assert pair.client.children()[0].remote == networks("10.1.2.0/24", "10.1.9.0/24")
         assert pair.server.children()[0].local == networks("10.1.0.0/16")
 
-    @pytest.mark.parametrize("unity", [True, False])
-    def test_nobody_else_has_more_narrowed(self, *, unity: bool) -> None:
-        pair = Pair(client_policy(child_config(remote=networks("10.0.0.0/8"))), unity=unity).up()
+    @pytest.mark.parametrize(("told", "asked"), [(True, "10.0.0.0/8"), (False, "0.0.0.0/0")])
+    def test_nobody_else_has_more_narrowed(self, *, told: bool, asked: str) -> None:
+        pair = Pair(client_policy(child_config(remote=networks(asked))), unity=True)
+        pair.start()
+        pair.server.connection.has_told_split = told
+        pair.carry()
         assert pair.client.told(ConnectionDown)[0].fault is Fault.SELECTORS
 
     def test_of_several_one(self) -> None:
@@ -204,6 +229,17 @@ class TestRefusals:
         assert group is not None
         assert group.keyword == "modp1536"
 
+    def test_who_asks_for_no_pfs_rekeys_with_the_group_that_the_peer_wants(self) -> None:
+        server = child_config("aes128-sha1", local=networks("10.1.0.0/16"), remote=networks("10.9.0.0/16"))
+        pair = Pair(client_policy(child_config("aes128-sha1-modp2048")), server_policy(server)).up()
+        pair.wait(100.0)
+        for side in (pair.server, pair.client):
+            side.connection.rekey_child(side.children()[0].spi_in, pair.now)
+            pair.wait(20.0)
+            assert pair.in_step()
+        assert len(pair.server.told(ChildInstalled)) == 3
+        assert [child.group and child.group.keyword for child in pair.server.children()] == ["modp2048"]
+
     def test_too_many_children(self) -> None:
         child = child_config(remote=networks(*(f"10.1.{n}.0/24" for n in range(6))))
         pair = Pair(client_policy(child)).up()
@@ -222,6 +258,44 @@ class TestLifetimes:
         assert ours.lifetime.hard_seconds == theirs.lifetime.hard_seconds == 600.0
         assert ours.lifetime.hard_bytes == theirs.lifetime.hard_bytes == 1 << 30
         assert ours.lifetime.soft_seconds == 500.0
+
+    def told(self, pair: Pair, protocol: ProtocolId, spi: bytes, kind: int, seconds: int) -> None:
+        """The server says so in a message of its own; `kind` is the number of the attribute's type."""
+        writer = Writer()
+        emit_attributes(writer, (Attribute.of(kind, LifeType.SECONDS), Attribute.of(kind + 1, seconds)))
+        notify = Notification(protocol, spi, NotifyType.RESPONDER_LIFETIME, writer.getvalue())
+        informational.send(pair.server.established, [notify])
+        pair.carry()
+
+    @pytest.mark.parametrize("kind", [IkeAttribute.LIFE_TYPE, IpsecAttribute.LIFE_TYPE])
+    def test_phase_1_ends_when_the_peer_says(self, kind: int) -> None:
+        """RFC 2407 section 4.6.3.1, as Cisco says it right after phase 1."""
+        timers = Timers(ike_lifetime=LifetimeConfig(soft_seconds=3000.0, hard_seconds=3600.0, jitter=0.0))
+        pair = Pair(client_policy(timers=timers)).up()
+        isakmp, sa = pair.client.connection.upkeep.isakmp, pair.server.established.sa
+        assert (isakmp.rekey_at, isakmp.expires_at) == (pair.now + 3000.0, pair.now + 3600.0)
+        for seconds in (7200, 1800, 5400):
+            self.told(pair, ProtocolId.ISAKMP, sa.cookie_i + sa.cookie_r, kind, seconds)
+        assert (isakmp.rekey_at, isakmp.expires_at) == (pair.now + 1500.0, pair.now + 1800.0)
+        assert pair.client.hub.timers.poll() is not None
+
+    def test_a_child_sa_is_rekeyed_before_the_end_that_the_peer_tells_of_later(self) -> None:
+        pair = Pair(client_policy(child_config(lifetime=LifetimeConfig(jitter=0.0)))).up()
+        child = pair.server.children()[0]
+        self.told(pair, ProtocolId.ESP, child.spi_in_octets, IpsecAttribute.LIFE_TYPE, 120)
+        pair.wait(90.0)
+        assert len(pair.client.told(ChildInstalled)) == 1
+        pair.wait(30.0)
+        assert len(pair.client.told(ChildInstalled)) == 2
+
+    @pytest.mark.parametrize("octets", [b"", b"\0", b"\x80\x01\0\x01", b"\x80\x02\0\x09", b"\0\x0c\xff\xff"])
+    def test_lifetimes_that_make_no_sense(self, octets: bytes) -> None:
+        pair = Pair().up()
+        for protocol in (ProtocolId.ISAKMP, ProtocolId.ESP):
+            notify = Notification(protocol, b"", NotifyType.RESPONDER_LIFETIME, octets)
+            informational.send(pair.server.established, [notify])
+        pair.carry()
+        assert pair.client.connection.upkeep.isakmp.expires_at == float("inf")
 
     def test_the_initiators_shorter_one_counts(self) -> None:
         client = child_config(lifetime=LifetimeConfig(soft_seconds=100.0, hard_seconds=120.0))
