@@ -6,24 +6,27 @@ import pytest
 
 from espudp.crypto.ikev1keys import decrypt
 from espudp.crypto.suites import encr_by_keyword
-from espudp.ike.config import Encapsulation
+from espudp.ike.config import Encapsulation, Identity, Limits
 from espudp.ike.credentials import Demand, Proof
 from espudp.ike.events import ConnectionDown, ConnectionUp, Fault, IkeRekeyed, NatStatus, PeerRefused
 from espudp.ike.ikev1_config import Ikev1Config, Ikev1Policy, Mode, NatTraversal
 from espudp.ike.keylog import IsakmpKeyLog, KeyLogEntry
 from espudp.ike.pad import PadEntry, Pattern
+from espudp.ike.v1 import informational
+from espudp.ike.v1.attempt import Attempt
 from espudp.ike.v1.main_responder import MAX_KEYS
 from espudp.ike.v1.natt import FLAVOURS
 from espudp.wire import natt
 from espudp.wire.address import UdpAddress
-from espudp.wire.ikev1.constants import ExchangeType
+from espudp.wire.ikev1.constants import ExchangeType, NotifyType, ProtocolId
 from espudp.wire.ikev1.header import HEADER_OCTETS
 from espudp.wire.ikev1.message import emit_message, parse_message
-from espudp.wire.ikev1.payloads import VendorId
+from espudp.wire.ikev1.payloads import Notification, VendorId
 from tests.scenario.credentials import CLIENT, SERVER, person, trust
-from tests.scenario.lab import Lab, Terms, is_esp
+from tests.scenario.lab import CLIENT_IP, Lab, Terms, is_esp
 from tests.scenario.lab_v1 import TermsV1, lab_v1
-from tests.scenario.test_v1_xauth import downs, pair_of
+from tests.scenario.test_v1_dpd import connection_of
+from tests.scenario.test_v1_xauth import ALICE, USERS, downs, pair_of
 from tests.sim.host import IKE_PORT, NATT_PORT, Host
 from tests.sim.link import Datagram, Quality
 
@@ -351,6 +354,58 @@ def test_a_client_that_comes_back_takes_the_place_of_itself() -> None:
     _works(lab, client)
     assert len(lab.server.told(ConnectionDown)) == 1
     assert len(lab.server.children()) == 1
+
+
+@pytest.mark.parametrize("behind", [False, True])
+def test_initial_contact_in_a_message_of_its_own(behind: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As racoon says it, behind phase 1, or behind quick mode where messages overtake each other."""
+    monkeypatch.setattr(Attempt, "_initial_contact", lambda _self, _sa: [])
+    lab = lab_v1()
+    client = lab.client(behind=lab.nat() if behind else None)
+    lab.connect(client)
+    client.die()
+    lab.world.run(1.0)
+    client.revive()
+    client.connect(lab.terms.connection(), lab.server_ip)
+    lab.world.run(5.0)
+    assert len(lab.server.children()) == 2
+    connection = connection_of(client)
+    assert connection.current is not None
+    spi = connection.current.sa.cookie_i + connection.current.sa.cookie_r
+    said = Notification(ProtocolId.ISAKMP, spi, NotifyType.INITIAL_CONTACT)
+    client.do(lambda _: informational.send(connection.current, [said]))  # type: ignore[arg-type]
+    lab.world.run(1.0)
+    (there,) = lab.server.children()
+    assert (there.spi_out, there.spi_in) == (client.children()[-1].spi_in, client.children()[-1].spi_out)
+    assert not client.told(ConnectionDown)
+    assert all(flow.tally.perfect for flow in lab.exchange(client, 0.5))
+
+
+def test_a_full_listener_refuses_who_is_new_and_no_renewal() -> None:
+    lab = lab_v1(terms=TermsV1(limits=Limits(connections_max=1)))
+    client, other = lab.client(), lab.client("other", number=9)
+    lab.connect(client)
+    other.connect(lab.terms.connection("other"), lab.server_ip)
+    lab.world.run_until(lambda: bool(other.told(ConnectionDown)), 30.0)
+    assert "no room" in lab.server.told(PeerRefused)[0].reason
+    client.do(lambda tunnel: tunnel.rekey_ike(client.connection, lab.world.now))
+    lab.world.run(5.0)
+    assert len(client.told(IkeRekeyed)) == len(lab.server.told(IkeRekeyed)) == 1
+    assert not client.told(ConnectionDown)
+
+
+def test_who_has_been_called_does_not_come_back_by_another_way_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who knows the key of everybody at our listener is not the gateway that we have logged in to."""
+    monkeypatch.setattr(Attempt, "_initial_contact", lambda _self, _sa: [])
+    users = replace(PadEntry.of_psk(b"of the gateway"), xauth=USERS)
+    lab = lab_v1(terms=TermsV1(psk=b"of the gateway", ikev1=Ikev1Config(xauth=ALICE), pad=(users,)))
+    ours = TermsV1(psk=b"of everybody", pool=(), request=(), remote_identity=None)
+    client = Host(lab.world, lab.net, CLIENT_IP, name="client", listener=ours.listener())
+    lab.connect(client)
+    lab.server.connect(replace(ours.connection(), local_identity=Identity.parse(SERVER)), client.ip)
+    lab.world.run(5.0)
+    assert len(client.told(ConnectionUp)) == 2
+    assert not client.told(IkeRekeyed)
 
 
 def test_five_clients_behind_one_nat() -> None:

@@ -67,9 +67,6 @@ class Doorkeeper:
             if state is not None:
                 state.receive(datagram, now)
                 return
-        if len(hub.connections) >= self._config.limits.connections_max:
-            hub.drop(Drop.HALF_OPEN)
-            return
         try:
             message = parse_message(datagram.data)
         except WireError:

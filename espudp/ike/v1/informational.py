@@ -12,6 +12,7 @@ from espudp.ike.events import Fault
 from espudp.ike.farewell import Farewell
 from espudp.ike.v1.child import Child
 from espudp.ike.v1.hub import Datagram, Hub
+from espudp.ike.v1.phase1_rekey import forget_former
 from espudp.wire.address import Path
 from espudp.wire.ikev1.constants import ExchangeType, NotifyType, ProtocolId, name_of_notify
 from espudp.wire.ikev1.payloads import Delete, Notification, Payload
@@ -92,9 +93,8 @@ def _live(established: "Established") -> "Connection | None":
 def _notified(established: "Established", notification: Notification, now: float) -> None:
     connection = _live(established)
     if connection is None:
-        if established.connection is None and notification.type in _FATAL:
-            reason = f"the peer refuses us: {name_of_notify(notification.type)}"
-            established.fail(Farewell(Fault.AUTHENTICATION, reason), now)
+        if established.connection is None:
+            _notified_before(established, notification, now)
         return
     match notification.type:
         case NotifyType.R_U_THERE:
@@ -103,10 +103,23 @@ def _notified(established: "Established", notification: Notification, now: float
             connection.upkeep.answered(established, notification)
         case NotifyType.INVALID_SPI:
             _unknown_there(connection, notification, now)
-        case NotifyType.INITIAL_CONTACT | NotifyType.RESPONDER_LIFETIME | NotifyType.REPLAY_STATUS:
+        case NotifyType.INITIAL_CONTACT:
+            # Some do not say so in phase 1, but right behind it.
+            forget_former(established.hub, connection.peer, but=connection)
+            connection.upkeep.peer_began_anew(established.phase1.began_at, now)
+        case NotifyType.RESPONDER_LIFETIME | NotifyType.REPLAY_STATUS:
             pass  # told of outside of the exchange that they belong to
         case _ if notification.is_error:
             connection.upkeep.refused(established, notification, now)
+
+
+def _notified_before(established: "Established", notification: Notification, now: float) -> None:
+    """Before the peer has proved all that it is to prove."""
+    if notification.type == NotifyType.INITIAL_CONTACT:
+        established.phase1.initial_contact = True
+    elif notification.type in _FATAL:
+        reason = f"the peer refuses us: {name_of_notify(notification.type)}"
+        established.fail(Farewell(Fault.AUTHENTICATION, reason), now)
 
 
 def _unknown_there(connection: "Connection", notification: Notification, now: float) -> None:

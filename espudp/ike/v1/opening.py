@@ -1,10 +1,11 @@
 """A peer that has proved all it is to prove becomes a connection."""
 
+from espudp.ike.config import ListenerConfig
 from espudp.ike.events import ConnectionUp, Fault
 from espudp.ike.farewell import Farewell
 from espudp.ike.v1.connection import Connection, Peer
 from espudp.ike.v1.established import Established
-from espudp.ike.v1.phase1_rekey import adopt, predecessor
+from espudp.ike.v1.phase1_rekey import adopt, forget_former, predecessor
 
 
 class OpenConnection:
@@ -23,7 +24,7 @@ class OpenConnection:
             established.skip_steps()
             adopt(former, established, now)
             if phase1.initial_contact:
-                former.upkeep.peer_began_anew(now)
+                former.upkeep.peer_began_anew(phase1.began_at, now)
             established.next_step(now)
             return
         number = hub.common.next_number() if phase1.number is None else phase1.number
@@ -34,7 +35,12 @@ class OpenConnection:
             entry=b"" if phase1.entry is None else phase1.entry.mark,
         )
         if phase1.initial_contact:
-            _forget_former(established, peer)
+            forget_former(hub, peer)
+        # Not asked before: only here is it known that it is none of those that are there already.
+        policy = phase1.policy
+        if isinstance(policy, ListenerConfig) and len(hub.connections) >= policy.limits.connections_max:
+            established.fail(Farewell(Fault.LOCAL_REQUEST, f"no room for {peer.identity}: too many"), now)
+            return
         hub.dialling.pop(number, None)
         connection = Connection(hub, number, phase1, peer, now)
         hub.emit(
@@ -51,14 +57,3 @@ class OpenConnection:
         )
         connection.use(established, now)
         established.next_step(now)
-
-
-def _forget_former(established: Established, peer: Peer) -> None:
-    """RFC 2407 section 4.6.3.3: the peer says that it has no other SA with us. Whom a key of all vouches for
-    is not the one of that name who came by another entry, or who is elsewhere.
-    """
-    hub = established.hub
-    of_peer = [c for c in hub.with_peer(peer.identity) if not c.dialled]
-    for connection in of_peer:
-        if (connection.peer.entry, connection.peer.outer) == (peer.entry, peer.outer):
-            connection.down(Farewell(Fault.PEER_REQUEST, f"{peer.identity} connected anew"))

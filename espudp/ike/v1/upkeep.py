@@ -180,10 +180,11 @@ class Upkeep:
         for config, traffic in self._wanted:
             self._wish(Wish(config, traffic), now)
 
-    def peer_began_anew(self, now: float) -> None:
-        """It says INITIAL-CONTACT, so it has no SA of ours any more (RFC 2407 section 4.6.3.3)."""
+    def peer_began_anew(self, at: float, now: float) -> None:
+        """It says INITIAL-CONTACT, so it has no SA of ours that is older (RFC 2407 section 4.6.3.3)."""
         for child in list(self._connection.children.values()):
-            self._connection.remove(child, now)
+            if child.made_at < at:
+                self._connection.remove(child, now)
         self.restore(now)
 
     def create_children(self, config: ChildConfig, now: float) -> None:
