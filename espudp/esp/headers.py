@@ -1,4 +1,4 @@
-"""The IP headers that transport mode leaves out, and checksums that depend on them (RFC 4303 section 3.1.1).
+"""The IP headers that transport mode leaves out, and what depends on them (RFC 4303 section 3.1.1).
 
 Out: a packet of this host's loses its IP header. Options of IPv4 and hop-by-hop options of IPv6 would stay
 outside of ESP, where a UDP socket has no place for them: they are left out. Destination options go with the
@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from espudp.esp.drops import Drop
 from espudp.esp.padding import NEXT_HEADER_NONE
+from espudp.esp.quoted import Quoted
 from espudp.wire import ip
 from espudp.wire.buffer import Buffer
 from espudp.wire.transport import Transport
@@ -46,7 +47,10 @@ class _Parts(NamedTuple):
 class Headers:
     """Takes IP headers off, and puts them onto, the packets of one child SA in transport mode."""
 
-    __slots__ = ("_added_in", "_added_out", "_fields", "_local", "_remote", "octets")
+    __slots__ = (
+        *("_added_in", "_added_out", "_fields", "_icmp", "_local", "_quoted_in", "_quoted_out"),
+        *("_remote", "octets"),
+    )
 
     def __init__(self, transport: Transport) -> None:
         """Raises ValueError for what are no addresses."""
@@ -61,6 +65,14 @@ class Headers:
         self._added_in = (here - there) % 0xFFFF if known else None
         """To the sum that a checksum is of; None: it cannot be known."""
         self._added_out = (_sum(transport.remote) - _sum(transport.shown)) % 0xFFFF
+        self._icmp = ip.ICMP if is_ipv4 else ip.ICMPV6
+        sent, sent_here = _packed(transport.local_there, transport.remote_there), self._local + self._remote
+        same = sent == sent_here or len(sent) != len(sent_here)
+        self._quoted_in = None if same else Quoted(sent, sent_here)
+        """Of errors about what this host has sent."""
+        got, got_here = _packed(transport.remote, transport.local), self._remote + self._local
+        self._quoted_out = None if got == got_here else Quoted(got_here, got)
+        """Of errors about what this host has got."""
 
     # Out
 
@@ -73,9 +85,12 @@ class Headers:
         parts = _parts_of(packet)
         if parts is None:
             return NEXT_HEADER_NONE, b""
-        payload = packet[parts.start :]
-        if self._added_out:
-            payload = self._shifted(payload, parts.protocol, parts.upper - parts.start, self._added_out)
+        payload, upper, added = packet[parts.start :], parts.upper - parts.start, self._added_out
+        if parts.protocol == self._icmp and self._quoted_out is not None:
+            payload, more = self._quoted_out.change(payload, parts.protocol, upper)
+            added = (added + more) % 0xFFFF
+        if added:
+            payload = self._shifted(payload, parts.protocol, upper, added)
         return parts.next_header, payload
 
     # In
@@ -85,15 +100,20 @@ class Headers:
         parts = _parts_of_payload(next_header, payload, is_ipv4=len(self._local) == 4)
         if parts is None:
             return Drop.NEXT_HEADER
-        if self._added_in is None:
-            body = self._summed_anew(payload, parts.protocol, parts.upper)
-        elif self._added_in:
-            body = self._shifted(payload, parts.protocol, parts.upper, self._added_in)
-        else:
-            body = payload
+        body = self._as_here(payload, parts.protocol, parts.upper)
         if self.octets + len(body) > _MAX_OCTETS:
             return Drop.INNER_HEADER
         return ip.build_ip(self._remote, self._local, next_header, body, tos=tos)
+
+    def _as_here(self, payload: bytes, protocol: int, upper: int) -> bytes:
+        """With what depends on addresses as this host has them."""
+        added = self._added_in
+        if added is None:
+            return self._summed_anew(payload, protocol, upper)
+        if protocol == self._icmp and self._quoted_in is not None:
+            payload, more = self._quoted_in.change(payload, protocol, upper)
+            added = (added + more) % 0xFFFF
+        return self._shifted(payload, protocol, upper, added) if added else payload
 
     # Checksums
 
@@ -131,6 +151,11 @@ def _with_checksum(payload: Buffer, protocol: int, field: int, checksum: int) ->
     changed = bytearray(payload)
     struct.pack_into("!H", changed, field, checksum or (0xFFFF if protocol in _NEVER_ZERO else 0))
     return bytes(changed)
+
+
+def _packed(source: str, destination: str) -> bytes:
+    """One behind the other; nothing if they are not known."""
+    return b"".join(ip_address(address).packed for address in (source, destination) if address)
 
 
 def _sum(address: str) -> int:

@@ -41,6 +41,30 @@ def transports(draw: st.DrawFn) -> Transport:
     return Transport(local, remote, local_there, remote_there, stand_in)
 
 
+def errors(transport: Transport) -> st.SearchStrategy[tuple[int, bytes]]:
+    """Of ICMP, about packets between some of the addresses: the protocol, and the message."""
+    known = [
+        transport.local,
+        transport.remote,
+        transport.shown,
+        transport.local_there,
+        transport.remote_there,
+    ]
+    address = st.sampled_from([ip_address(end).packed for end in known if end])
+    kinds = st.sampled_from([0, 1, 2, 3, 4, 5, 8, 11, 12, 127, 128])
+    return st.builds(
+        lambda kind, src, dst, data, cut: (
+            ip.ICMP if len(src) == 4 else ip.ICMPV6,
+            (bytes([kind, 0, 0xAB, 0xCD, 0, 0, 0, 0]) + ip.build_ip(src, dst, ip.UDP, data))[:cut],
+        ),
+        kinds,
+        address,
+        address,
+        st.binary(max_size=20),
+        st.integers(1, 60),
+    )
+
+
 @st.composite
 def payloads(draw: st.DrawFn) -> bytes:
     return draw(st.one_of(st.just(b""), OPTIONS, st.builds(bytes.__add__, OPTIONS, OPTIONS))) + draw(PAYLOADS)
@@ -79,6 +103,19 @@ def test_what_goes_in(
     if expected is not None:
         next_header, body = headers.strip(packet)
         assert (next_header, bytes(body)) == expected
+
+
+@given(transports(), st.data())
+def test_errors_that_come_and_go(transport: Transport, data: st.DataObject) -> None:
+    protocol, payload = data.draw(errors(transport))
+    remote, local = ip_address(transport.shown).packed, ip_address(transport.local).packed
+    dressed = Headers(transport).dress(protocol, payload, 0)
+    expected = reference.incoming(transport, reference.Carried(protocol, payload))
+    assert expected is not None
+    assert dressed == ip.build_ip(remote, local, protocol, expected.payload)
+    packet = ip.build_ip(local, remote, protocol, payload)
+    next_header, body = Headers(transport).strip(packet)
+    assert (next_header, bytes(body)) == reference.outgoing(transport, packet)
 
 
 @given(transports(), PROTOCOLS, payloads())

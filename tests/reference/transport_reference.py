@@ -45,7 +45,10 @@ def outgoing(transport: Transport, packet: bytes) -> Carried | None:
     if upper_layer(carried) is None:
         return None
     before, after = _sum(transport.shown), _sum(transport.remote)
-    return _moved(carried, after - before, ipv6=":" in transport.local)
+    carried, more = _requoted(
+        carried, (transport.shown, transport.local), (transport.remote, transport.local)
+    )
+    return _moved(carried, after - before + more, ipv6=":" in transport.local)
 
 
 def incoming(transport: Transport, carried: Carried) -> Carried | None:
@@ -58,7 +61,10 @@ def incoming(transport: Transport, carried: Carried) -> Carried | None:
         return _summed(transport, carried)
     before = _sum(transport.local_there) + _sum(transport.remote_there)
     after = _sum(transport.local) + _sum(transport.shown)
-    return _moved(carried, after - before, ipv6=":" in transport.local)
+    carried, more = _requoted(
+        carried, (transport.local_there, transport.remote_there), (transport.local, transport.shown)
+    )
+    return _moved(carried, after - before + more, ipv6=":" in transport.local)
 
 
 def dressed(transport: Transport, carried: Carried, tos: int) -> bytes | None:
@@ -125,6 +131,28 @@ def _moved(carried: Carried, by: int, *, ipv6: bool) -> Carried:
         new = 0xFFFF
     payload = carried.payload[:field] + new.to_bytes(2, "big") + carried.payload[field + 2 :]
     return Carried(carried.next_header, payload)
+
+
+def _requoted(carried: Carried, before: tuple[str, str], after: tuple[str, str]) -> tuple[Carried, int]:
+    """An ICMP error, and the packet in it as the other side has to know it; by how much the sum has grown."""
+    upper = upper_layer(carried)
+    assert upper is not None
+    protocol, at = upper
+    old, new = (b"".join(ip_address(end).packed for end in ends) for ends in (before, after))
+    message = carried.payload[at:]
+    quoted = message[8:]
+    ipv4 = len(old) == len(new) == 8
+    if len(old) != len(new) or not message or protocol != (1 if ipv4 else ICMPV6):
+        return carried, 0
+    place = slice(12, 20) if ipv4 else slice(8, 40)
+    is_error = message[0] in (3, 4, 5, 11, 12) if ipv4 else message[0] < 128
+    if not is_error or quoted[place] != old or quoted[0] // 16 != (4 if ipv4 else 6):
+        return carried, 0
+    grown = sum(words(new)) - sum(words(old))
+    if ipv4 and old != new:
+        quoted = put16(quoted, 10, (u16(quoted, 10) - grown) % 0xFFFF)
+    quoted = quoted[: place.start] + new + quoted[place.stop :]
+    return Carried(carried.next_header, carried.payload[: at + 8] + quoted), 0 if ipv4 else grown
 
 
 def _summed(transport: Transport, carried: Carried) -> Carried:

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption_Timestamp
 from scapy.layers.inet6 import (
+    ICMPv6DestUnreach,
     ICMPv6EchoRequest,
+    ICMPv6PacketTooBig,
     IPv6,
     IPv6ExtHdrDestOpt,
     IPv6ExtHdrFragment,
@@ -148,6 +150,39 @@ def test_ipv6_as_well(name: str, stand_in: bool) -> None:
     back = through(right, left, between(V6_2, server.shown) / upper)
     assert back == [as_scapy_sums(back[0])]
     assert back[0][8:40] == ip_address(V6_N2).packed + ip_address(V6_1).packed
+
+
+ERRORS: dict[str, Any] = {
+    "port unreachable": lambda: ICMP(type=3, code=3),
+    "too big": lambda: ICMP(type=3, code=4, nexthopmtu=1300),
+    "IPv6 port unreachable": lambda: ICMPv6DestUnreach(code=4),
+    "IPv6 too big": lambda: ICMPv6PacketTooBig(mtu=1300),
+}
+
+
+@pytest.mark.parametrize("name", ERRORS)
+@pytest.mark.parametrize("stand_in", [False, True])
+@pytest.mark.parametrize("upper", ["tcp", "udp"])
+def test_an_error_quotes_what_its_receiver_has_sent(name: str, stand_in: bool, upper: str) -> None:
+    """Nobody would know what an error is about that has the addresses of another host's view."""
+    v6 = name.startswith("IPv6")
+    there = [V6_2, V6_N1, V6_N2, V6_1, V6_STAND_IN] if v6 else [IP2, IPN1, IPN2, IP1, STAND_IN]
+    server = Transport(*there[: 4 + stand_in])
+    client = CLIENT6 if v6 else CLIENT
+    left, right = ends(client, server)
+    for ours, theirs, sender, receiver in ((client, server, left, right), (server, client, right, left)):
+        sent = bytes(between(ours.local, ours.shown) / UPPER[upper]())
+        (got,) = through(sender, receiver, sent)
+        error = between(theirs.local, theirs.shown) / ERRORS[name]() / got[:60]
+        (back,) = through(receiver, sender, error)
+        header = 40 if v6 else 20
+        addresses = slice(8, 40) if v6 else slice(12, 20)
+        message, quoted = back[header:], back[header + 8 :]
+        pseudo = ip.pseudo_header(back[8:24], back[24:40], ip.ICMPV6, len(message)) if v6 else b""
+        assert ip.checksum(pseudo + message) == 0
+        assert quoted[addresses] == sent[addresses]
+        assert v6 or ip.checksum(quoted[:header]) == 0
+        assert quoted[header : header + 4] == sent[header : header + 4]
 
 
 def test_a_wrong_checksum_stays_wrong_and_none_stays_none() -> None:
