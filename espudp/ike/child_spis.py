@@ -9,6 +9,9 @@ from collections.abc import Iterable
 from espudp.crypto.random import Rng, draw
 from espudp.errors import CryptoError
 
+# The worker that has IKE, and alone the sockets of IKE's own ports.
+FRONT = 0
+
 # RFC 4303 section 2.1: the SPIs below are reserved.
 MIN_CHILD_SPI = 256
 

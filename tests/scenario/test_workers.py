@@ -7,9 +7,11 @@ import pytest
 from espudp.esp.snapshot import SaSnapshot
 from espudp.ike.config import LifetimeConfig
 from espudp.ike.events import ChildInstalled, ConnectionDown, Diagnostic
+from espudp.ike.ikev1_config import Ikev1Config, NatTraversal
 from tests.scenario.lab import Lab, Terms
+from tests.scenario.lab_v1 import TermsV1, lab_v1
 from tests.scenario.test_rekey import Traffic, rekey_child, rekey_ike
-from tests.sim.host import Host
+from tests.sim.host import IKE_PORT, Host
 from tests.sim.ladder import Ladder
 from tests.sim.link import Quality
 
@@ -274,3 +276,20 @@ def test_many_clients_share_the_servers_workers() -> None:
     assert _workers(lab.server) == [0, 0, 1, 1, 2, 2, 3, 3]
     for client in clients:
         assert all(flow.tally.perfect for flow in lab.exchange(client, seconds=0.5))
+
+
+def test_esp_on_ikes_own_port_is_for_the_worker_that_has_the_port() -> None:
+    """IKEv1 with the first drafts of NAT traversal, from behind one NAT."""
+    lab = lab_v1(terms=TermsV1(ikev1=Ikev1Config(nat_traversal=(NatTraversal.DRAFT_00,)), workers=3))
+    nat = lab.nat()
+    clients = [lab.client(f"client-{number}", behind=nat, number=number) for number in (2, 3, 4)]
+    for client in clients:
+        lab.connect(client)
+    for host in (*clients, lab.server):
+        for child in host.children():
+            rekey_child(host, child)
+    lab.world.run(5.0)
+    for client in clients:
+        assert all(flow.tally.perfect for flow in lab.exchange(client))
+    paths = {child.path.local.port for host in (*clients, lab.server) for child in host.children()}
+    assert paths == {IKE_PORT}

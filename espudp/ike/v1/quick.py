@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from espudp.crypto.auth import equal
 from espudp.errors import PeerError
+from espudp.ike.child_spis import FRONT
 from espudp.ike.exchange import patience
 from espudp.ike.v1.exchange import Turn
 from espudp.ike.v1.natt import Flavour
@@ -100,6 +101,13 @@ def modes_taken(phase1: Phase1, *, transport: bool) -> tuple[int, ...]:
     if not phase1.encapsulates:
         return (ours,)
     return (ours, Encapsulation.UDP_TRANSPORT if transport else Encapsulation.UDP_TUNNEL)
+
+
+def worker_for(phase1: Phase1) -> int | None:
+    """Whom a child SA is for; None: who has the fewest. ESP of the first drafts goes by IKE's own port."""
+    flavour = phase1.flavour
+    stays = phase1.encapsulates and flavour is not None and not flavour.floats
+    return FRONT if stays else None
 
 
 def original_addresses(phase1: Phase1, local: str, remote: str, *, is_initiator: bool) -> list[Payload]:

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 from espudp.crypto.dh import KeyPair, generate
 from espudp.crypto.ikev1keys import hash_1, hash_2, hash_3
 from espudp.crypto.suites import Dh
-from espudp.errors import BadPublicValue, ConfigError, PeerError, WireError
+from espudp.errors import BadPublicValue, ConfigError, PeerError
 from espudp.ike.drop import Drop
 from espudp.ike.events import Fault
 from espudp.ike.farewell import Farewell
 from espudp.ike.v1 import informational
 from espudp.ike.v1.child import Child, NewChild, Nonces, keyed
 from espudp.ike.v1.client_ids import identification_of, refused, selector_of
-from espudp.ike.v1.esp_proposals import EspChoice, groups_of, offer_esp, verify_esp
+from espudp.ike.v1.esp_proposals import EspChoice, groups_of, offer_esp, takes, verify_esp
 from espudp.ike.v1.hub import Datagram
-from espudp.ike.v1.life import Life, life_of
+from espudp.ike.v1.life import Life, life_told
 from espudp.ike.v1.quick import (
     NONCE_OCTETS,
     Quick,
@@ -30,10 +30,9 @@ from espudp.ike.v1.quick import (
     proved,
     read,
     transport_of,
+    worker_for,
 )
 from espudp.wire.address import Path
-from espudp.wire.buffer import Reader
-from espudp.wire.ikev1.attributes import parse_attributes
 from espudp.wire.ikev1.constants import ExchangeType, NotifyType, ProtocolId, name_of_notify
 from espudp.wire.ikev1.message import Message, emit_payloads
 from espudp.wire.ikev1.payloads import (
@@ -100,8 +99,9 @@ def _groups(established: "Established", wish: "Wish") -> list[Dh | None]:
     """What is worth trying, best first: what the peer has had before, none where that is allowed, the group
     of phase 1.
     """
-    named = groups_of(wish.config.proposals)
-    known = [child.group for child in wish.replaces if child.group in named]
+    proposals = wish.config.proposals
+    named = groups_of(proposals)
+    known = [c.group for c in wish.replaces if any(takes(proposal, c.group) for proposal in proposals)]
     of_phase_1 = [group for group in named if group == established.sa.suite.dh]
     optional = [group for group in named if group is None]
     ordered = list(dict.fromkeys([*known, *optional, *of_phase_1, *named]))[:_MAX_GROUPS]
@@ -119,7 +119,7 @@ class QuickInitiator(Quick):
         self._pair: KeyPair | None = None if group is None else generate(group, established.hub.rng)
         self._nonce = established.hub.nonce(NONCE_OCTETS)
         self._mode = mode_of(established.phase1, transport=wish.traffic.transport)
-        self._spi = established.hub.child_spis.draw()
+        self._spi = established.hub.child_spis.draw(worker_for(established.phase1))
         self._made: Child | None = None
         """What waits for the peer to say CONNECTED."""
 
@@ -367,10 +367,5 @@ def _life(wish: "Wish", choice: EspChoice, message: Message) -> Life:
     """
     agreed = Life.of(wish.config.lifetime).within(choice.terms.life)
     notify = message.notify(NotifyType.RESPONDER_LIFETIME)
-    if notify is None:
-        return agreed
-    try:
-        told = life_of(parse_attributes(Reader(notify.data)))
-    except WireError:
-        return agreed
+    told = None if notify is None else life_told(notify)
     return agreed if told is None else agreed.within(told)
