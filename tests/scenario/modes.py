@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from ipaddress import ip_network
 from typing import Protocol
 
@@ -16,6 +16,7 @@ from espudp.ike.ikev1_config import Ikev1Config, Ikev1Policy, NatTraversal
 from espudp.ike.ikev1_config import Mode as IkeMode
 from espudp.ike.pad import PadEntry
 from espudp.manual import ManualPair, generate_pair
+from espudp.tunnel import Tunnel
 from espudp.wire.address import Path, UdpAddress
 from tests.scenario.bare import AuthenticationHeader, Envelope, TransportMode, exchanged
 from tests.scenario.credentials import SERVER, authority, key, trust
@@ -151,7 +152,7 @@ class ManualKeys:
         unknown = UdpAddress("0.0.0.0", self.port)
         paths = Path(server, unknown), Path(UdpAddress(client.ip, self.port), server)
         for host, end, path in zip((lab.server, client), ends, paths, strict=True):
-            host.do(lambda tunnel, end=end, path=path: tunnel.install_manual(end, path, lab.world.now))
+            host.do(partial(Tunnel.install_manual, manual=end, path=path, now=lab.world.now))
         inside, outside = f"10.98.{number}.2", f"10.98.{number}.1"
         there = Flow(lab.world, client, lab.server, inside, outside, interval=INTERVAL)
         return there, Flow(lab.world, lab.server, client, outside, inside, interval=INTERVAL)
