@@ -96,8 +96,7 @@ def select_esp(
 ) -> EspChoice | None:
     """The responder's choice: the first transform, by the initiator's order, that one of ours meets.
 
-    `modes`: the encapsulation modes that would do here. Where we ask for no PFS and the peer does, any group
-    that is sound is taken. None: nothing in common (NO-PROPOSAL-CHOSEN).
+    `modes`: the encapsulation modes that would do here. None: nothing in common (NO-PROPOSAL-CHOSEN).
     """
     for proposal in _alone(offered):
         for transform in proposal.transforms:
@@ -160,12 +159,19 @@ def groups_of(proposals: Iterable[EspProposal]) -> list[Dh | None]:
     return [None, *(g for g in ordered if g is not None)] if None in ordered else list(ordered)
 
 
+def takes(proposal: EspProposal, group: Dh | None) -> bool:
+    """Whether a proposal of ours goes with a group. Where we ask for no PFS and the peer does, any group that
+    is sound will do.
+    """
+    return group in (proposal.dh if proposal.groups else (*SOUND_GROUPS, None))
+
+
 def describe_mismatch(
     theirs: Sequence[Proposal], ours: Sequence[EspProposal], modes: Sequence[int | None]
 ) -> str:
     """What the peer offers above what is accepted here, for the one who has to make them agree."""
     offered = list(dict.fromkeys(text for proposal in theirs for text in _texts(proposal)))
-    wanted = ", ".join(mode_name(mode) for mode in modes if mode is not None)
+    wanted = ", ".join(dict.fromkeys(mode_name(mode) for mode in modes if mode is not None))
     return "\n".join(
         (
             f"peer offers    {_list(offered)}",
@@ -193,15 +199,14 @@ def _alone(offered: Sequence[Proposal]) -> Iterator[Proposal]:
 
 
 def _meets(terms: Terms, ours: EspProposal) -> bool:
-    groups = ours.dh if ours.groups else (*SOUND_GROUPS, None)
     suite = terms.suite
     has_integ = suite.integ in ours.integ if suite.integ is not None else not ours.integ
-    return suite.encr in ours.encr and has_integ and terms.group in groups
+    return suite.encr in ours.encr and has_integ and takes(ours, terms.group)
 
 
 def _suites(proposal: EspProposal, group: Dh | None) -> list[EspSuite]:
-    """Each of the proposal's suites that IKEv1 has numbers for; none, if the group is not among its own."""
-    if group not in proposal.dh:
+    """Each of the proposal's suites that IKEv1 has numbers for; none, if it does not take the group."""
+    if not takes(proposal, group):
         return []
     integs: Sequence[Integ | None] = proposal.integ or (None,)
     return [

@@ -91,6 +91,14 @@ class Established:
         """Who has logged in by XAUTH."""
         self.identity = identity
 
+    def lives(self, seconds: int) -> None:
+        """The peer keeps it no longer than this."""
+        known = self.phase1.lifetime_seconds
+        if known is None or seconds < known:
+            self.phase1.lifetime_seconds = float(seconds)
+            if self.connection is not None:
+                self.connection.upkeep.phase_1_shortened(self)
+
     # Messages
 
     def receive(self, datagram: Datagram, now: float) -> None:

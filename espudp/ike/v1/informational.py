@@ -12,6 +12,7 @@ from espudp.ike.events import Fault
 from espudp.ike.farewell import Farewell
 from espudp.ike.v1.child import Child
 from espudp.ike.v1.hub import Datagram, Hub
+from espudp.ike.v1.life import life_told
 from espudp.ike.v1.phase1_rekey import forget_former
 from espudp.wire.address import Path
 from espudp.wire.ikev1.constants import ExchangeType, NotifyType, ProtocolId, name_of_notify
@@ -61,14 +62,15 @@ def say_deleted(established: "Established", children: Iterable[Child]) -> None:
 
 
 def unknown_spi(hub: Hub, spi: int, path: Path, now: float) -> bool:
-    """ESP arrived for an SPI that we do not have: if the sender is a peer, it is told, under protection."""
-    for connection in hub.connections.values():
-        if connection.current is not None and connection.path.remote.ip == path.remote.ip:
-            if hub.rumours.take(now):
-                told = refusal(NotifyType.INVALID_SPI, data=spi.to_bytes(_SPI_OCTETS))
-                send(connection.current, told)
-            return True
-    return False
+    """ESP arrived for an SPI that we do not have: if the sender is a peer, it is told, under protection.
+
+    There may be several behind one NAT, and ESP without UDP has no port by which to tell them apart.
+    """
+    here = [c for c in hub.connections.values() if c.path.remote.ip == path.remote.ip and c.current]
+    for connection in [c for c in here if c.path.remote == path.remote] or here[:1]:
+        if connection.current is not None and hub.rumours.take(now):
+            send(connection.current, refusal(NotifyType.INVALID_SPI, data=spi.to_bytes(_SPI_OCTETS)))
+    return bool(here)
 
 
 def receive(established: "Established", datagram: Datagram, now: float) -> None:
@@ -92,6 +94,9 @@ def _live(established: "Established") -> "Connection | None":
 
 def _notified(established: "Established", notification: Notification, now: float) -> None:
     connection = _live(established)
+    if notification.type == NotifyType.RESPONDER_LIFETIME:
+        _lifetime_told(established, notification)
+        return
     if connection is None:
         if established.connection is None:
             _notified_before(established, notification, now)
@@ -107,7 +112,7 @@ def _notified(established: "Established", notification: Notification, now: float
             # Some do not say so in phase 1, but right behind it.
             forget_former(established.hub, connection.peer, but=connection)
             connection.upkeep.peer_began_anew(established.phase1.began_at, now)
-        case NotifyType.RESPONDER_LIFETIME | NotifyType.REPLAY_STATUS:
+        case NotifyType.REPLAY_STATUS:
             pass  # told of outside of the exchange that they belong to
         case _ if notification.is_error:
             connection.upkeep.refused(established, notification, now)
@@ -120,6 +125,17 @@ def _notified_before(established: "Established", notification: Notification, now
     elif notification.type in _FATAL:
         reason = f"the peer refuses us: {name_of_notify(notification.type)}"
         established.fail(Farewell(Fault.AUTHENTICATION, reason), now)
+
+
+def _lifetime_told(established: "Established", notification: Notification) -> None:
+    """How long the peer keeps the ISAKMP SA, or a child SA: some say so when those stand (Cisco, Shrew)."""
+    connection, life = _live(established), life_told(notification)
+    if life is None or life.seconds is None:
+        return
+    if notification.protocol == ProtocolId.ISAKMP:
+        established.lives(life.seconds)
+    elif connection is not None and (child := connection.child_of_peer(notification.spi)) is not None:
+        connection.upkeep.shorten(child, life)
 
 
 def _unknown_there(connection: "Connection", notification: Notification, now: float) -> None:

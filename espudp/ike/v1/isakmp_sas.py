@@ -93,13 +93,9 @@ class IsakmpSas:
             # It is for who dialled to begin; if that comes to nothing, we do.
             self.rekey_at += (hard - soft) / 2
 
-    def shorten(self, established: "Established", seconds: int) -> None:
-        """The peer says how long it keeps this one (RFC 2407 section 4.6.3.1)."""
-        told = established.phase1.lifetime_seconds
-        if told is not None and told <= seconds:
-            return
-        established.phase1.lifetime_seconds = float(seconds)
-        if established is self._connection.current:
+    def shorten(self, established: "Established") -> None:
+        """Its lifetime is shorter than was known."""
+        if self._standing.get(established) is Standing.IN_USE:
             self._set_lifetime(self._lifetime(established), self._adopted_at)
 
     # They go

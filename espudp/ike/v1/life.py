@@ -3,9 +3,12 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from espudp.errors import WireError
 from espudp.ike.lifetimes import LifetimeConfig
-from espudp.wire.ikev1.attributes import Attribute
-from espudp.wire.ikev1.constants import IpsecAttribute, LifeType
+from espudp.wire.buffer import Reader
+from espudp.wire.ikev1.attributes import Attribute, parse_attributes
+from espudp.wire.ikev1.constants import IkeAttribute, IpsecAttribute, LifeType, ProtocolId
+from espudp.wire.ikev1.payloads import Notification
 
 # RFC 2407 section 4.5: what holds where nothing is said.
 DEFAULT_SECONDS = 28_800
@@ -16,6 +19,11 @@ MIN_KILOBYTES = 1024
 
 # Our choice: the soft limit beside a hard one that is the peer's alone.
 _SOFT_SHARE = 0.85
+
+_IN_PHASE_2 = {
+    IkeAttribute.LIFE_TYPE: IpsecAttribute.LIFE_TYPE,
+    IkeAttribute.LIFE_DURATION: IpsecAttribute.LIFE_DURATION,
+}
 
 _KILOBYTE = 1024
 _DURATION_OCTETS = 4
@@ -81,6 +89,19 @@ def life_of(attributes: Sequence[Attribute]) -> Life | None:
                 return None
             kind = None
     return Life(found.get(LifeType.SECONDS), found.get(LifeType.KILOBYTES))
+
+
+def life_told(notification: Notification) -> Life | None:
+    """What RESPONDER-LIFETIME says (RFC 2407 section 4.6.3.1); None: nothing that makes sense. Of an ISAKMP
+    SA peers say it with the attributes of phase 1, or with those of phase 2.
+    """
+    try:
+        attributes = parse_attributes(Reader(notification.data))
+    except WireError:
+        return None
+    if notification.protocol == ProtocolId.ISAKMP:
+        attributes = tuple(replace(a, type=_IN_PHASE_2.get(a.type, a.type)) for a in attributes)
+    return life_of(attributes)
 
 
 def least(lives: Iterable[Life]) -> Life:

@@ -21,6 +21,7 @@ from espudp.ike.v1.agenda import Agenda
 from espudp.ike.v1.child import Child, Traffic
 from espudp.ike.v1.dpd import DeadPeerDetection
 from espudp.ike.v1.isakmp_sas import IsakmpSas
+from espudp.ike.v1.life import Life
 from espudp.ike.v1.quick_initiator import begin, unanswered
 from espudp.wire.ikev1.constants import NotifyType, name_of_notify
 from espudp.wire.ikev1.payloads import Notification
@@ -104,6 +105,11 @@ class Upkeep:
         """One ISAKMP SA too many, after both sides have renewed at once."""
         self._renewing = self._renewing and not established.sa.is_initiator
         self.isakmp.keep_beside(established, now)
+        self._hub.reschedule(self._connection)
+
+    def phase_1_shortened(self, established: "Established") -> None:
+        """The peer says how long it keeps an ISAKMP SA."""
+        self.isakmp.shorten(established)
         self._hub.reschedule(self._connection)
 
     def phase_1_ended(self, now: float) -> None:
@@ -210,6 +216,13 @@ class Upkeep:
         for each in former:
             each.rekeying = True
         self._wish(Wish(child.config, child.traffic, former, doubtful=doubtful), now)
+
+    def shorten(self, child: Child, life: Life) -> None:
+        """The peer says how long it keeps a child SA, after all: it is rekeyed before that."""
+        soft = life.limit(child.config.lifetime).soft_seconds
+        if soft is not None:
+            at = child.made_at + soft
+            self._later_at(at, lambda then: self._connection.rekey_child(child.spi_in, then))
 
     def restore(self, now: float) -> None:
         """Who dialled keeps the tunnel up: what is gone will be there again."""

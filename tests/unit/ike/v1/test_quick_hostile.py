@@ -10,6 +10,7 @@ from espudp.ike.events import ChildConfirmed, ConnectionDown
 from espudp.ike.v1 import informational
 from espudp.ike.v1.established import MAX_EXCHANGES
 from espudp.ike.v1.hub import Datagram
+from espudp.wire.address import UdpAddress
 from espudp.wire.ikev1.attributes import Attribute
 from espudp.wire.ikev1.constants import (
     Encapsulation,
@@ -316,6 +317,9 @@ def test_who_tells_of_an_unknown_spi_is_a_peer() -> None:
     pair = Pair().up()
     assert informational.unknown_spi(pair.server.hub, 0x12345678, pair.server.path, pair.now)
     assert len(pair.server.take()) == 1
+    other = pair.server.path._replace(remote=UdpAddress(pair.server.path.remote.ip, 61000))
+    assert informational.unknown_spi(pair.server.hub, 0x12345678, other, pair.now), "its NAT has another port"
+    pair.server.take()
     nowhere = pair.server.path._replace(remote=pair.server.path.local)
     assert not informational.unknown_spi(pair.server.hub, 0x12345678, nowhere, pair.now)
     assert pair.server.take() == []
