@@ -1,4 +1,4 @@
-"""`espudp connect`: one IKEv2 connection, kept up."""
+"""`espudp connect`: one connection, kept up."""
 
 import asyncio
 import random
@@ -28,6 +28,9 @@ IKE_PORT, NATT_PORT = 500, 4500
 RETRY_SECONDS_MIN, RETRY_SECONDS_MAX = 1.0, 60.0
 LOOKUP_SECONDS = 5.0
 
+# The first try takes longer than this to be given up than people wait for a word.
+SILENCE_SECONDS = 8.0
+
 # Connections are numbered from 1.
 NO_CONNECTION = 0
 
@@ -46,6 +49,8 @@ class ConnectSession(Session):
         self._dialled = ""  # the address that was dialled last
         self._failures = 0  # since the last success
         self._up: ConnectionUp | None = None
+        self._was_up = False  # the connection that is up has carried something
+        self._has_wondered = False
         self._current: int | None = None
         """The connection that is the tunnel; others are attempts to authenticate anew, or over."""
         self._resolver: Dns | None = None
@@ -96,6 +101,7 @@ class ConnectSession(Session):
         match event:
             case ConnectionUp():
                 self._up, self._current = event, event.connection
+                self._was_up |= self._options.config.childless
             case AddressAssigned():
                 self.routing.set_addresses(event.addresses)
                 self._tell_of_peer(event)
@@ -104,6 +110,7 @@ class ConnectSession(Session):
                 self.tell(f"Authenticated anew, {event.suite.name}.", Severity.DETAIL, event=event)
             case ChildInstalled() if event.replaces is None and self.children[event.connection] == 1:
                 self._failures = 0
+                self._was_up = True
                 self.tell(self._summary(event), event=event)
                 self._warn_of_gap(event)
             case ConnectionDown() if self._current in (None, event.connection):
@@ -190,7 +197,7 @@ class ConnectSession(Session):
 
     def _on_down(self, event: ConnectionDown) -> None:
         self._restore_dns(event.connection)
-        was_up, self._up, self._current = self._up is not None, None, NO_CONNECTION
+        was_up, self._was_up, self._up, self._current = self._was_up, False, None, NO_CONNECTION
         self._detour = event.redirect
         if event.redirect:
             self.tell(f"{self._dialled} sends us to {event.redirect}.", event=event)
@@ -242,6 +249,29 @@ class ConnectSession(Session):
             config = replace(config, redirected_from=self._dialled)
         self._dialled = remote_ip
         self._current = self.driver.command(lambda t, now: t.connect(config, path, float_path, now))
+        if not self._has_wondered:
+            self._has_wondered = True
+            loop, tried = asyncio.get_running_loop(), self._current
+            loop.call_later(SILENCE_SECONDS, self._wonder, tried, path.remote)
+
+    def _wonder(self, tried: int, remote: UdpAddress) -> None:
+        """The first try is neither up nor over yet: who sits here may know why."""
+        if self.closing or self._was_up or self._current != tried:
+            return
+        is_v1 = self._options.config.ikev1 is not None
+        if self._up is None:
+            version, other = ("IKEv1", "else leave --ikev1 out") if is_v1 else ("IKEv2", "else --ikev1 main")
+            what = f"No answer from {remote} yet, or none that leads on; still trying."
+            remedy = (
+                "Check the address, that UDP ports 500 and 4500 are open on the way, and that the peer speaks"
+                f" {version}; {other}."
+            )
+        else:
+            what = f"{remote} has proved itself, and has not made a tunnel with us yet; still waiting."
+            remedy = "Its log may say what it waits for."
+            if is_v1:
+                remedy += " It may be --mode-config pull, or push, or --vip none."
+        self.tell(what, Severity.WARNING, remedy)
 
     async def _find_peer(self) -> tuple[str, Outlook]:
         """The peer's address to try this time, and the way there. Raises HostError."""

@@ -25,7 +25,7 @@ from espudp.ike.config import ChildConfig, ConnectionConfig, ListenerConfig
 from espudp.ike.credentials import WallClock
 from espudp.ike.drop import Drop
 from espudp.ike.eap.passthrough import BackendAnswer
-from espudp.ike.events import Event, Fault
+from espudp.ike.events import Event, Fault, PeerRefused
 from espudp.ike.farewell import Farewell
 from espudp.ike.keylog import KeyLog
 from espudp.ike.snapshot import ConnectionSnapshot
@@ -58,6 +58,7 @@ if TYPE_CHECKING:
 
 # RFC 2408 section 3.1
 IKEV1 = 1
+IKEV1_REMEDY = "To let such peers in, add --ikev1 main."
 
 _CLOSED_BY_US = Farewell(Fault.LOCAL_REQUEST, "closed")
 
@@ -326,9 +327,18 @@ class Endpoint:
     def _other_version(self, datagram: Datagram, now: float) -> None:
         """RFC 7296 section 2.5: a higher version is told what we speak; a lower one would not understand."""
         self._hub.drop(Drop.VERSION)
+        if datagram.header.major == IKEV1:
+            self._tell_of_ikev1(datagram, now)
         if datagram.header.major > MAJOR_VERSION and not datagram.header.is_response:
             notify = Notify.of(NotifyType.INVALID_MAJOR_VERSION, bytes([MAJOR_VERSION]))
             self._answer_stranger(datagram, [notify], now)
+
+    def _tell_of_ikev1(self, datagram: Datagram, now: float) -> None:
+        """Who listens may want to know that somebody begins with what is not switched on."""
+        header = datagram.header
+        if self._doorkeeper is not None and header.spi_r == NO_SPI and not header.message_id:
+            refusal = PeerRefused(datagram.path, "it speaks IKEv1, which is not served here", IKEV1_REMEDY)
+            self._hub.tell_refusal(refusal, now)
 
     def _answer_stranger(self, datagram: Datagram, notifies: list[Notify], now: float) -> None:
         if not self._answers_to_strangers.take(now):

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,7 +13,9 @@ from espudp.host.connect import RETRY_SECONDS_MAX, RETRY_SECONDS_MIN, ConnectSes
 from espudp.host.options import ConnectOptions, Report, Severity
 from espudp.ike.config import ChildConfig, ConnectionConfig, Identity
 from espudp.ike.credentials import Psk, PskOf
-from espudp.ike.events import ConnectionDown, Fault
+from espudp.ike.events import ConnectionDown, ConnectionUp, Fault
+from espudp.ike.ikev1_config import Ikev1Config
+from espudp.ike.natd import NatStatus
 from espudp.wire.address import Path, UdpAddress
 from espudp.wire.selectors import TrafficSelector
 
@@ -25,9 +28,9 @@ CONFIG = ConnectionConfig(
 class Session(ConnectSession):
     """With sockets, and without a device or a loop of its own."""
 
-    def __init__(self, host: str, **options: Any) -> None:
+    def __init__(self, host: str, config: ConnectionConfig = CONFIG, **options: Any) -> None:
         self.said: list[Report] = []
-        super().__init__(ConnectOptions(host=host, config=CONFIG, **options), self.said.append)
+        super().__init__(ConnectOptions(host=host, config=config, **options), self.said.append)
         self.delays: list[float] = []
         self.codes: list[int] = []
         self.mark = 0  # root's privilege
@@ -164,6 +167,55 @@ def test_paths_are_told_apart_by_the_local_port() -> None:
     path = Path(UdpAddress("127.0.0.1", natt.port), UdpAddress("127.0.0.2", 4500))
     assert sockets.for_path(path) is natt
     sockets.close()
+
+
+# In words
+
+
+UP = ConnectionUp(
+    1,
+    initiator=True,
+    local_identity=Identity.parse("@us"),
+    remote_identity=Identity.parse("@them"),
+    suite_name="aes128-sha256-modp2048",
+    path=Path(UdpAddress("192.0.2.1", 500), UdpAddress("192.0.2.7", 500)),
+    nat=NatStatus(),
+)
+
+
+def _wonder(session: Session, *, up: bool = False, tried: int = 1) -> Report | None:
+    loop = asyncio.new_event_loop()
+    session._end = asyncio.Future(loop=loop)
+    session._current = 1
+    if up:
+        session.handle(UP)
+    session._wonder(tried, UP.path.remote)
+    loop.close()
+    return session.said[-1] if session.said else None
+
+
+@pytest.mark.parametrize(("ikev1", "other"), [(None, "--ikev1 main"), (Ikev1Config(), "leave --ikev1 out")])
+def test_silence_is_told_before_the_first_try_is_over(ikev1: Ikev1Config | None, other: str) -> None:
+    said = _wonder(Session("192.0.2.7", config=replace(CONFIG, ikev1=ikev1)))
+    assert said is not None
+    assert "No answer from 192.0.2.7:500 yet" in said.text
+    assert other in said.remedy
+    assert _wonder(Session("192.0.2.7"), tried=7) is None  # that one is over, and why has been said
+
+
+def test_a_peer_that_lets_us_wait_for_the_tunnel() -> None:
+    said = _wonder(Session("192.0.2.7", config=replace(CONFIG, ikev1=Ikev1Config(pushed=True))), up=True)
+    assert said is not None
+    assert "has proved itself" in said.text
+    assert "--mode-config pull" in said.remedy
+
+
+def test_what_has_carried_nothing_yet_is_not_lost() -> None:
+    """In IKEv1 the peer proves itself first, and may refuse the tunnel then."""
+    session = Session("192.0.2.7")
+    session.handle(UP)
+    session.handle(_down(retry=False))
+    assert session.said[-1].text == "The connection did not come up: no answer."
 
 
 # Sent elsewhere

@@ -9,7 +9,7 @@ from espudp.errors import CryptoError
 from espudp.ike.config import Identity
 from espudp.ike.drop import Drop
 from espudp.ike.endpoint import Endpoint
-from espudp.ike.events import ConnectionDown, ConnectionUp, Fault, IkeRekeyed
+from espudp.ike.events import ConnectionDown, ConnectionUp, Fault, IkeRekeyed, PeerRefused
 from espudp.ike.keylog import ChildKeyLog, IkeKeyLog
 from espudp.ike.snapshot import Phase
 from espudp.ike.v2.hub import NO_SPI
@@ -82,6 +82,22 @@ def test_a_lower_version_is_told_nothing(major: int) -> None:
     endpoint = _endpoint()
     assert _said(endpoint, emit_message(replace(_STRANGER, major=major), [])) == []
     assert endpoint.drops[Drop.VERSION] == 1
+
+
+def test_who_begins_with_ikev1_is_told_of_where_somebody_listens() -> None:
+    first = emit_message(replace(_STRANGER, major=1, spi_r=NO_SPI, message_id=0), [])
+    listening = _endpoint()
+    assert _said(listening, first) == []
+    told = listening.next_event()
+    assert isinstance(told, PeerRefused)
+    assert "IKEv1" in told.reason
+    assert "--ikev1" in told.detail
+    for octets in (emit_message(replace(_STRANGER, major=1), []), first[:-1]):
+        assert _said(listening, octets) == []
+    assert listening.next_event() is None
+    calling = Endpoint(Random(1).randbytes)
+    assert _said(calling, first) == []
+    assert calling.next_event() is None
 
 
 def test_strangers_are_answered_only_so_often() -> None:
