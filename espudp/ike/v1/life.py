@@ -20,7 +20,7 @@ MIN_KILOBYTES = 1024
 # Our choice: the soft limit beside a hard one that is the peer's alone.
 _SOFT_SHARE = 0.85
 
-_IN_PHASE_2 = {
+_IN_PHASE_2: dict[int, int] = {
     IkeAttribute.LIFE_TYPE: IpsecAttribute.LIFE_TYPE,
     IkeAttribute.LIFE_DURATION: IpsecAttribute.LIFE_DURATION,
 }
