@@ -61,17 +61,14 @@ class _Place:
     mapping: _Mapping
     local: Selectors
     remote: Selectors
+    """What they tell apart of packets to the peer."""
     until: float | None = None
     """When it is free again; None: it is in use."""
 
     def meets(self, other: "_Place") -> bool:
         """Whether packets could be meant for this one as well as for another peer's."""
         same = other.connection == self.connection or other.mapping == self.mapping
-        return (
-            not same
-            and _overlap(self.local, other.local)
-            and _overlap(_as_receiver(self.remote), _as_receiver(other.remote))
-        )
+        return not same and _overlap(self.local, other.local) and _overlap(self.remote, other.remote)
 
 
 class StandIns:
@@ -102,7 +99,7 @@ class StandIns:
         for stand_in in self._candidates(keys.connection, transport, mapping, replaced):
             shown = replace(transport, stand_in=stand_in)
             remote = at_host(keys.remote, stand_in) if stand_in else keys.remote
-            place = _Place(keys.connection, shown, mapping, keys.local, remote)
+            place = _Place(keys.connection, shown, mapping, keys.local, _as_receiver(remote))
             if replaced is not None or not self._is_taken(place):
                 self._places[keys.spi_in] = place
                 self._at[shown.shown].add(keys.spi_in)
