@@ -107,6 +107,8 @@ class Assembled:
 class Reassembly:
     """One message of the peer that is on its way in fragments."""
 
+    __slots__ = ("_first_payload", "_hub", "_ip_octets", "_message", "_octets", "_parts", "_total")
+
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
         self._message: tuple[int, int] | None = None

@@ -129,10 +129,10 @@ class Mobike:
         """Answers to what was asked before it changed prove nothing of the path in use."""
         self.nat = connection.peer.nat
         """As it is on the path in use."""
-        self.told = set(self.others)
+        self.told = frozenset(self.others)
         """Of our addresses, those that the peer knows of beside the one in use."""
         self._agreed = connection.path
-        self._refused: set[Path] = set()
+        self._refused: frozenset[Path] = frozenset()
         self._seen = b""
         self._probing = False
         self._displaced = False
@@ -176,7 +176,7 @@ class Mobike:
 
     def local_changed(self, ike: "Established", now: float) -> None:
         """See `local_addresses_changed`."""
-        self._refused.clear()
+        self._refused = frozenset()
         connection = self._connection
         possible = self.candidates()
         if not possible:
@@ -206,7 +206,7 @@ class Mobike:
         """The peer has answered UPDATE_SA_ADDRESSES over the path in use."""
         connection = self._connection
         self.pending_update = False
-        self._refused.clear()
+        self._refused = frozenset()
         self.nat = _detected(ike, response, self.path) or self.nat
         self._seen = _seen_as(response)
         self._settle(self.path)
@@ -411,7 +411,7 @@ class TellAddresses(_Checked):
         return [*list_payloads(self._told)]
 
     def _heard(self, mobike: Mobike) -> None:
-        mobike.told = set(self._told)
+        mobike.told = frozenset(self._told)
 
     def _done(self, ike: "Established", mobike: Mobike, answer: Message) -> State | None:
         return ike
