@@ -198,9 +198,11 @@ class Certified(Terms):
         return replace(Terms.connection(self, name), proof=proof, demand=trust())
 
 
-_HOSTS = Terms(
-    plain_esp=True, mode=ChildMode.TRANSPORT, local=(DYNAMIC,), remote=(DYNAMIC,), pool=(), request=()
-)
+def _between_hosts(terms: Terms) -> Terms:
+    return replace(terms, mode=ChildMode.TRANSPORT, local=(DYNAMIC,), remote=(DYNAMIC,), pool=(), request=())
+
+
+_HOSTS = _between_hosts(Terms(plain_esp=True))
 
 _V1 = Terms(
     ike=("aes128-sha256-ecp256",),
@@ -238,10 +240,8 @@ MODES: tuple[Mode, ...] = (
     Negotiated("IKEv1, draft 02", _only(NatTraversal.DRAFT_02)),
     Negotiated("IKEv1, draft 00, ESP on port 500", _only(NatTraversal.DRAFT_00)),
     Negotiated("IKEv1 without NAT traversal", _only()),
-    BetweenHosts(
-        "IKEv1, transport mode",
-        replace(_V1, mode=ChildMode.TRANSPORT, local=(DYNAMIC,), remote=(DYNAMIC,), pool=(), request=()),
-    ),
+    BetweenHosts("IKEv1, transport mode", _between_hosts(_V1)),
+    BetweenHosts("IKEv1, transport mode without NAT traversal", _between_hosts(_only())),
     ManualKeys("manual keys", NATT_PORT),
     ManualKeys("manual keys, ESP without UDP", NO_PORT),
     ByHand("transport mode without UDP or NAT-OA", TransportMode()),
