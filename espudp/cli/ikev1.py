@@ -35,6 +35,7 @@ CAUTION = (
 REMEDY = "Take main mode, or certificates; or make the key long and random: openssl rand -base64 32."
 
 PULL, PUSH = "pull", "push"
+NEEDED = "--ikev1 main"
 
 # A name without a domain, which is no host's. As @NAME or keyid:NAME it is what it says.
 _GROUP = re.compile(r"[\w-]+", re.ASCII)
@@ -115,7 +116,7 @@ class ConnectIkev1:
         pushed = _is_pushed(self.mode_config)
         if self.ikev1 is None:
             alone = {"--xauth-user": self.xauth_user, "--mode-config": pushed or None}
-            parsing.refuse_alone(alone, "--ikev1", "IKEv2 does that otherwise")
+            parsing.refuse_alone(alone, NEEDED, "IKEv2 does that otherwise")
         from espudp.ike.ikev1_config import Ikev1Config
 
         login = self.login()
@@ -231,7 +232,7 @@ class ListenIkev1:
         push = _is_pushed(self.mode_config)
         if self.ikev1 is None:
             alone = {"--xauth-users": self.xauth_users, "--mode-config": push, "--banner": self.banner}
-            parsing.refuse_alone(alone, "--ikev1", "IKEv2 does that otherwise")
+            parsing.refuse_alone(alone, NEEDED, "IKEv2 does that otherwise")
             return None
         return Ikev1Policy(modes=frozenset(_modes(self.ikev1)), push=push, banner=self.banner or "")
 

@@ -132,7 +132,9 @@ def test_a_mode_that_is_not_wanted() -> None:
     client = lab.client()
     client.connect(lab.terms.connection(), lab.server_ip)
     lab.world.run_until(lambda: bool(client.told(ConnectionDown)), 120.0)
-    assert "UNSUPPORTED_EXCHANGE_TYPE" in client.told(ConnectionDown)[0].reason
+    (down,) = client.told(ConnectionDown)
+    assert "UNSUPPORTED_EXCHANGE_TYPE" in down.reason
+    assert (down.remedy, down.retry) == ("Try --ikev1 main.", False)
     assert "aggressive" in lab.server.told(PeerRefused)[0].reason
 
 

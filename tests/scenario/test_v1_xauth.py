@@ -23,10 +23,11 @@ from espudp.ike.ikev1_config import Ikev1Config, Ikev1Policy, Mode
 from espudp.ike.pad import PadEntry, Pattern
 from espudp.ike.proposals import EspProposal, IkeProposal
 from espudp.ike.v1 import login, mode_config, xauth
+from espudp.ike.v1.asking import Asking
 from espudp.ike.v1.established import Established
 from espudp.ike.xauth import XauthLogin, XauthUsers
 from espudp.wire.ikev1.attributes import Attribute
-from espudp.wire.ikev1.constants import CfgAttribute
+from espudp.wire.ikev1.constants import CfgAttribute, CfgType
 from espudp.wire.ikev1.payloads import Attributes
 from tests.scenario.credentials import CLIENT, SERVER, person, trust
 from tests.scenario.lab import PSK, Lab, Terms
@@ -158,6 +159,8 @@ def test_a_client_without_a_login() -> None:
     assert down.fault is Fault.AUTHENTICATION
     assert "--xauth-user" in down.remedy
     assert not pair.server.told(ConnectionUp)
+    (refused,) = pair.server.told(PeerRefused)
+    assert "has no name and password to log in with" in refused.reason
 
 
 def test_a_gateway_that_asks_for_no_login() -> None:
@@ -170,6 +173,7 @@ def test_hybrid_is_for_the_users_that_the_entry_is_for() -> None:
     assert not downs(dialled(pair_of(proofs=hybrid(), peers=("*@example.org", "keyid:alice"))))
     pair = dialled(pair_of(proofs=hybrid(), peers=("*@example.org", "keyid:bob")))
     assert [down.fault for down in downs(pair)] == [Fault.AUTHENTICATION]
+    assert ["none of those" in refused.reason for refused in pair.server.told(PeerRefused)] == [True]
 
 
 class Skipped:
@@ -239,6 +243,24 @@ def test_what_the_gateway_says_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     pair = dialled(pair_of())
     assert "The peer says: Authorized[2J users only" in [d.text for d in pair.client.told(Diagnostic)]
+
+
+def test_a_gateway_that_goes_on_talking_does_not_fill_the_log() -> None:
+    pair = dialled(pair_of())
+    negotiator = pair.server.endpoint._v1
+    assert negotiator is not None
+    (gateway,) = (s for s in negotiator._hub.states.values() if isinstance(s, Established))
+    for number in range(200):
+        asked = (
+            Attribute(CfgAttribute.XAUTH_USER_NAME, b""),
+            Attribute(CfgAttribute.XAUTH_MESSAGE, b"again %d" % number),
+        )
+        Asking(gateway, CfgType.REQUEST, asked, lambda _reply, _now: None, pair.now)
+        pair.flush()
+    said = [d.text for d in pair.client.told(Diagnostic) if "again" in d.text]
+    assert "The peer says: again 0" in said
+    assert len(said) <= 50
+    assert not downs(pair)
 
 
 def test_a_new_phase_1_takes_a_new_login() -> None:

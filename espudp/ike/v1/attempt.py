@@ -20,7 +20,8 @@ from espudp.ike.farewell import Farewell
 from espudp.ike.identity import Identity
 from espudp.ike.ikev1_config import Ikev1Config, Mode
 from espudp.ike.natd import NatStatus
-from espudp.ike.v1.exchange import Plain, Turn
+from espudp.ike.v1.exchange import Turn
+from espudp.ike.v1.fragmenting import Fragmenting
 from espudp.ike.v1.hub import NO_COOKIE, Datagram, Hub, Key, State
 from espudp.ike.v1.natt import Sight
 from espudp.ike.v1.phase1 import Phase1
@@ -112,9 +113,10 @@ class Attempt:
         """One of phase 1, in the clear."""
         return emit_message(Header(self.cookie, cookie_r, 0, self.mode, 0), payloads)
 
-    def turn(self) -> Turn:
-        """For as long as nothing is known of the peer."""
-        return Turn(Plain(self.hub), self.config.timers)
+    def turn(self, abilities: Abilities | None = None) -> Turn:
+        """For messages in the clear; None: nothing is known of the peer."""
+        sender = Fragmenting(self.hub, self.mode, abilities or Abilities())
+        return Turn(sender, self.config.timers)
 
     # What comes back
 
@@ -296,6 +298,10 @@ class Attempt:
                     "Compare the PSK and the identities on both sides; the peer's log says what it misses."
                 )
             return Farewell(Fault.AUTHENTICATION, f"{remote} refuses us ({name})", remedy)
+        if error.type == NotifyType.UNSUPPORTED_EXCHANGE_TYPE:
+            other = Mode.MAIN if self.ikev1.mode is Mode.AGGRESSIVE else Mode.AGGRESSIVE
+            reason = f"{remote} refuses {self.ikev1.mode.value} mode ({name})"
+            return Farewell(Fault.PROPOSAL, reason, f"Try --ikev1 {other.value}.")
         if error.type != NotifyType.NO_PROPOSAL_CHOSEN:
             return Farewell(Fault.PROTOCOL, f"{remote} refuses to talk: {name}", retry=True)
         offers = "\n".join(f"  {line}" for line in describe_offer(self.suites, [self.way.method]))

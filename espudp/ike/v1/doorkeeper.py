@@ -21,7 +21,14 @@ from espudp.ike.v1.reception import CookieJar, Reception
 from espudp.ike.v1.sa import Cookies
 from espudp.ike.v1.vendor import Abilities
 from espudp.ike.v1.ways import entries_for, methods_for
-from espudp.wire.ikev1.constants import DOI_IPSEC, DOI_ISAKMP, ExchangeType, NotifyType, ProtocolId
+from espudp.wire.ikev1.constants import (
+    DOI_IPSEC,
+    DOI_ISAKMP,
+    SIT_IDENTITY_ONLY,
+    ExchangeType,
+    NotifyType,
+    ProtocolId,
+)
 from espudp.wire.ikev1.header import Header
 from espudp.wire.ikev1.message import Message, emit_message, parse_message
 from espudp.wire.ikev1.payloads import KeyExchange, Notification, SecurityAssociation
@@ -82,11 +89,18 @@ class Doorkeeper:
         mode = _MODES[ExchangeType(datagram.header.exchange)]
         if mode not in self._policy.modes:
             self._refuse(
-                datagram, NotifyType.UNSUPPORTED_EXCHANGE_TYPE, now, f"{mode.value} mode is not wanted"
+                datagram,
+                NotifyType.UNSUPPORTED_EXCHANGE_TYPE,
+                now,
+                f"{mode.value} mode is not wanted",
+                lambda: "The peer has to take the other one; --ikev1 main,aggressive takes both.",
             )
             return
         if offers[0].doi not in (DOI_ISAKMP, DOI_IPSEC):
             self._refuse(datagram, NotifyType.DOI_NOT_SUPPORTED, now, f"unknown DOI {offers[0].doi}")
+            return
+        if offers[0].situation != SIT_IDENTITY_ONLY:
+            self._refuse(datagram, NotifyType.SITUATION_NOT_SUPPORTED, now, "a situation with labels")
             return
         choice = self._choice(message, offers[0], datagram, now)
         if choice is None:

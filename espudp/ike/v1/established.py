@@ -43,6 +43,8 @@ class Established:
         self.sa = phase1.sa
         self.identity = phase1.remote_identity
         """Whom the peer has proved to be; after XAUTH that is who has logged in."""
+        self.is_refused = False
+        """Why the peer does not get a connection has been told."""
         self.connection: Connection | None = None
         """None as long as the peer has not proved all that it is to prove."""
         self.exchanges: dict[int, Exchange] = {}
@@ -219,7 +221,7 @@ class Established:
             phase1.replaces.renewal_failed(farewell, now)
         elif phase1.number is not None:
             self.hub.hang_up(phase1.number, farewell)
-        else:
+        elif not self.is_refused:
             self.hub.tell_refusal(PeerRefused(phase1.path, farewell.reason, farewell.remedy), now)
 
     def retire(self, now: float) -> None:

@@ -40,6 +40,8 @@ class Verdict(Enum):
 
     PASSED = auto()
     REFUSED = auto()
+    UNABLE = auto()
+    """The client says itself that it cannot answer."""
     INCOMPLETE = auto()
 
 
@@ -71,7 +73,7 @@ class LoginServer:
     def judge(self, reply: Attributes) -> Verdict:
         """What a REPLY proves. There is one try at a password, and MAX_ROUNDS for those that have none."""
         if reply.number(CfgAttribute.XAUTH_STATUS) == XauthStatus.FAIL:
-            return Verdict.REFUSED  # the client's own word: it cannot answer
+            return Verdict.UNABLE
         name, password = _first(reply, (CfgAttribute.XAUTH_USER_NAME,)), _first(reply, _PASSWORDS)
         if not name or not password:
             return Verdict.INCOMPLETE if self._rounds < MAX_ROUNDS else Verdict.REFUSED

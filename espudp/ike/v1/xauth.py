@@ -20,6 +20,11 @@ from espudp.wire.ikev1.payloads import Attributes
 if TYPE_CHECKING:
     from espudp.ike.v1.established import Established
 
+_REFUSALS = {
+    Verdict.UNABLE: "has no name and password to log in with (XAUTH)",
+    Verdict.PASSED: "who has logged in is none of those whom this way in is for (XAUTH)",
+}
+
 _ATTRIBUTES = range(CfgAttribute.XAUTH_TYPE, CfgAttribute.XAUTH_ANSWER + 1)
 
 
@@ -44,7 +49,7 @@ class XauthServer:
             elif verdict is Verdict.PASSED and _may_come(established, login.user):
                 self._say(established, now, passed=True)
             else:
-                _tell_refusal(established, now)
+                _tell_refusal(established, verdict, now)
                 self._say(established, now, passed=False)
 
         Asking(established, CfgType.REQUEST, login.request(), judge, now)
@@ -73,11 +78,12 @@ def _may_come(established: "Established", name: bytes) -> bool:
     return True
 
 
-def _tell_refusal(established: "Established", now: float) -> None:
+def _tell_refusal(established: "Established", verdict: Verdict, now: float) -> None:
     """At once: who guesses passwords need not wait for our word. Who it was is not told by name, for that
     may be a password that was typed in the wrong place.
     """
-    error = AuthenticationFailed("wrong user name or password (XAUTH)")
+    error = AuthenticationFailed(_REFUSALS.get(verdict, "wrong user name or password (XAUTH)"))
+    established.is_refused = True
     hub, phase1 = established.hub, established.phase1
     hub.common.count_refusal(error)
     reason = f"{phase1.remote_identity}: {error}"
@@ -96,7 +102,7 @@ class XauthClient:
     def told(self, told: Attributes, now: float) -> tuple[Attributes, Afterwards] | None:
         """A REQUEST is answered, and STATUS in a SET is the end of it."""
         if told.cfg_type == CfgType.REQUEST:
-            return self._answer(told)
+            return self._answer(told, now)
         result = told.number(CfgAttribute.XAUTH_STATUS)
         if told.cfg_type != CfgType.SET or result is None:
             return None
@@ -104,7 +110,7 @@ class XauthClient:
         ack = Attributes(CfgType.ACK, told.identifier, (Attribute(CfgAttribute.XAUTH_STATUS, b""),))
         return ack, self._passed if result == XauthStatus.OK else self._failed
 
-    def _answer(self, request: Attributes) -> tuple[Attributes, Afterwards]:
+    def _answer(self, request: Attributes, now: float) -> tuple[Attributes, Afterwards]:
         if self._login is None:
             trouble = AuthenticationFailed(
                 "the peer wants us to log in by name and password (XAUTH)",
@@ -115,9 +121,9 @@ class XauthClient:
             )
         before = self._login.message
         answer = self._login.answer(request)
-        if self._login.message and self._login.message != before:
-            number = self._established.phase1.number
-            self._established.hub.emit(Diagnostic(number, f"The peer says: {self._login.message}"))
+        hub, number = self._established.hub, self._established.phase1.number
+        if self._login.message not in ("", before) and hub.common.complaints.take(now):
+            hub.emit(Diagnostic(number, f"The peer says: {self._login.message}"))
         reply = Attributes(CfgType.REPLY, request.identifier, answer.attributes)
         return reply, self._given_up(answer.trouble) if answer.trouble else _nothing
 

@@ -77,7 +77,7 @@ def test_a_passcode_does_for_a_password() -> None:
 
 
 def test_a_client_that_cannot_answer_is_refused() -> None:
-    assert _judged(Attributes(CfgType.REPLY, 7, status(passed=False))) is Verdict.REFUSED
+    assert _judged(Attributes(CfgType.REPLY, 7, status(passed=False))) is Verdict.UNABLE
 
 
 def test_what_is_left_out_is_asked_for_again_a_few_times() -> None:
