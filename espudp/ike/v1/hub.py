@@ -94,6 +94,8 @@ class Hub:
         self.timers: Timers[State | Connection] = Timers()
         self._reassemblies: dict[Key, Reassembly] = {}
         """Messages that are on their way in fragments: one for each ISAKMP SA."""
+        self._incomplete: Timers[Key] = Timers()
+        """Until when the parts that are missing of them may come."""
         limits = common.listener.limits if common.listener is not None else Limits()
         self.admission = Admission(limits)
         self.refusals = TokenBucket(REFUSALS_AT_ONCE, REFUSALS_PER_SECOND)
@@ -173,7 +175,7 @@ class Hub:
         if self.states.get(state.key) is state:
             del self.states[state.key]
             self.admission.forget(state.key)
-            self._reassemblies.pop(state.key, None)
+            self._forget_parts(state.key)
         self.timers.discard(state)
 
     def reschedule(self, item: "State | Connection") -> None:
@@ -182,8 +184,17 @@ class Hub:
 
     def put_together(self, state: State, fragment: Fragment, now: float) -> bytes | None:
         """The whole message, once all of it is there. Raises WireError for more than any message has."""
+        for late in self._incomplete.take_due(now):
+            self._forget_parts(late)
         reassembly = self._reassemblies.setdefault(state.key, Reassembly())
-        whole = reassembly.add(fragment, now)
-        if not reassembly.octets:
-            del self._reassemblies[state.key]
-        return whole
+        try:
+            return reassembly.add(fragment, now)
+        finally:
+            if reassembly.octets:
+                self._incomplete.set(state.key, reassembly.until)
+            else:
+                self._forget_parts(state.key)
+
+    def _forget_parts(self, key: Key) -> None:
+        self._reassemblies.pop(key, None)
+        self._incomplete.discard(key)

@@ -57,7 +57,8 @@ class Reassembly:
         self._parts: dict[int, bytes] = {}
         self._last = 0  # the number of the last part; 0: not there yet
         self._octets = 0
-        self._until = 0.0
+        self.until = 0.0
+        """When what is kept counts no more: its other parts will not come."""
 
     @property
     def octets(self) -> int:
@@ -71,10 +72,10 @@ class Reassembly:
         for them, is the beginning of another message. Raises WireError where there would be more than
         MAX_MESSAGE_OCTETS.
         """
-        if now >= self._until or self._contradicts(fragment):
+        if now >= self.until or self._contradicts(fragment):
             self.clear()
         if not self._parts:
-            self._id, self._until = fragment.fragment_id, now + LIFETIME
+            self._id, self.until = fragment.fragment_id, now + LIFETIME
         if fragment.number in self._parts:
             return None
         self._octets += len(fragment.data)
