@@ -95,6 +95,7 @@ class Endpoint:
             self._hub, lambda config, path, now: self._dial(config, path, None, None, now)
         )
         self._answers_to_strangers = TokenBucket(REFUSALS_AT_ONCE, REFUSALS_PER_SECOND)
+        self._told_of = NO_SPI  # the one that we told of last who speaks IKEv1
         self._v1: Negotiator | None = None
         if listener is not None and listener.ikev1 is not None:
             self._switch_v1_on()
@@ -336,7 +337,9 @@ class Endpoint:
     def _tell_of_ikev1(self, datagram: Datagram, now: float) -> None:
         """Who listens may want to know that somebody begins with what is not switched on."""
         header = datagram.header
-        if self._doorkeeper is not None and header.spi_r == NO_SPI and not header.message_id:
+        begins = header.spi_r == NO_SPI and not header.message_id
+        if self._doorkeeper is not None and begins and header.spi_i != self._told_of:
+            self._told_of = header.spi_i  # it comes again, and is told of once
             refusal = PeerRefused(datagram.path, "it speaks IKEv1, which is not served here", IKEV1_REMEDY)
             self._hub.tell_refusal(refusal, now)
 

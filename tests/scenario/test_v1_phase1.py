@@ -12,18 +12,25 @@ from espudp.ike.events import ConnectionDown, ConnectionUp, Fault, IkeRekeyed, N
 from espudp.ike.ikev1_config import Ikev1Config, Ikev1Policy, Mode, NatTraversal
 from espudp.ike.keylog import IsakmpKeyLog, KeyLogEntry
 from espudp.ike.pad import PadEntry, Pattern
-from espudp.ike.v1 import informational
+from espudp.ike.v1 import (
+    aggressive_initiator,
+    aggressive_responder,
+    informational,
+    main_initiator,
+    main_responder,
+    proof,
+)
 from espudp.ike.v1.attempt import Attempt
 from espudp.ike.v1.main_responder import MAX_KEYS
 from espudp.ike.v1.natt import FLAVOURS
 from espudp.wire import natt
 from espudp.wire.address import UdpAddress
-from espudp.wire.ikev1.constants import ExchangeType, NotifyType, ProtocolId
+from espudp.wire.ikev1.constants import ExchangeType, NotifyType, ProtocolId, name_of_notify
 from espudp.wire.ikev1.header import HEADER_OCTETS
 from espudp.wire.ikev1.message import emit_message, parse_message
-from espudp.wire.ikev1.payloads import Notification, VendorId
+from espudp.wire.ikev1.payloads import Identification, Notification, SecurityAssociation, VendorId
 from tests.scenario.credentials import CLIENT, SERVER, person, trust
-from tests.scenario.lab import CLIENT_IP, Lab, Terms, is_esp
+from tests.scenario.lab import CLIENT_IP, PSK, Lab, Terms, is_esp
 from tests.scenario.lab_v1 import TermsV1, lab_v1
 from tests.scenario.test_v1_dpd import connection_of
 from tests.scenario.test_v1_xauth import ALICE, USERS, downs, pair_of
@@ -135,7 +142,57 @@ def test_a_mode_that_is_not_wanted() -> None:
     (down,) = client.told(ConnectionDown)
     assert "UNSUPPORTED_EXCHANGE_TYPE" in down.reason
     assert (down.remedy, down.retry) == ("Try --ikev1 main.", False)
-    assert "aggressive" in lab.server.told(PeerRefused)[0].reason
+    (refused,) = lab.server.told(PeerRefused)  # though the client has asked more than once
+    assert "aggressive" in refused.reason
+
+
+@pytest.mark.parametrize(("protocol", "port"), [(0, 0), (17, 500), (17, 0), (17, 4500)])
+@MODES
+def test_identities_with_a_protocol_and_a_port(
+    mode: Mode, protocol: int, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RFC 2407 section 4.6.2 wants none or 17/500, others have 17/0: they mean nothing, and are signed."""
+    for module in (aggressive_initiator, aggressive_responder, main_initiator, main_responder, proof):
+        monkeypatch.setattr(
+            module, "identification", lambda who: Identification(who.type, who.data, protocol, port)
+        )
+    lab = lab_v1(terms=TermsV1(exchange=mode))
+    client = lab.client(behind=lab.nat())
+    _works(lab, client)
+    assert str(lab.server.told(ConnectionUp)[0].remote_identity) == "client@example.org"
+
+
+def test_a_private_address_for_a_name() -> None:
+    """As those without a name have it: the one that the host has behind its NAT, twice the same here."""
+    lab = lab_v1(terms=TermsV1(pad=(replace(PadEntry.of_psk(PSK), peers=(Pattern.parse("192.168.1.7"),)),)))
+    one, other = lab.client(behind=lab.nat()), lab.client("other", behind=lab.nat("198.51.100.2"))
+    config = replace(lab.terms.connection(), local_identity=Identity.parse("192.168.1.7"))
+    for client in (one, other):
+        client.connect(config, lab.server_ip)
+        lab.world.run_until(lambda client=client: client.up, 10.0)  # type: ignore[misc]
+    lab.world.run(1.0)
+    assert not lab.server.told(ConnectionDown)
+    for client in (one, other):
+        assert all(flow.tally.perfect for flow in lab.exchange(client, 0.5))
+
+
+@pytest.mark.parametrize(
+    ("doi", "situation", "notify"),
+    [(7, 1, "DOI_NOT_SUPPORTED"), (1, 3, "SITUATION_NOT_SUPPORTED")],
+)
+def test_another_domain_of_interpretation(doi: int, situation: int, notify: str) -> None:
+    """RFC 2407 section 4.2, RFC 2408 section 5.4."""
+    pair = pair_of(mode=Mode.MAIN)
+    pair.dial(port=IKE_PORT)
+    ((octets, path),) = pair.take(pair.client)
+    message = parse_message(octets)
+    sa, *others = message.payloads
+    assert isinstance(sa, SecurityAssociation)
+    odd = replace(sa, body=doi.to_bytes(4) + situation.to_bytes(4) + sa.body[8:])
+    pair.give(pair.server, (emit_message(message.header, [odd, *others]), path))
+    ((answer, _),) = pair.take(pair.server)
+    (told,) = parse_message(answer).all(Notification)
+    assert name_of_notify(told.type) == notify
 
 
 def test_nobody_answers() -> None:

@@ -57,6 +57,7 @@ class Doorkeeper:
         self._policy = policy
         self._jar = jar
         self._replaces = replaces
+        self._told_of = b""  # the cookie of whom we told of last
         self._suites = accepted_suites(config.ike_proposals)
 
     def receive(self, datagram: Datagram, now: float) -> None:
@@ -159,4 +160,6 @@ class Doorkeeper:
         header = Header(datagram.header.cookie_i, NO_COOKIE, 0, ExchangeType.INFORMATIONAL, 0)
         said = Notification(ProtocolId.ISAKMP, b"", notify)
         self._hub.send(emit_message(header, [said]), datagram.path)
-        self._hub.tell_refusal(PeerRefused(datagram.path, reason, detail()), now)
+        if self._told_of != header.cookie_i:  # else it is the same message once more
+            self._told_of = header.cookie_i
+            self._hub.tell_refusal(PeerRefused(datagram.path, reason, detail()), now)
