@@ -65,6 +65,16 @@ def _load_certificates(octets: bytes) -> list[x509.Certificate]:
         return pkcs7.load_der_pkcs7_certificates(octets)
 
 
+def unwrapped(octets: bytes) -> tuple[bytes, ...]:
+    """The certificates in a peer's PKCS#7, in DER; none, if it is nothing such. Nothing raised."""
+    try:
+        with quietly():
+            found = pkcs7.load_der_pkcs7_certificates(octets)
+            return tuple(one.public_bytes(serialization.Encoding.DER) for one in found)
+    except UNREADABLE:
+        return ()
+
+
 def parse_crls(octets: bytes) -> tuple[bytes, ...]:
     """The CRLs in PEM or DER, in DER. Raises ConfigError."""
     try:

@@ -43,13 +43,16 @@ def _other_name(claimed: Identity, wanted: Identity, error: AuthenticationFailed
 
 def is_certified(identity: Identity, proof: Proof) -> bool:
     """Whether our certificate is for this identity, so that it can be ours for a peer that wants it."""
-    if not isinstance(proof, SignKey) or not proof.certificates:
-        return False
+    return isinstance(proof, SignKey) and bool(proof.certificates) and is_for(proof.certificates[0], identity)
+
+
+def is_for(certificate: bytes, identity: Identity) -> bool:
+    """Whether a certificate, in DER, has this name in it. Nothing is verified, and nothing raised."""
     # Loaded by those alone who have one: it takes some megabytes.
     from espudp.crypto.x509 import names_of, same_name
 
     try:
-        names = names_of(proof.certificates[0])
+        names = names_of(certificate)
     except AuthenticationFailed:
         return False
     return any(same_name(name, (identity.type, identity.data)) for name in names)

@@ -56,16 +56,6 @@ class Sender(Protocol):
         """The datagrams that a message goes out in."""
 
 
-class Plain:
-    """Before anything is known of the peer: messages go out whole."""
-
-    def __init__(self, hub: Hub) -> None:
-        self.hub = hub
-
-    def fragmented(self, octets: bytes, path: Path) -> Sequence[bytes]:
-        return (octets,)
-
-
 class Turn:
     """Our last message of an exchange, and the one of the peer that it answers."""
 

@@ -48,7 +48,7 @@ class KeySent(Waiting):
     def __init__(
         self, attempt: Attempt, choice: Choice, abilities: Abilities, answered: Datagram, now: float
     ) -> None:
-        super().__init__(attempt, attempt.turn(), attempt.path)
+        super().__init__(attempt, attempt.turn(abilities), attempt.path)
         self._choice = choice
         self._abilities = abilities
         self._cookie_r = answered.header.cookie_r

@@ -15,11 +15,13 @@ from espudp.ike.drop import Drop
 from espudp.ike.natd import NatStatus
 from espudp.ike.pad import PadEntry
 from espudp.ike.v1.conclusion import conclude
-from espudp.ike.v1.exchange import Plain, Turn
+from espudp.ike.v1.exchange import Turn
+from espudp.ike.v1.fragmenting import Fragmenting
 from espudp.ike.v1.hub import Datagram
 from espudp.ike.v1.proof import Claim, Material, identification, identity_of, prove, requests
 from espudp.ike.v1.reception import DEAR, NONCE_OCTETS, Reception, Visitor, psk_of
 from espudp.ike.v1.sa import IsakmpSa
+from espudp.ike.v1.vendor import Abilities
 from espudp.wire.address import Path
 from espudp.wire.ikev1.constants import ExchangeType
 from espudp.wire.ikev1.message import Message, parse_message
@@ -35,7 +37,7 @@ class AwaitKey(Visitor):
 
     def __init__(self, reception: Reception, asked: Datagram, now: float) -> None:
         timers = reception.config.timers
-        turn = Turn(Plain(reception.hub), timers)
+        turn = Turn(Fragmenting(reception.hub, reception.mode, Abilities()), timers)
         super().__init__(reception, turn, now + timers.half_open_timeout)
         self._path = asked.path
         answer = SecurityAssociation.of((reception.choice.answer,))
@@ -108,7 +110,8 @@ class AwaitProof(Visitor):
     def __init__(
         self, reception: Reception, material: Material, nat: NatStatus, asked: Datagram, until: float
     ) -> None:
-        turn = Turn(Plain(reception.hub), reception.config.timers)
+        sender = Fragmenting(reception.hub, reception.mode, reception.abilities)
+        turn = Turn(sender, reception.config.timers)
         super().__init__(reception, turn, until)
         self._material = material
         self._nat = nat

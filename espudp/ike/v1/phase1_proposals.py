@@ -37,6 +37,8 @@ _SHOWN = 8
 
 # What is offered where nobody has named anything: few enough for one packet.
 DEFAULT_OFFER = (IkeProposal.parse("aes256-aes128-sha256-sha512-ecp256-modp3072-modp2048"),)
+# In aggressive mode, where there is no choice of groups: of the sound ones, the one that most gateways have.
+DEFAULT_AGGRESSIVE_OFFER = (IkeProposal.parse("aes256-aes128-sha256-sha512-modp2048"),)
 
 _KNOWN = frozenset(
     {
@@ -89,7 +91,9 @@ def to_offer(proposals: Sequence[IkeProposal], *, one_group: bool) -> tuple[Ikev
 
     Raises ConfigError where there is none.
     """
-    found = list(suites_of(DEFAULT_OFFER if proposals is DEFAULT_IKE_PROPOSALS else proposals))
+    if proposals is DEFAULT_IKE_PROPOSALS:
+        proposals = DEFAULT_AGGRESSIVE_OFFER if one_group else DEFAULT_OFFER
+    found = list(suites_of(proposals))
     if not found:
         raise ConfigError(
             "none of the IKE proposals is one of IKEv1",

@@ -5,7 +5,6 @@ A proof is HASH_I or HASH_R, which only who has the PSK can make, or a signature
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from itertools import islice
 
 from espudp.crypto.auth import equal
 from espudp.crypto.ikev1keys import (
@@ -20,7 +19,7 @@ from espudp.crypto.ikev1keys import (
     skeyid_signatures,
 )
 from espudp.errors import AuthenticationFailed
-from espudp.ike.certified import vouched
+from espudp.ike.certified import is_for, vouched
 from espudp.ike.credentials import CertificateOf, Demand, Proof, SignKey, WallClock
 from espudp.ike.identity import Identity
 from espudp.ike.v1.ways import Way
@@ -97,11 +96,29 @@ def prove(
 
 
 def requests(demands: Iterable[Demand]) -> list[CertificateRequest]:
-    """CERTREQ: whose certificates are believed here (RFC 2408 section 3.10)."""
+    """CERTREQ: whose certificates are believed here (RFC 2408 section 3.10). An empty one asks for any."""
     trusted = [demand.trust for demand in demands if isinstance(demand, CertificateOf)]
     subjects = dict.fromkeys(name for trust in trusted for name in trust.subjects())
     kind = CertEncoding.X509_SIGNATURE
-    return [CertificateRequest(kind, name) for name in islice(subjects, _MAX_AUTHORITIES)]
+    if len(subjects) > _MAX_AUTHORITIES:
+        return [CertificateRequest(kind)]
+    return [CertificateRequest(kind, name) for name in subjects]
+
+
+def certificates_of(message: Message, claimed: Identity) -> list[bytes]:
+    """The certificates that a peer shows, in DER: its own first, if one is for the name that it claims. They
+    come in any order, and in several encodings (RFC 2408 section 3.9).
+    """
+    found: list[bytes] = []
+    for certificate in message.all(Certificate):
+        if certificate.encoding == CertEncoding.X509_SIGNATURE:
+            found.append(certificate.data)
+        elif certificate.encoding == CertEncoding.PKCS7_X509:
+            # Not above: it takes some megabytes, and hardly anybody sends this.
+            from espudp.crypto.bundles import unwrapped
+
+            found += unwrapped(certificate.data)
+    return sorted(found, key=lambda der: not is_for(der, claimed)) if len(found) > 1 else found
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,8 +163,7 @@ class Claim:
     def _judge_signature(
         self, demand: Demand, claimed: Identity, wanted: Identity | None, clock: WallClock
     ) -> Identity:
-        certificates = self.message.all(Certificate)
-        chain = [c.data for c in certificates if c.encoding == CertEncoding.X509_SIGNATURE]
+        chain = certificates_of(self.message, claimed)
         signature = self.message.get(Signature)
         if not isinstance(demand, CertificateOf) or signature is None:
             raise AuthenticationFailed(f"{claimed} does not sign")

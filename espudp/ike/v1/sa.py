@@ -24,12 +24,11 @@ from espudp.crypto.ikev1keys import (
 from espudp.errors import CryptoError, WireError
 from espudp.ike.config import Timers
 from espudp.ike.drop import Drop
+from espudp.ike.v1.fragmenting import Fragmenting
 from espudp.ike.v1.hub import Datagram, Hub, Key
 from espudp.ike.v1.vendor import Abilities
-from espudp.wire import natt
 from espudp.wire.address import Path
 from espudp.wire.ikev1.constants import ExchangeType
-from espudp.wire.ikev1.fragment import split
 from espudp.wire.ikev1.header import HEADER_OCTETS, Header
 from espudp.wire.ikev1.message import Message, emit_encrypted, emit_payloads, open_message
 from espudp.wire.ikev1.payloads import Hash, Payload
@@ -37,14 +36,6 @@ from espudp.wire.ikev1.payloads import Hash, Payload
 NEVER_HEARD = float("-inf")
 
 _MESSAGE_ID_OCTETS = 4
-
-# What every path carries (RFC 8200 section 5), and what is in an IP packet beside the message, in octets:
-# IPv6 header, UDP header, non-ESP marker.
-_PACKET_OCTETS = 1280
-_OVERHEAD_OCTETS = 40 + 8 + len(natt.NON_ESP_MARKER)
-
-# [MS-IKEE] section 2.2.5: 16 bits, from 1 on
-_FRAGMENT_IDS = 0xFFFF
 
 # Our bound. A message ID that was used is not taken for a new exchange: its messages could be replayed. A
 # peer that asks every ten seconds whether we live uses fewer in half a day.
@@ -96,7 +87,7 @@ class IsakmpSa:
         self.heard_at = NEVER_HEARD
         """When the latest authentic message came."""
         self._used: OrderedDict[int, None] = OrderedDict()
-        self._fragment_id = 0
+        self._fragmenting = Fragmenting(hub, mode, abilities)
 
     @property
     def is_initiator(self) -> bool:
@@ -151,15 +142,7 @@ class IsakmpSa:
 
     def fragmented(self, octets: bytes, path: Path) -> Sequence[bytes]:
         """The datagrams that a message goes out in: several, if it is large and the peer knows how."""
-        known = self.hub.common.path_mtus(path.remote.ip)
-        room = min(known or _PACKET_OCTETS, _PACKET_OCTETS) - _OVERHEAD_OCTETS
-        if not self.abilities.fragments or len(octets) <= room:
-            return (octets,)
-        self._fragment_id = self._fragment_id % _FRAGMENT_IDS + 1
-        try:
-            return split(octets, self.mode, self._fragment_id, room)
-        except WireError:
-            return (octets,)
+        return self._fragmenting.fragmented(octets, path)
 
 
 class Chain:

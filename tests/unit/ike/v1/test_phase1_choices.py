@@ -16,6 +16,7 @@ from espudp.ike.pad import PadEntry, Pattern
 from espudp.ike.proposals import DEFAULT_IKE_PROPOSALS, IkeProposal
 from espudp.ike.v1.admission import Admission
 from espudp.ike.v1.phase1_proposals import (
+    Choice,
     accepted_suites,
     describe_mismatch,
     offer,
@@ -27,7 +28,8 @@ from espudp.ike.v1.phase1_proposals import (
 from espudp.ike.v1.ways import WAYS, entries_for, methods_for, way_to_call, ways_in
 from espudp.ike.xauth import XauthLogin, XauthUsers
 from espudp.wire.ikev1.attributes import Attribute
-from espudp.wire.ikev1.constants import AuthMethod, IkeAttribute, LifeType
+from espudp.wire.ikev1.constants import AuthMethod, IkeAttribute, LifeType, ProtocolId
+from espudp.wire.ikev1.proposal import Proposal, Transform
 from tests.scenario.credentials import CLIENT, SERVER, person, trust
 from tests.scenario.lab import Terms
 
@@ -94,6 +96,91 @@ def test_what_is_offered_by_default_fits_in_one_packet_and_is_what_ikev1_can() -
     assert set(suites) <= set(suites_of(DEFAULT_IKE_PROPOSALS))
     with pytest.raises(ConfigError, match="none of the IKE proposals"):
         to_offer(_ike("aes128gcm16-prfsha256-modp2048"), one_group=False)
+
+
+def test_in_aggressive_mode_the_one_group_is_one_that_gateways_have() -> None:
+    suites = to_offer(DEFAULT_IKE_PROPOSALS, one_group=True)
+    assert {suite.dh.keyword for suite in suites} == {"modp2048"}
+    assert set(suites) <= set(suites_of(DEFAULT_IKE_PROPOSALS))
+
+
+AES_128: tuple[Attribute, ...] = (
+    Attribute.of(IkeAttribute.ENCRYPTION, 7),
+    Attribute.of(IkeAttribute.KEY_LENGTH, 128),
+    Attribute.of(IkeAttribute.HASH, 4),
+    Attribute.of(IkeAttribute.GROUP, 14),
+    Attribute.of(IkeAttribute.AUTHENTICATION, PSK),
+)
+
+
+def _selected(*attributes: Attribute, transform: int = 1) -> Choice | None:
+    proposal = Proposal(1, ProtocolId.ISAKMP, b"", (Transform(1, transform, attributes),))
+    return select((proposal,), _suites("aes256-aes128-sha256-modp2048"), [PSK])
+
+
+def _lasting(octets: bytes, *, short: bool = False) -> tuple[Attribute, ...]:
+    return (
+        Attribute.of(IkeAttribute.LIFE_TYPE, LifeType.SECONDS),
+        Attribute(IkeAttribute.LIFE_DURATION, octets, short=short),
+    )
+
+
+class TestTransformsAsTheyCome:
+    def test_in_any_order_and_form(self) -> None:
+        assert _selected(*reversed(AES_128)) is not None
+        long_form = [Attribute(a.type, a.value) for a in AES_128]
+        four = [Attribute(a.type, bytes(2) + a.value) for a in AES_128]
+        for form in (long_form, four):
+            choice = _selected(*form)
+            assert choice is not None
+            assert choice.answer.transforms[0].attributes == tuple(form), "it goes back as it came"
+
+    def test_a_cipher_of_several_sizes_says_which(self) -> None:
+        """RFC 3602 section 5.3; and one that has a single size has none (RFC 2409 appendix A)."""
+        without = [a for a in AES_128 if a.type != IkeAttribute.KEY_LENGTH]
+        assert _selected(*without) is None
+        for bits, name in ((256, "aes256-sha256-modp2048"), (192, None), (0, None), (127, None)):
+            choice = _selected(*without, Attribute.of(IkeAttribute.KEY_LENGTH, bits))
+            assert (choice.terms.suite.name if choice else None) == name
+        assert _selected(Attribute.of(IkeAttribute.ENCRYPTION, 5), *AES_128[2:]) is None
+
+    def test_what_nobody_knows_is_not_chosen(self) -> None:
+        """RFC 2408 section 4.2: all that a transform says has to be understood."""
+        assert _selected(*AES_128, Attribute.of(16384, 1)) is None
+        assert _selected(*AES_128, Attribute.of(IkeAttribute.GROUP_TYPE, 1)) is None
+        assert _selected(*AES_128, transform=2) is None
+        for missing in range(len(AES_128)):
+            assert _selected(*AES_128[:missing], *AES_128[missing + 1 :]) is None
+
+    @pytest.mark.parametrize(
+        ("octets", "short", "seconds"),
+        [
+            (b"\x0e\x10", True, 3600.0),
+            (b"\x0e\x10", False, 3600.0),
+            (b"\x00\x01\x51\x80", False, 86400.0),
+            (b"\x00\x00\x00\x00\x00\x01\x51\x80", False, 86400.0),
+            (b"\x00\x00", True, None),
+            (b"", False, None),
+            (bytes(9), False, None),
+        ],
+    )
+    def test_lifetimes(self, octets: bytes, short: bool, seconds: float | None) -> None:
+        choice = _selected(*AES_128, *_lasting(octets, short=short))
+        assert choice is not None
+        assert choice.lifetime == seconds
+
+    def test_of_many_proposals(self) -> None:
+        """RFC 2409 section 5 has one; some send one for each transform, and those of other protocols."""
+        wanted = Transform(7, 1, AES_128)
+        strange = Transform(1, 1, (Attribute.of(IkeAttribute.ENCRYPTION, 1), *AES_128[2:]))
+        offered = (
+            Proposal(1, ProtocolId.ESP, bytes(4), (wanted,)),
+            *(Proposal(n, ProtocolId.ISAKMP, b"", (strange,)) for n in range(2, 60)),
+            Proposal(60, ProtocolId.ISAKMP, bytes(8), (strange, wanted)),
+        )
+        choice = select(offered, _suites("aes128-sha256-modp2048"), [PSK])
+        assert choice is not None
+        assert choice.answer == Proposal(60, ProtocolId.ISAKMP, bytes(8), (wanted,))
 
 
 def test_kilobytes_are_no_seconds() -> None:
