@@ -59,11 +59,13 @@ class Opened:
 class Protection:
     """Seals and opens the messages of one IKE SA. `is_initiator`: we are its original initiator."""
 
+    __slots__ = ("_block", "_counter", "_encr", "_integ", "_ours", "_overhead", "_rng", "_theirs")
+
     def __init__(self, suite: IkeSuite, keys: IkeKeys, rng: Rng, *, is_initiator: bool) -> None:
-        ours, theirs = (keys.initiator, keys.responder) if is_initiator else (keys.responder, keys.initiator)
-        # Made for each message: kept, the key schedules are more memory than all else of an idle IKE SA.
-        self._make_sealer = partial(make_sealer, suite.encr, suite.integ, ours, rng)
-        self._make_opener = partial(make_opener, suite.encr, suite.integ, theirs)
+        self._ours, self._theirs = keys.initiator, keys.responder
+        if not is_initiator:
+            self._ours, self._theirs = self._theirs, self._ours
+        self._encr, self._integ, self._rng = suite.encr, suite.integ, rng
         # RFC 5282 section 3: an AEAD needs no padding; the alignment in its row is that of ESP.
         self._block = 1 if suite.encr.is_aead else suite.encr.block_octets
         icv_octets = suite.encr.icv_octets if suite.integ is None else suite.integ.icv_octets
@@ -99,7 +101,8 @@ class Protection:
     def _seal(self, aad_of: Callable[[int], bytes], data: bytes) -> bytes:
         padding = self._padding(len(data))
         plaintext = data + bytes(padding) + bytes([padding])
-        sealer = self._make_sealer()
+        # Made for each message: kept, the key schedules are more memory than all else of an idle IKE SA.
+        sealer = make_sealer(self._encr, self._integ, self._ours, self._rng)
         aad = aad_of(sealer.iv_octets + len(plaintext) + sealer.icv_octets)
         self._counter += 1
         return aad + sealer.seal(self._counter, aad, plaintext)
@@ -107,7 +110,7 @@ class Protection:
     def open(self, data: Buffer, encrypted: Protected) -> Opened | None:
         """`encrypted` is the last payload of the datagram `data`. None: not authentic."""
         covered = memoryview(data)[: len(data) - len(encrypted.body)]
-        plaintext = self._make_opener().open(covered, encrypted.body)
+        plaintext = make_opener(self._encr, self._integ, self._theirs).open(covered, encrypted.body)
         return None if plaintext is None else Opened(encrypted.first_payload, plaintext)
 
 

@@ -129,10 +129,10 @@ class Mobike:
         """Answers to what was asked before it changed prove nothing of the path in use."""
         self.nat = connection.peer.nat
         """As it is on the path in use."""
-        self.told = frozenset(self.others)
+        self.told = self.others
         """Of our addresses, those that the peer knows of beside the one in use."""
         self._agreed = connection.path
-        self._refused: frozenset[Path] = frozenset()
+        self._refused: tuple[Path, ...] = ()
         self._seen = b""
         self._probing = False
         self._displaced = False
@@ -168,7 +168,7 @@ class Mobike:
         """What the peer has to be told or asked."""
         if self.pending_update:
             return UpdateAddresses()
-        if set(self.others) != self.told:
+        if set(self.others) != set(self.told):
             return TellAddresses()
         return CheckPath() if self.unproven else None
 
@@ -176,7 +176,7 @@ class Mobike:
 
     def local_changed(self, ike: "Established", now: float) -> None:
         """See `local_addresses_changed`."""
-        self._refused = frozenset()
+        self._refused = ()
         connection = self._connection
         possible = self.candidates()
         if not possible:
@@ -206,7 +206,7 @@ class Mobike:
         """The peer has answered UPDATE_SA_ADDRESSES over the path in use."""
         connection = self._connection
         self.pending_update = False
-        self._refused = frozenset()
+        self._refused = ()
         self.nat = _detected(ike, response, self.path) or self.nat
         self._seen = _seen_as(response)
         self._settle(self.path)
@@ -218,7 +218,7 @@ class Mobike:
 
     def refused(self, ike: "Established", now: float) -> State | None:
         """The peer will not have this pair of addresses: another one, or the one of before."""
-        self._refused |= {self.path, self._agreed}
+        self._refused += (self.path, self._agreed)
         left = [path for path in self.candidates() if path not in self._refused]
         if left:
             self.go(ike, left[0], now)
@@ -411,7 +411,7 @@ class TellAddresses(_Checked):
         return [*list_payloads(self._told)]
 
     def _heard(self, mobike: Mobike) -> None:
-        mobike.told = frozenset(self._told)
+        mobike.told = self._told
 
     def _done(self, ike: "Established", mobike: Mobike, answer: Message) -> State | None:
         return ike
@@ -423,7 +423,7 @@ class UpdateAddresses(TellAddresses):
     def _payloads(self, ike: "Established", mobike: Mobike) -> list[Payload]:
         update = Notify.of(NotifyType.UPDATE_SA_ADDRESSES)
         self._told = mobike.others
-        news = [] if set(self._told) == mobike.told else list_payloads(self._told)
+        news = [] if set(self._told) == set(mobike.told) else list_payloads(self._told)
         return [update, *mobike.detection(ike), *news]
 
     def _done(self, ike: "Established", mobike: Mobike, answer: Message) -> State | None:

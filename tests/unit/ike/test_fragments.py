@@ -7,6 +7,7 @@ from random import Random
 
 import pytest
 
+from espudp.crypto.aead import make_sealer
 from espudp.errors import WireError
 from espudp.ike.drop import Drop
 from espudp.ike.protect import Content
@@ -366,7 +367,8 @@ def test_a_fragment_with_padding_that_cannot_be() -> None:
     pair = _connected()
     sa = pair.client.ike.sa
     header = replace(sa._header(_INFORMATIONAL, 2, is_response=False), next_payload=PayloadType.SKF)
-    sealer = sa._protection._make_sealer()
+    keys = sa._protection
+    sealer = make_sealer(keys._encr, keys._integ, keys._ours, keys._rng)
     body = sealer.iv_octets + 1 + sealer.icv_octets
     aad = replace(header, length=HEADER_OCTETS + 8 + body).emit() + bytes([0, 0, 0, 8 + body, 0, 1, 0, 1])
     pair.give(pair.server, (aad + sealer.seal(9, aad, b"\xff"), path_to_server(4500)))
