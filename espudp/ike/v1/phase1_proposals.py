@@ -31,6 +31,9 @@ _ENCRYPTION_IN_V2: dict[int, int] = {v1: v2 for v2, v1 in _ENCRYPTION.items()}
 # Every transform is some forty octets, and what is offered should fit in one packet.
 _MAX_OFFERED = 24
 
+# What can be said in four octets, in seconds
+_LONGEST_LIFE = (1 << 32) - 1
+
 # Our bounds on what of a peer's offer is looked at, and shown.
 _MAX_TRANSFORMS = 128
 _SHOWN = 8
@@ -166,7 +169,7 @@ def _attributes(terms: Terms, lifetime: float | None) -> tuple[Attribute, ...]:
     ]
     if lifetime is not None:
         found.append(Attribute.of(IkeAttribute.LIFE_TYPE, LifeType.SECONDS))
-        found.append(Attribute.of(IkeAttribute.LIFE_DURATION, int(lifetime)))
+        found.append(Attribute.of(IkeAttribute.LIFE_DURATION, min(int(lifetime), _LONGEST_LIFE)))
     return tuple(found)
 
 

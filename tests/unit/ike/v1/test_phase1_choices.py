@@ -169,6 +169,12 @@ class TestTransformsAsTheyCome:
         assert choice is not None
         assert choice.lifetime == seconds
 
+    def test_a_lifetime_that_cannot_be_said(self) -> None:
+        theirs = offer(to_offer(_ike("aes128-sha256-modp2048"), one_group=False), [PSK], 1e11)
+        choice = select(theirs, _suites("aes128-sha256-modp2048"), [PSK])
+        assert choice is not None
+        assert choice.lifetime == 2**32 - 1
+
     def test_of_many_proposals(self) -> None:
         """RFC 2409 section 5 has one; some send one for each transform, and those of other protocols."""
         wanted = Transform(7, 1, AES_128)
