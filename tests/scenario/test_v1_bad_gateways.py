@@ -8,7 +8,7 @@ import pytest
 
 from espudp.ike.config import Identity
 from espudp.ike.credentials import NoDemand, NoProof, Psk, PskOf, SignKey
-from espudp.ike.events import AddressAssigned, ChildInstalled, ConnectionUp
+from espudp.ike.events import AddressAssigned, ChildInstalled, ConnectionDown, ConnectionUp, Diagnostic
 from espudp.ike.ikev1_config import Mode
 from espudp.ike.lifetimes import LifetimeConfig
 from espudp.ike.pad import PadEntry
@@ -154,6 +154,28 @@ def test_a_choice_that_was_not_offered_is_not_taken(mode: Mode, answer: str, pas
 
 
 # After it has
+
+
+def test_a_password_is_told_to_a_gateway_once_at_a_time(passwords: list[str]) -> None:
+    """And what it says while it asks again goes to the log a few times, not for ever."""
+    pair = _logged_in().connect()
+    assert passwords == ["told"]
+    pair.client.forget()
+    for number in range(200):
+        asked = (
+            Attribute(CfgAttribute.XAUTH_MESSAGE, f"hello {number}".encode()),
+            Attribute(CfgAttribute.XAUTH_USER_PASSWORD, b""),
+        )
+        pair.give(
+            pair.client,
+            said(pair.server, ExchangeType.TRANSACTION, Attributes(CfgType.REQUEST, number, asked)),
+        )
+        pair.take(pair.client)
+        pair.now += 0.01
+        pair.client.endpoint.handle_timer(pair.now)
+        if pair.client.told(ConnectionDown):
+            break
+    assert len(pair.client.told(Diagnostic)) <= 60
 
 
 def test_no_one_time_password_is_made_up() -> None:

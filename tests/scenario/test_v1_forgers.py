@@ -13,10 +13,10 @@ from espudp.ike.events import ConnectionDown, ConnectionUp, PeerRefused
 from espudp.ike.ikev1_config import Mode
 from espudp.ike.pad import PadEntry
 from espudp.ike.v1.hub import AGGRESSIVE_AT_ONCE, AGGRESSIVE_PER_SECOND
-from espudp.wire.ikev1.constants import CfgType, ExchangeType, NotifyType, ProtocolId
+from espudp.wire.ikev1.constants import CfgType, ExchangeType, NotifyType, PayloadType, ProtocolId
 from espudp.wire.ikev1.header import HEADER_OCTETS, Header
 from espudp.wire.ikev1.message import emit_message
-from espudp.wire.ikev1.payloads import Attributes, Delete, Notification, Payload, VendorId
+from espudp.wire.ikev1.payloads import Attributes, Delete, Notification, Payload, Unknown, VendorId
 from tests.scenario.credentials import CLIENT as CLIENT_NAME
 from tests.scenario.credentials import SERVER as SERVER_NAME
 from tests.scenario.credentials import person, trust
@@ -29,6 +29,7 @@ from tests.scenario.strangers_v1 import (
     offer,
     pair_v1,
     sa_of,
+    said,
     server_v1,
     states_of,
     transform,
@@ -347,3 +348,61 @@ def test_recorded_sessions_say_nothing_to_the_server_that_had_them() -> None:
         assert sa_of(pair.server) is former
         assert (connection_of(pair.server).last_inbound, connection_of(pair.server).path) == (heard, path)
         assert not pair.server.told(ConnectionDown)
+
+
+@pytest.mark.parametrize("kind", ["Delete", "R-U-THERE", "mode config"])
+def test_what_was_protected_and_then_changed_is_nobodys(kind: str) -> None:
+    """CVE-2019-10155: whichever octet it is, and whatever the padding holds."""
+    pair = pair_v1().connect()
+    sa = sa_of(pair.client).sa
+    payload: Payload
+    match kind:
+        case "Delete":
+            payload = Delete(ProtocolId.ISAKMP, (sa.cookie_i + sa.cookie_r,))
+        case "R-U-THERE":
+            cookies = sa.cookie_i + sa.cookie_r
+            payload = Notification(ProtocolId.ISAKMP, cookies, NotifyType.R_U_THERE, b"\0\0\0\1")
+        case _:
+            payload = Attributes(CfgType.SET, 1)
+    exchange = ExchangeType.TRANSACTION if kind == "mode config" else ExchangeType.INFORMATIONAL
+    good, path = said(pair.client, exchange, payload)
+    former, heard = sa_of(pair.server), connection_of(pair.server).last_inbound
+    pair.now += 1.0
+    for at in range(HEADER_OCTETS, len(good) - 16):
+        pair.give(pair.server, (good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :], path))
+    for other in (good[:-16], good[:19] + b"\0" + good[20:]):
+        pair.give(pair.server, (other[:24] + len(other).to_bytes(4) + other[28:], path))
+    assert sa_of(pair.server) is former
+    assert connection_of(pair.server).last_inbound == heard
+    pair.give(pair.server, (good, path))
+    if kind == "Delete":
+        assert former.hub.states == {}
+    else:
+        assert connection_of(pair.server).last_inbound == pair.now
+
+
+def test_dead_peer_detection_in_the_clear_for_nobody() -> None:
+    """CVE-2009-0790, CVE-2020-1763: of an ISAKMP SA that is not there, or whose phase 1 is not over."""
+    server, stranger = pair_v1().server, Stranger()
+    (answer,) = answers(server, stranger.main(), heard_from("10.0.0.1"), 1000.0)
+    half_open = Header.parse(answer)
+    for kind in (NotifyType.R_U_THERE, NotifyType.R_U_THERE_ACK, 0xFFFF):
+        for cookies in ((bytes(range(8)), bytes(range(8))), (half_open.cookie_i, half_open.cookie_r)):
+            for message_id in (0, 1):
+                header = Header(*cookies, 0, ExchangeType.INFORMATIONAL, message_id)
+                notify = Notification(ProtocolId.ISAKMP, b"".join(cookies), kind, b"\0\0\0\1")
+                octets = emit_message(header, [notify])
+                assert answers(server, octets, heard_from("10.0.0.1"), 1000.0) == []
+    assert states_of(server) == 1
+
+
+@pytest.mark.parametrize("doi", [0, 1, 2, 0xFFFFFFFF])
+@pytest.mark.parametrize("situation", [0, 2, 0x80000000, 0xFFFFFFFF])
+def test_domains_and_situations_that_nobody_knows(doi: int, situation: int) -> None:
+    """CVE-2015-3204: with all bits that there are."""
+    server, stranger = pair_v1().server, Stranger()
+    body = doi.to_bytes(4) + situation.to_bytes(4) + offer().body[8:]
+    said = answers(server, stranger.main(Unknown(PayloadType.SA, body)), heard_from("10.0.0.1"), 1000.0)
+    assert len(said) <= 1
+    assert states_of(server) == 0
+    assert all(str(event).isprintable() for event in server.told(PeerRefused))

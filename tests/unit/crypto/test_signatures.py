@@ -68,6 +68,47 @@ def test_every_scheme_of_a_key(name: str) -> None:
     assert verified >= 1
 
 
+def test_a_bare_hash_is_all_that_ikev1_signs() -> None:
+    """CVE-2018-16151: whatever else may be read out of an encoding is no signature of it."""
+    ours = key("RSA")
+    private = ours._key
+    assert isinstance(private, rsa.RSAPrivateKey)
+    numbers = private.private_numbers()
+    octets, hash_ = 256, bytes(range(32))
+    sha256 = bytes.fromhex("3031300d060960864801650304020105000420")
+
+    def signed(block: bytes) -> bytes:
+        """What comes out as `block`, which only who has the key could make."""
+        return pow(int.from_bytes(block), numbers.d, numbers.public_numbers.n).to_bytes(octets)
+
+    def padded(content: bytes, *, front: bytes = b"\0\1", filler: int = 0xFF) -> bytes:
+        return front + bytes([filler]) * (octets - len(front) - 1 - len(content)) + b"\0" + content
+
+    good = signed(padded(hash_))
+    assert good == ours.sign_hash(hash_)
+    assert ours.public.verifies_hash(good, hash_)
+    short = b"\0\1" + b"\xff" * 8 + b"\0" + hash_
+    refused = [
+        signed(padded(sha256 + hash_)),
+        signed(padded(hash_[:20])),
+        signed(padded(hash_ + b"\0")),
+        signed(padded(b"\0" + hash_)),
+        signed(padded(b"")),
+        signed(short + bytes(octets - len(short))),
+        signed(padded(hash_, front=b"\0\2")),
+        signed(padded(hash_, front=b"\0\0")),
+        signed(padded(hash_, filler=0xFE)),
+        b"",
+        good[:-1],
+        good + b"\0",
+        b"\0" + good,
+        bytes(octets),
+        b"\xff" * octets,
+    ]
+    assert not any(ours.public.verifies_hash(signature, hash_) for signature in refused)
+    assert not any(key(name).public.verifies_hash(good, hash_) for name in KEYS if name != "RSA")
+
+
 @pytest.mark.parametrize("name", KEYS)
 def test_a_key_of_another_kind_does_not_sign(name: str) -> None:
     foreign = next(s for s in SCHEMES if s.kind != key(name).public.kind)
