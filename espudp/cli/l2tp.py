@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -11,7 +12,7 @@ import typer
 
 from espudp.cli import parsing
 from espudp.errors import ConfigError
-from espudp.host.options import Report, Reporter
+from espudp.host.options import Report, Reporter, Severity
 from espudp.presets import Preset
 
 if TYPE_CHECKING:
@@ -164,8 +165,14 @@ def _refuse_options(*given: object) -> None:
 
 
 def _tell(folder: Path | None, secret: str, report: Reporter) -> None:
+    from espudp.host.journal import runtime_directory
+    from espudp.host.l2tp import daemon, missing
+
     if folder is None:
         report(Report("L2TP is xl2tpd's: --l2tp-config DIR writes its configuration."))
         return
-    start = f"xl2tpd -D -c {folder.absolute() / 'xl2tpd.conf'}"
+    start = shlex.join(daemon(folder.absolute(), runtime_directory()))
     report(Report(f"L2TP: start `{start}`; /etc/ppp/chap-secrets has lines such as: {secret}"))
+    if lacking := missing():
+        text = f"This host has no {' and no '.join(lacking)}, without which there is no L2TP."
+        report(Report(text, Severity.WARNING, "Install the distribution's packages: xl2tpd and ppp."))

@@ -1,6 +1,7 @@
 """What xl2tpd and pppd are to be told when espudp is the IPsec below them: L2TP/IPsec (RFC 3193)."""
 
 import os
+import shutil
 from collections.abc import Mapping
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -11,6 +12,10 @@ from espudp.errors import ConfigError, HostError
 L2TP_PORT = 1701
 
 CONF, OPTIONS = "xl2tpd.conf", "options.xl2tpd"
+# Of the running daemon. Its own folder for them, /run/xl2tpd, is there only once its service has run.
+CONTROL, PID = "xl2tpd-control", "xl2tpd.pid"
+# Where the daemons are, which not every user's PATH has.
+SYSTEM_PATH = "/usr/local/sbin:/usr/sbin:/sbin"
 
 # The name of our side in the second column of /etc/ppp/chap-secrets.
 SERVER_NAME = "l2tp"
@@ -87,6 +92,17 @@ pppoptfile = {folder / OPTIONS}
 """
     options = f"# {WRITTEN}: pppd of the client. The password is in /etc/ppp/chap-secrets.\n"
     return {CONF: conf, OPTIONS: options + f"user {user}\nnoauth\nrefuse-pap\n" + COMMON}
+
+
+def daemon(folder: Path, run: Path) -> list[str]:
+    """The command that runs xl2tpd in the foreground with the files of `folder`; its own go to `run`."""
+    return ["xl2tpd", "-D", "-c", f"{folder / CONF}", "-C", f"{run / CONTROL}", "-p", f"{run / PID}"]
+
+
+def missing() -> list[str]:
+    """The programs of L2TP that this host lacks."""
+    path = f"{os.environ.get('PATH', '')}:{SYSTEM_PATH}"
+    return [name for name in ("xl2tpd", "pppd") if shutil.which(name, path=path) is None]
 
 
 def write_files(folder: Path, files: Mapping[str, str]) -> None:

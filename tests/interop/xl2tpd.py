@@ -8,15 +8,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from espudp.host.l2tp import CONF
+from espudp.host.l2tp import daemon
 from tests.interop.lab import Namespace, Process, run, wait_until
 from tests.interop.no_ppp import shim
 from tests.interop.peer import ROOT, secret_file
 
-USER, PASSWORD = "alice", "a password for PPP"
+# What pppd keeps in /run is there once for the whole machine.
+START = 'mount -t tmpfs none /run && exec "$@"'
 
-# Its files in /run are of one daemon for the whole machine.
-START = 'mount -t tmpfs none /run && mkdir /run/xl2tpd && exec xl2tpd "$@"'
+USER, PASSWORD = "alice", "a password for PPP"
 
 # Read by every pppd before its own options. Its peer's pppd starts a moment later, and what is lost by then
 # would be sent again after three seconds.
@@ -56,7 +56,7 @@ def xl2tpd(space: Namespace, folder: Path) -> Iterator[Xl2tpd]:
     ppp.mkdir()
     (ppp / "options").write_text(OPTIONS)
     secret_file(ppp / "chap-secrets", f'{USER} * "{PASSWORD}" *\n')
-    argv = space.command("sh", "-c", START, "sh", "-D", "-c", str(folder / CONF))
+    argv = space.command("sh", "-c", START, "sh", *daemon(folder, folder))
     with Process(argv, folder / "xl2tpd.log", {"LD_PRELOAD": str(shim(folder))}) as process:
         yield Xl2tpd(space, process)
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from espudp.host import l2tp
 from espudp.host.options import Report
 from espudp.ike.config import Mode
 from espudp.ike.ikev1_config import Ikev1Policy
@@ -13,6 +14,14 @@ from tests.unit.cli.conftest import Program
 
 UDP = 17
 PORT = Dynamic(UDP, 1701, 1701)
+
+
+@pytest.fixture(autouse=True)
+def lacking(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What of L2TP is not installed."""
+    programs: list[str] = []
+    monkeypatch.setattr(l2tp, "missing", lambda: programs)
+    return programs
 
 
 def test_who_listens(program: Program, psk_file: str, tmp_path: Path) -> None:
@@ -31,7 +40,7 @@ def test_who_listens(program: Program, psk_file: str, tmp_path: Path) -> None:
     assert "modp1024" in outcome.err  # the one that is weak is told of
     assert "local ip = 10.9.0.1" in (tmp_path / "l2tp" / "xl2tpd.conf").read_text()
     assert "ms-dns 10.1.0.53" in (tmp_path / "l2tp" / "options.xl2tpd").read_text()
-    assert f"xl2tpd -D -c {tmp_path}/l2tp/xl2tpd.conf" in outcome.out
+    assert f"start `xl2tpd -D -c {tmp_path}/l2tp/xl2tpd.conf -C " in outcome.out
     assert "NAME l2tp PASSWORD *" in outcome.out
     assert "correct horse" not in outcome.out + outcome.err
 
@@ -49,6 +58,16 @@ def test_who_connects(program: Program, psk_file: str, tmp_path: Path) -> None:
     assert "lns = vpn.example.com" in (tmp_path / "xl2tpd.conf").read_text()
     assert "user alice" in (tmp_path / "options.xl2tpd").read_text()
     assert "alice * PASSWORD *" in outcome.out
+
+
+def test_what_is_not_installed_is_told_of(
+    program: Program, psk_file: str, tmp_path: Path, lacking: list[str]
+) -> None:
+    lacking += ["xl2tpd", "pppd"]
+    outcome = program("listen", "--psk-file", psk_file, "--l2tp", "--l2tp-config", str(tmp_path))
+    assert outcome.code == 0
+    assert "This host has no xl2tpd and no pppd, " in outcome.err
+    assert "packages: xl2tpd and ppp." in outcome.err
 
 
 def test_nothing_is_written_unless_asked_for(program: Program, psk_file: str, tmp_path: Path) -> None:
