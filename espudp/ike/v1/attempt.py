@@ -245,6 +245,7 @@ class Attempt:
             sa=sa,
             turn=turn,
             path=self.where(sa.abilities, nat),
+            outer=self.path.remote.ip,
             nat=nat,
             encapsulates=self._in_udp(sa.abilities, nat),
             way=material.way,

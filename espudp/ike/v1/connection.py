@@ -46,7 +46,7 @@ class Peer:
     identity: Identity
     nat: NatStatus
     outer: str
-    """The IP address that it has proved itself from."""
+    """The IP address that it has shown to be its own: see `Phase1.outer`."""
     addresses: tuple[str, ...] = ()
     """Its virtual addresses, given by us."""
     entry: bytes = b""
@@ -136,15 +136,22 @@ class Connection:
 
     # Child SAs
 
+    @property
+    def hosts(self) -> tuple[str, str]:
+        """Our address and the peer's in transport mode. Programs go on with them wherever the peer goes: what
+        it sends from elsewhere shows nothing of who is there (RFC 3947 section 7).
+        """
+        return self.path.local.ip, self.peer.outer
+
     def resolved(self, config: ChildConfig) -> tuple[Selectors, Selectors]:
         """Our selectors and the peer's. DYNAMIC is a virtual address, or the outer one where there is none,
         and in transport mode always the outer one.
         """
         ours, theirs = self.addresses, self.peer.addresses
         if config.mode is Mode.TRANSPORT:
-            ours, theirs = (), (self.path.remote.ip,)
-        here, there = ours or (self.path.local.ip,), theirs or (self.peer.outer,)
-        return resolve(config.local, here), resolve(config.remote, there)
+            ours, theirs = (), ()
+        here, there = self.hosts
+        return resolve(config.local, ours or (here,)), resolve(config.remote, theirs or (there,))
 
     def has_room(self, *, rekey: bool) -> bool:
         """Whether the peer may have one more child SA; while it rekeys them it has some of them twice."""

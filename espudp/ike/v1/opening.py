@@ -31,7 +31,7 @@ class OpenConnection:
         peer = Peer(
             established.identity,
             phase1.nat,
-            phase1.path.remote.ip,
+            phase1.outer,
             entry=b"" if phase1.entry is None else phase1.entry.mark,
         )
         if phase1.initial_contact:

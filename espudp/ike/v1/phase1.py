@@ -34,6 +34,11 @@ class Phase1:
     path: Path
     """Where it goes on, on port 4500 perhaps."""
 
+    outer: str
+    """The IP address that the peer has shown to be its own: it has gone on with what we sent there. Its last
+    message may have come from anywhere else.
+    """
+
     nat: NatStatus
     encapsulates: bool
     """ESP goes in UDP."""

@@ -19,7 +19,6 @@ from espudp.ike.v1.exchange import Turn
 from espudp.ike.v1.natt import Flavour
 from espudp.ike.v1.phase1 import Phase1
 from espudp.ike.v1.sa import Chain
-from espudp.wire.address import Path
 from espudp.wire.ikev1.constants import Encapsulation, IdType, NotifyType
 from espudp.wire.ikev1.message import Message
 from espudp.wire.ikev1.payloads import (
@@ -123,12 +122,14 @@ def original_addresses(phase1: Phase1, local: str, remote: str, *, is_initiator:
     return payloads
 
 
-def transport_of(phase1: Phase1, path: Path, original: Sequence[str], *, is_initiator: bool) -> Transport:
-    """Both addresses as each side sees them. Drafts had the sender's own address alone.
+def transport_of(
+    phase1: Phase1, hosts: tuple[str, str], original: Sequence[str], *, is_initiator: bool
+) -> Transport:
+    """Both addresses as each side sees them; `hosts` are ours and the peer's as we do.
 
-    A side that no NAT is in front of has the same address everywhere.
+    Drafts had the sender's own address alone. Who has no NAT in front of it has the same address everywhere.
     """
-    local, remote, nat = path.local.ip, path.remote.ip, phase1.nat
+    (local, remote), nat = hosts, phase1.nat
     if len(original) >= 2:
         ours, theirs = (original[0], original[1]) if is_initiator else (original[1], original[0])
     else:

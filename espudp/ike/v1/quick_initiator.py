@@ -32,7 +32,6 @@ from espudp.ike.v1.quick import (
     transport_of,
     worker_for,
 )
-from espudp.wire.address import Path
 from espudp.wire.ikev1.constants import ExchangeType, NotifyType, ProtocolId, name_of_notify
 from espudp.wire.ikev1.message import Message, emit_payloads
 from espudp.wire.ikev1.payloads import (
@@ -217,16 +216,16 @@ class QuickInitiator(Quick):
             _life(wish, choice, message),
             now,
             group=self._group,
-            transport=self._transport(said, connection.path),
+            transport=self._transport(said, connection.hosts),
         )
         nonces = Nonces(self._nonce, said.nonce)
         return keyed(self.sa, child, nonces, self._shared(said.key_exchange))
 
-    def _transport(self, said: Said, path: Path) -> Transport | None:
+    def _transport(self, said: Said, hosts: tuple[str, str]) -> Transport | None:
         if not self._wish.traffic.transport:
             return None
         former = next((child.transport for child in self._wish.replaces), None)
-        return kept(transport_of(self.established.phase1, path, said.original, is_initiator=True), former)
+        return kept(transport_of(self.established.phase1, hosts, said.original, is_initiator=True), former)
 
     def _sides(self, said: Said) -> tuple[TrafficSelector, TrafficSelector]:
         """What both mean. In transport mode each side names addresses as it sees them; no identifiers at all

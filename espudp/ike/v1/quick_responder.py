@@ -105,7 +105,7 @@ class QuickResponder(Quick):
     def __init__(self, established: "Established", chain: Chain, connection: "Connection") -> None:
         super().__init__(established, chain)
         self._phase1 = established.phase1
-        self._path = connection.path
+        self._hosts = connection.hosts
         self._nonces = Nonces(b"", b"")
         self._former: list[Child] = []
         self._child: Child | None = None
@@ -178,7 +178,7 @@ class QuickResponder(Quick):
             )
         if not transport:
             return _Agreed(config, choice, traffic, ours, (traffic.remote,), None)
-        seen = transport_of(self._phase1, self._path, said.original, is_initiator=False)
+        seen = transport_of(self._phase1, self._hosts, said.original, is_initiator=False)
         former = connection.same_flow(traffic)
         if former is not None:
             traffic, seen = former.traffic, kept(seen, former.transport)
@@ -205,7 +205,7 @@ class QuickResponder(Quick):
 
     def _traffic(self, ids: tuple[Identification, Identification] | None, *, transport: bool) -> Traffic:
         """What the identifiers stand for: theirs is the initiator's. Raises PeerError."""
-        here, there = self._path.local.ip, self._path.remote.ip
+        here, there = self._hosts
         if ids is None:
             # RFC 2409 section 5.5: the two peers themselves.
             anything = Identification(0, b"")

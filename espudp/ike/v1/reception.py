@@ -212,6 +212,7 @@ class Reception:
             sa=sa,
             turn=turn,
             path=path,
+            outer=self.source.ip,
             nat=nat,
             encapsulates=speaks and is_in_udp(config.encap, nat, plain_esp=plain_esp),
             way=material.way,

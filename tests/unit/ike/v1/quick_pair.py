@@ -145,6 +145,7 @@ class Side:
             sa=sa,
             turn=Turn(sa, sa.timers),
             path=self.path,
+            outer=self.path.remote.ip,
             nat=nat,
             encapsulates=nat.found,
             way=WAYS[AuthMethod.PSK],
