@@ -91,6 +91,7 @@ def connect(
         raise typer.Exit(run_file(context, manual, here, carriage, report))
     from espudp.host.run import run_connect
 
+    presets.check_version(reach.product, v1.ikev1)
     wanted = _Asked(
         host=host,
         who=who,
@@ -100,7 +101,13 @@ def connect(
         reach=l2tp.reach(reach),
         l2tp=l2tp,
         ports=presets.ports(reach.product, port, ike_port),
-        algorithms=presets.algorithms(l2tp.product(reach.product), ike_proposal, esp_proposal, replay_window),
+        algorithms=presets.algorithms(
+            l2tp.product(reach.product),
+            ike_proposal,
+            esp_proposal,
+            replay_window,
+            one_group=v1.offers_one_group,
+        ),
         keeping=keeping,
         carriage=carriage,
         sessions=sessions,

@@ -129,6 +129,15 @@ class ConnectIkev1:
             )
         return Ikev1Config(mode=modes[0], xauth=login, pushed=pushed)
 
+    @property
+    def offers_one_group(self) -> bool:
+        """Aggressive mode has a public value in the first message (RFC 2409 section 5.1). Raises
+        ConfigError.
+        """
+        from espudp.ike.ikev1_config import Mode
+
+        return self.ikev1 is not None and Mode.AGGRESSIVE in _modes(self.ikev1)
+
     def login(self) -> XauthLogin | None:
         """What we log in with. Raises ConfigError."""
         if self.xauth_user is None:

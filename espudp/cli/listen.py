@@ -72,12 +72,14 @@ def listen(
     report = reporter(verbose=verbose, quiet=quiet)
     if manual is not None:
         raise typer.Exit(run_file(context, manual, here, carriage, report, forward=forward))
+    v1 = l2tp.ikev1(v1)
+    presets.check_version(reach.product, v1.ikev1)
     asked = _Asked(
         ports=(port, ike_port),
         reach=l2tp.reach(reach),
         who=who,
         eap=eap,
-        v1=l2tp.ikev1(v1),
+        v1=v1,
         l2tp=l2tp,
         local_id=local_id,
         algorithms=presets.algorithms(l2tp.product(reach.product), ike_proposal, esp_proposal, replay_window),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -20,6 +21,9 @@ _HELP = f"What the peer is: {', '.join(PRESETS)}."
 
 PresetName = Annotated[str | None, typer.Option("--preset", metavar="PRODUCT", help=_HELP)]
 PresetNames = Annotated[list[str] | None, typer.Option("--preset", metavar="PRODUCT", help=_HELP)]
+
+# In aggressive mode of IKEv1 one group is offered, and this one is what old gateways have, too.
+_COMMON_GROUP = "modp2048"
 
 NONE = Preset(title="", ike=(), esp=(), force_encap=False)
 
@@ -47,15 +51,40 @@ def together(names: Sequence[str] | None) -> Preset:
         title=", ".join(preset.title for preset in presets),
         ike=_merged(preset.ike for preset in presets),
         esp=_merged(preset.esp for preset in presets),
+        ikev1_only=any(preset.ikev1_only for preset in presets),
         any_to_any=all(preset.any_to_any for preset in presets),
         single_pair=all(preset.single_pair for preset in presets),
         advice=" ".join(dict.fromkeys(preset.advice for preset in presets if preset.advice)),
     )
 
 
-def algorithms(preset: Preset, ike: list[str] | None, esp: list[str] | None, window: int) -> Algorithms:
-    """What is typed, else what the product takes, else what suits most."""
+def algorithms(
+    preset: Preset, ike: list[str] | None, esp: list[str] | None, window: int, *, one_group: bool = False
+) -> Algorithms:
+    """What is typed, else what the product takes, else what suits most. `one_group`: there is no choice of
+    groups. Raises ConfigError.
+    """
+    if one_group and not ike:
+        ike = [_of_one_group(text) for text in preset.ike]
     return Algorithms(ike or list(preset.ike), esp or list(preset.esp), window)
+
+
+def _of_one_group(text: str) -> str:
+    from espudp.ike.proposals import IkeProposal
+
+    proposal = IkeProposal.parse(text)
+    group = tuple(dh for dh in proposal.dh if dh.keyword == _COMMON_GROUP)
+    return str(replace(proposal, dh=group or proposal.dh))
+
+
+def check_version(preset: Preset, ikev1: str | None) -> None:
+    """Raises ConfigError for a product that does not speak what is to be spoken."""
+    if preset.ikev1_only and ikev1 is None:
+        raise ConfigError(
+            f"{preset.title} speaks IKEv1 alone",
+            field="preset",
+            remedy="add --ikev1 main, or --ikev1 aggressive for a user of its own",
+        )
 
 
 def ports(preset: Preset, natt: int | None, plain: int | None) -> tuple[int | None, int | None]:

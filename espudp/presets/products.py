@@ -187,6 +187,19 @@ _MIKROTIK: Final = Preset(
     advice="RouterOS starts with PFS of 1024 bits: /ip/ipsec/proposal set default pfs-group=modp2048.",
 )
 
+_FRITZBOX: Final = Preset(
+    title="FRITZ!Box",
+    # https://github.com/hwdsl2/setup-ipsec-vpn/issues/943: what its maker says of its IKEv1, which is all
+    # that it has: AES, SHA2-512 and SHA-1; groups up to 15, and of its own accord that of 1024 bits; no PFS.
+    # Boxes with newer software may ask for PFS.
+    ike=("aes256-aes192-aes128-sha512-sha1-modp3072-modp2048",),
+    esp=("aes256-aes192-aes128-sha512-sha1-modp2048-none",),
+    weak=("aes256-sha512-modp1024", "aes256-sha1-modp1024", "3des-sha1-modp1024"),
+    ikev1_only=True,
+    # The configuration that it makes for its users: aggressive mode, key_id, XAUTH and mode config
+    advice="For a user of the box: --ikev1 aggressive, and its name both as --id and as --xauth-user.",
+)
+
 _CLOUDFLARE: Final = Preset(
     title="Cloudflare WAN (Magic WAN, Magic Transit)",
     # https://developers.cloudflare.com/magic-wan/reference/gre-ipsec-tunnels/
@@ -216,5 +229,6 @@ PRESETS: Final[Mapping[str, Preset]] = {
     "cisco": _CISCO,
     "fortigate": _FORTIGATE,
     "mikrotik": _MIKROTIK,
+    "fritzbox": _FRITZBOX,
     "cloudflare": _CLOUDFLARE,
 }

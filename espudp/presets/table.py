@@ -21,6 +21,9 @@ class Preset:
     weak: tuple[str, ...] = ()
     """IKE proposals that it has unless somebody has configured it, and that we take only when named."""
 
+    ikev1_only: bool = False
+    """It speaks nothing newer than IKEv1."""
+
     site: bool = False
     """It joins networks, and gives no virtual address."""
 

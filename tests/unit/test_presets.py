@@ -22,7 +22,7 @@ def block(name: str) -> str:
 def test_the_products_of_the_issue_are_all_there() -> None:
     assert list(PRESETS) == [
         *("windows", "ios", "macos", "android", "strongswan", "aws", "azure", "gcp", "cisco", "fortigate"),
-        *("mikrotik", "cloudflare"),
+        *("mikrotik", "fritzbox", "cloudflare"),
     ]
 
 

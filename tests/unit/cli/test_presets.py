@@ -4,10 +4,15 @@ import pytest
 
 from espudp.ike.encapsulation import Encapsulation
 from espudp.ike.proposals import DEFAULT_IKE_PROPOSALS, IkeProposal
+from espudp.ike.v1.phase1_proposals import to_offer
 from espudp.presets import PRESETS
 from tests.unit.cli.conftest import Program
 
 CONNECT = ("connect", "gw.example.org", "--psk", "correct horse battery staple")
+
+
+def version(name: str) -> list[str]:
+    return ["--ikev1", "main"] if PRESETS[name].ikev1_only else []
 
 
 def proposals(name: str) -> tuple[IkeProposal, ...]:
@@ -16,7 +21,10 @@ def proposals(name: str) -> tuple[IkeProposal, ...]:
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_each_makes_a_connection(program: Program, name: str) -> None:
-    outcome = program(*CONNECT, "--preset", name, "--subnet", "10.1.0.0/16", "--local-subnet", "10.3.0.0/16")
+    outcome = program(
+        *(*CONNECT, "--preset", name, "--subnet", "10.1.0.0/16", "--local-subnet", "10.3.0.0/16"),
+        *version(name),
+    )
     assert (outcome.code, outcome.err) == (0, "")
     config = program.connected.config
     assert config.ike_proposals == proposals(name)
@@ -30,6 +38,7 @@ def test_each_makes_a_listener(program: Program, psk_file: str, name: str) -> No
     outcome = program(
         *("listen", "--bind", "203.0.113.7", "--psk-file", psk_file, "--preset", name),
         *("--subnet", "10.1.0.0/16", "--peer-subnet", "10.3.0.0/16"),
+        *version(name),
     )
     assert (outcome.code, outcome.err) == (0, "")
     assert program.listened.config.ike_proposals == proposals(name)
@@ -74,6 +83,24 @@ def test_clients_of_several_kinds(program: Program, psk_file: str) -> None:
     assert config.ike_proposals == tuple(dict.fromkeys((*proposals("windows"), *proposals("ios"))))
     assert config.ike_proposals != DEFAULT_IKE_PROPOSALS
     assert program.listened.routes is None
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_all_have_something_to_offer_in_aggressive_mode(program: Program, name: str) -> None:
+    """With the one group that old gateways have."""
+    here = ("--preset", name, "--subnet", "10.1.0.0/16")
+    assert program(*CONNECT, *here, "--ikev1", "aggressive").code == 0
+    (suite, *_) = to_offer(program.connected.config.ike_proposals, one_group=True)
+    assert suite.dh.keyword == "modp2048"
+
+
+def test_a_product_without_anything_newer(program: Program) -> None:
+    outcome = program(*CONNECT, "--preset", "fritzbox", "--ikev1", "aggressive")
+    assert "both as --id and as --xauth-user" in " ".join(outcome.out.split())
+    for command in (CONNECT, ("listen", "--bind", "203.0.113.7")):
+        outcome = program(*command, "--preset", "fritzbox")
+        assert outcome.code == 2
+        assert "FRITZ!Box speaks IKEv1 alone" in outcome.err
 
 
 @pytest.mark.parametrize(
