@@ -43,6 +43,36 @@ _IDENTITY_OCTETS: Final[dict[int, int]] = {
 
 
 @dataclass(frozen=True, slots=True)
+class _Octets:
+    """A payload whose body is octets and nothing else."""
+
+    data: bytes
+
+    @classmethod
+    def parse(cls, reader: Reader) -> Self:
+        return cls(reader.rest())
+
+    def emit(self, writer: Writer) -> None:
+        writer.put(self.data)
+
+
+@dataclass(frozen=True, slots=True)
+class _Encoded:
+    """A payload about certificates: how its octets are encoded, and they."""
+
+    encoding: int
+    data: bytes = b""
+
+    @classmethod
+    def parse(cls, reader: Reader) -> Self:
+        return cls(reader.u8(), reader.rest())
+
+    def emit(self, writer: Writer) -> None:
+        writer.u8(self.encoding)
+        writer.put(self.data)
+
+
+@dataclass(frozen=True, slots=True)
 class SecurityAssociation:
     """SA, section 3.4. HASH_I and HASH_R cover the initiator's `body` as it came, so it is kept."""
 
@@ -80,18 +110,10 @@ class SecurityAssociation:
 
 
 @dataclass(frozen=True, slots=True)
-class KeyExchange:
+class KeyExchange(_Octets):
     """KE, section 3.7: a public value. Whether its size fits the group, the group's arithmetic checks."""
 
     TYPE: ClassVar[int] = c.PayloadType.KE
-    data: bytes
-
-    @classmethod
-    def parse(cls, reader: Reader) -> Self:
-        return cls(reader.rest())
-
-    def emit(self, writer: Writer) -> None:
-        writer.put(self.data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,75 +149,38 @@ def _identity(id_type: int, reader: Reader) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
-class Certificate:
+class Certificate(_Encoded):
     """CERT, section 3.9."""
 
     TYPE: ClassVar[int] = c.PayloadType.CERT
-    encoding: int
-    data: bytes
-
-    @classmethod
-    def parse(cls, reader: Reader) -> Self:
-        return cls(reader.u8(), reader.rest())
-
-    def emit(self, writer: Writer) -> None:
-        writer.u8(self.encoding)
-        writer.put(self.data)
 
 
 @dataclass(frozen=True, slots=True)
-class CertificateRequest:
+class CertificateRequest(_Encoded):
     """CERTREQ, section 3.10: the DN of one authority in DER, or nothing where any will do."""
 
     TYPE: ClassVar[int] = c.PayloadType.CERTREQ
-    encoding: int
-    data: bytes = b""
-
-    @classmethod
-    def parse(cls, reader: Reader) -> Self:
-        return cls(reader.u8(), reader.rest())
-
-    def emit(self, writer: Writer) -> None:
-        writer.u8(self.encoding)
-        writer.put(self.data)
 
 
 @dataclass(frozen=True, slots=True)
-class Hash:
+class Hash(_Octets):
     """HASH, section 3.11."""
 
     TYPE: ClassVar[int] = c.PayloadType.HASH
-    data: bytes
-
-    @classmethod
-    def parse(cls, reader: Reader) -> Self:
-        return cls(reader.rest())
-
-    def emit(self, writer: Writer) -> None:
-        writer.put(self.data)
 
 
 @dataclass(frozen=True, slots=True)
-class Signature:
+class Signature(_Octets):
     """SIG, section 3.12."""
 
     TYPE: ClassVar[int] = c.PayloadType.SIG
-    data: bytes
-
-    @classmethod
-    def parse(cls, reader: Reader) -> Self:
-        return cls(reader.rest())
-
-    def emit(self, writer: Writer) -> None:
-        writer.put(self.data)
 
 
 @dataclass(frozen=True, slots=True)
-class Nonce:
+class Nonce(_Octets):
     """Ni and Nr, section 3.13: 8 to 256 octets."""
 
     TYPE: ClassVar[int] = c.PayloadType.NONCE
-    data: bytes
 
     @classmethod
     def parse(cls, reader: Reader) -> Self:
@@ -203,9 +188,6 @@ class Nonce:
         if not MIN_NONCE_OCTETS <= len(data) <= MAX_NONCE_OCTETS:
             raise WireError(f"a nonce of {len(data)} octets")
         return cls(data)
-
-    def emit(self, writer: Writer) -> None:
-        writer.put(self.data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,18 +254,10 @@ class Delete:
 
 
 @dataclass(frozen=True, slots=True)
-class VendorId:
+class VendorId(_Octets):
     """VID, section 3.16; `vendor_ids` knows what some of them mean."""
 
     TYPE: ClassVar[int] = c.PayloadType.VENDOR_ID
-    data: bytes
-
-    @classmethod
-    def parse(cls, reader: Reader) -> Self:
-        return cls(reader.rest())
-
-    def emit(self, writer: Writer) -> None:
-        writer.put(self.data)
 
 
 @dataclass(frozen=True, slots=True)
