@@ -73,6 +73,21 @@ class TestNothingIsKept:
         assert kept(connection_of(lab.server)) < 20
         assert one_pair(client, lab.server)
 
+    @pytest.mark.parametrize("who", ["client", "server"])
+    def test_of_a_peer_that_never_deletes_child_sas(self, who: str) -> None:
+        """However often it rekeys; and no packet is lost."""
+        lab, client = connected(ASKING, ASKING)
+        peer = client if who == "client" else lab.server
+        connection_of(peer).upkeep.delete_children = lambda _children, _now: None  # type: ignore[method-assign]
+        traffic = Traffic(lab, client, interval=0.2)
+        for _ in range(30):
+            rekey_child(peer)
+            lab.world.run(20.0)
+        assert len(client.children()) == len(lab.server.children()) < 10
+        lab.world.run(200.0)
+        assert one_pair(client, lab.server)
+        traffic.check()
+
     def test_of_two_that_renew_at_once(self) -> None:
         """One of the two ISAKMP SAs is deleted, even where the one who is to do it does not."""
         timers = Timers(ike_lifetime=LifetimeConfig(soft_seconds=2000.0, hard_seconds=3000.0))

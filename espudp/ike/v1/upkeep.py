@@ -353,12 +353,10 @@ class Upkeep:
             self._connection.note(f"the peer says {name_of_notify(notification.type)}")
 
     def replaced_by_peer(self, former: Iterable[Child], child: Child, now: float) -> None:
-        """The peer is to delete these; if it has not, long after it must have heard, we do.
-
-        Those that were made while the peer's request was on its way, it did not know of: both sides have
-        rekeyed at once, and both child SAs live until one of the two is rekeyed.
+        """The peer is to delete these; if it has not, long after it must have heard, we do. So, too, with one
+        that was made while the peer's request was on its way, when both sides have rekeyed at once.
         """
-        old = [c for c in former if c.made_at + patience(self._timers) < now]
+        old = [c for c in former if self._connection.children.get(c.spi_in) is c and c is not child]
         for each in old:
             each.successor = child
         if old:
