@@ -9,6 +9,7 @@ import pytest
 from espudp.ike.drop import Drop
 from espudp.ike.events import ConnectionUp
 from espudp.ike.ikev1_config import Mode
+from espudp.ike.v1.hub import MAX_INCOMPLETE
 from espudp.wire.address import Path
 from espudp.wire.ikev1.fragment import LIFETIME, MAX_MESSAGE_OCTETS, split
 from espudp.wire.ikev1.header import Header
@@ -129,3 +130,15 @@ def test_a_message_whose_parts_come_in_any_order_and_twice() -> None:
         pair.give(pair.server, (piece, path))
     assert len(sa_of(pair.server).sa._used) == before + 1
     assert pair.take(pair.server) == []
+
+
+def test_fragments_of_many_half_open_calls_are_bounded_together() -> None:
+    """Who owns one address can begin as many as it likes."""
+    server, stranger, now = pair_v1().server, Stranger(), 1000.0
+    part = Fragment(1, 1, is_last=False, data=bytes(MAX_MESSAGE_OCTETS // 8))
+    for number in range(2 * MAX_INCOMPLETE):
+        path = heard_from("10.0.0.1", 1024 + number)
+        (answer,) = answers(server, stranger.main(), path, now)
+        assert answers(server, _fragment(Header.parse(answer), part), path, now) == []
+    assert states_of(server) == 2 * MAX_INCOMPLETE
+    assert _kept(server) == MAX_INCOMPLETE * len(part.data)

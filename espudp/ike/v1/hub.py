@@ -36,6 +36,9 @@ AGGRESSIVE_AT_ONCE = 100
 AGGRESSIVE_PER_SECOND = 20.0
 _USUAL_GROUP_OCTETS = 256
 
+# Our bound on messages that are on their way in fragments, of all peers together: some megabytes.
+MAX_INCOMPLETE = 256
+
 # A generator that repeats itself must not hang us.
 _DRAWS = 64
 
@@ -183,7 +186,10 @@ class Hub:
         self.timers.set(item, item.deadline)
 
     def put_together(self, state: State, fragment: Fragment, now: float) -> bytes | None:
-        """The whole message, once all of it is there. Raises WireError for more than any message has."""
+        """The whole message, once all of it is there. Raises WireError for more than any message has.
+
+        Where too many are under way, the one that has waited longest makes room.
+        """
         for late in self._incomplete.take_due(now):
             self._forget_parts(late)
         reassembly = self._reassemblies.setdefault(state.key, Reassembly())
@@ -192,6 +198,8 @@ class Hub:
         finally:
             if reassembly.octets:
                 self._incomplete.set(state.key, reassembly.until)
+                if len(self._reassemblies) > MAX_INCOMPLETE:
+                    self._forget_parts(next(iter(self._reassemblies)))
             else:
                 self._forget_parts(state.key)
 
