@@ -1,10 +1,9 @@
 """How child SAs come, take over from one another, grow old and go."""
 
-from collections import Counter
-
 from espudp.crypto.random import Rng
 from espudp.errors import ConfigError
 from espudp.esp.events import EventQueue, HardExpired, SoftExpired
+from espudp.esp.reassembly import Hosts
 from espudp.esp.sa import Child, ChildKeys, Peer, State
 from espudp.esp.sad import Sad, is_spi
 from espudp.esp.snapshot import SaSnapshot, snapshot
@@ -23,8 +22,7 @@ class Children:
         self._events = events
         self._peers: dict[int, Peer] = {}
         self._timers: Timers[Child] = Timers()
-        self.hosts: Counter[bytes] = Counter()
-        """`Transport.hosts` of all in transport mode, those of other workers too."""
+        self.hosts = Hosts()
 
     def install(self, keys: ChildKeys, now: float, *, standby: bool) -> None:
         """See `DataPath.install`. If it raises, nothing has changed."""
@@ -38,7 +36,7 @@ class Children:
         child = Child(keys, peer, now, self._rng)
         self.sad.add(child.inbound)
         if child.transport is not None:
-            self.hosts[child.transport.hosts] += 1
+            self.hosts.add(child.transport.hosts)
         self._peers[keys.connection] = peer
         peer.children[keys.spi_in] = child
         peer.path = keys.path
@@ -129,7 +127,7 @@ class Children:
         self._stop_sending(child)
         self.sad.remove(child.inbound)
         if child.transport is not None:
-            self.hosts -= Counter([child.transport.hosts])
+            self.hosts.discard(child.transport.hosts)
         self._timers.discard(child)
         peer = child.peer
         peer.children.pop(child.inbound.spi, None)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 from espudp.esp.drops import Drop
 from espudp.esp.messages import Announce, Astray, Incoming, Outgoing
+from espudp.esp.reassembly import Hosts
 from espudp.esp.spd import ForeignSa, Spd
 from espudp.timing import TokenBucket
 from espudp.wire import ip, natt
@@ -45,12 +46,12 @@ class Elsewhere:
         worker: int,
         workers: int,
         spd: Spd,
-        hosts: Counter[bytes],
+        hosts: Hosts,
         drops: Counter[Drop],
         hand_over: HandOver,
         catch_up: CatchUp | None,
     ) -> None:
-        """`hosts`: see `Children`. `catch_up`: None for the front, which has nobody to obey."""
+        """`catch_up`: None for the front, which has nobody to obey."""
         self.worker = worker
         self.workers = workers
         self._spd = spd
@@ -71,14 +72,14 @@ class Elsewhere:
         self._known[said.spi_in] = sa
         self._spd.add(sa)
         if sa.hosts:
-            self._hosts[sa.hosts] += 1
+            self._hosts.add(sa.hosts)
 
     def forget(self, spi_in: int) -> None:
         """It does not any more."""
         if (sa := self._known.pop(spi_in, None)) is not None:
             self._spd.remove(sa)
             if sa.hosts:
-                self._hosts -= Counter([sa.hosts])
+                self._hosts.discard(sa.hosts)
 
     def catch_up(self, now: float) -> bool:
         """For traffic that no SA is known for; whether it is worth while to look again.

@@ -27,6 +27,27 @@ _OFFSET_IN_IPV6 = 0xFFF8
 _FRAGMENT_HEADER_OCTETS = 8
 
 
+class Hosts:
+    """Between whom there are child SAs in transport mode, whichever worker has them."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[bytes] = Counter()
+
+    def __contains__(self, addresses: bytes) -> bool:
+        """For the source and destination of what goes out, packed one behind the other."""
+        return addresses in self._counts
+
+    def add(self, addresses: bytes) -> None:
+        """One more child SA; see `Transport.hosts`."""
+        self._counts[addresses] += 1
+
+    def discard(self, addresses: bytes) -> None:
+        """One less."""
+        self._counts[addresses] -= 1
+        if self._counts[addresses] <= 0:
+            del self._counts[addresses]
+
+
 class Joined(NamedTuple):
     """A datagram, and the fragments that it came in, in the order of what they hold."""
 
