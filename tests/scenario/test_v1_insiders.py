@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from espudp.ike.config import ConnectionConfig, Identity, ListenerConfig
+from espudp.ike.config import ConnectionConfig, Identity, Limits, ListenerConfig
 from espudp.ike.credentials import Psk, PskOf
 from espudp.ike.events import (
     ChildInstalled,
@@ -18,6 +18,7 @@ from espudp.ike.events import (
 from espudp.ike.ikev1_config import Mode
 from espudp.ike.pad import PadEntry
 from espudp.ike.v1 import xauth
+from espudp.ike.v1.attempt import Attempt
 from espudp.ike.v1.established import Established
 from espudp.ike.xauth import XauthLogin
 from espudp.wire.address import Path, UdpAddress
@@ -45,7 +46,7 @@ from tests.scenario.strangers_v1 import (
     states_of,
     users,
 )
-from tests.unit.ike.pair import PSK, SERVER, START, Side, client_child, mirrored
+from tests.unit.ike.pair import PSK, SERVER, SERVER_ID, START, Side, client_child, mirrored
 
 ALICE, BOB = XauthLogin(user="alice", password="a" * 12), XauthLogin(user="bob", password="b" * 12)
 
@@ -348,3 +349,47 @@ def test_questions_without_end_are_answered_and_forgotten() -> None:
         gathering.hear(side, said(side, ExchangeType.INFORMATIONAL, noise))
     assert len(gathering.server.told(object)) <= 60  # type: ignore[type-var]
     assert "\x1b" not in "".join(map(str, gathering.server.events))
+
+
+def test_a_full_gateway_lets_its_clients_renew() -> None:
+    """At connections_max there is nobody new, but who is there stays."""
+    gathering = Gathering(server_v1(limits=Limits(connections_max=1)))
+    side = gathering.join(client_v1())
+    (up,) = side.told(ConnectionUp)
+    other = gathering.join(client_v1(local_identity=Identity.parse("other@example.org")), "198.51.100.8")
+    gathering.wait(5.0)
+    assert len(gathering.server.told(ConnectionUp)) == 1
+    assert not other.children
+    side.endpoint.rekey_ike(up.connection, gathering.now)
+    gathering.wait(20.0)
+    assert gathering.server.told(IkeRekeyed)
+    assert _unharmed(gathering, side)
+
+
+def test_who_comes_to_us_does_not_take_over_whom_we_have_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One endpoint that has logged in at a gateway by one key, and lets in whoever has another."""
+    key = b"a key of two alone, and of nobody else"
+    entry = PadEntry(proof=Psk(key), demand=PskOf(key), xauth=users(alice=ALICE.password))
+    gateway = Gathering(server_v1(entry))
+    listens = Side("listens and calls", server_v1())
+    member = Member("198.51.100.7", 0)
+    member.side = listens
+    gateway.members.append(member)
+    config = client_v1(login=ALICE, proof=Psk(key), demand=PskOf(key))
+    listens.endpoint.connect(config, member.path(500), member.path(4500), gateway.now)
+    gateway.flush()
+    (up,) = listens.told(ConnectionUp)
+    assert up.remote_identity == SERVER_ID
+    current = sa_of(listens)
+    monkeypatch.setattr(Attempt, "_initial_contact", lambda *_: [])
+    thief = Side("thief")
+    config = client_v1(local_identity=SERVER_ID, remote_identity=None)
+    path = mirrored(connection_of(listens).path)
+    thief.endpoint.connect(config, path, path, gateway.now)
+    for _ in range(12):
+        for side, way in ((thief, listens), (listens, thief)):
+            for data, out in side.endpoint.datagrams_to_send(gateway.now):
+                way.endpoint.receive_datagram(data, mirrored(out), gateway.now)
+    assert thief.told(ConnectionUp)
+    assert current.connection is not None
+    assert current.connection.current is current
