@@ -6,6 +6,7 @@ most.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from espudp.errors import WireError
 from espudp.ike.config import ListenerConfig
@@ -38,6 +39,16 @@ from espudp.wire.ikev1.payloads import KeyExchange, Notification, SecurityAssoci
 MAX_REQUEST_OCTETS = 8192
 
 _MODES = {ExchangeType.MAIN: Mode.MAIN, ExchangeType.AGGRESSIVE: Mode.AGGRESSIVE}
+
+
+@dataclass(frozen=True, slots=True)
+class _Objection:
+    """Why a first message comes to nothing."""
+
+    notify: NotifyType
+    reason: str
+    detail: Callable[[], str] = str
+    """More for people; worked out only where they are told."""
 
 
 class Doorkeeper:
@@ -88,23 +99,9 @@ class Doorkeeper:
             self._hub.drop(Drop.BAD_PAYLOADS)
             return
         mode = _MODES[ExchangeType(datagram.header.exchange)]
-        if mode not in self._policy.modes:
-            self._refuse(
-                datagram,
-                NotifyType.UNSUPPORTED_EXCHANGE_TYPE,
-                now,
-                f"{mode.value} mode is not wanted",
-                lambda: "The peer has to take the other one; --ikev1 main,aggressive takes both.",
-            )
-            return
-        if offers[0].doi not in (DOI_ISAKMP, DOI_IPSEC):
-            self._refuse(datagram, NotifyType.DOI_NOT_SUPPORTED, now, f"unknown DOI {offers[0].doi}")
-            return
-        if offers[0].situation != SIT_IDENTITY_ONLY:
-            self._refuse(datagram, NotifyType.SITUATION_NOT_SUPPORTED, now, "a situation with labels")
-            return
-        choice = self._choice(message, offers[0], datagram, now)
-        if choice is None:
+        choice = self._choice(mode, message, offers[0], datagram.path.remote.ip)
+        if isinstance(choice, _Objection):
+            self._refuse(datagram, choice, now)
             return
         policy = self._policy
         reception = Reception(
@@ -125,41 +122,36 @@ class Doorkeeper:
             self._hub.admit(AwaitKey(reception, datagram, now))
 
     def _choice(
-        self, message: Message, offer: SecurityAssociation, datagram: Datagram, now: float
-    ) -> Choice | None:
-        methods = methods_for(entries_for(self._config.pad, None, datagram.path.remote.ip))
+        self, mode: Mode, message: Message, offer: SecurityAssociation, ip: str
+    ) -> Choice | _Objection:
+        """What we take of the offer of who is at this address."""
+        if mode not in self._policy.modes:
+            remedy = "The peer has to take the other one; --ikev1 main,aggressive takes both."
+            return _Objection(
+                NotifyType.UNSUPPORTED_EXCHANGE_TYPE, f"{mode.value} mode is not wanted", lambda: remedy
+            )
+        if offer.doi not in (DOI_ISAKMP, DOI_IPSEC):
+            return _Objection(NotifyType.DOI_NOT_SUPPORTED, f"unknown DOI {offer.doi}")
+        if offer.situation != SIT_IDENTITY_ONLY:
+            return _Objection(NotifyType.SITUATION_NOT_SUPPORTED, "a situation with labels")
+        methods, ours = methods_for(entries_for(self._config.pad, None, ip)), self._config.ike_proposals
         # In main mode the group is chosen before the public values are made.
         ke = message.get(KeyExchange)
         octets = None if ke is None else len(ke.data)
-        choice = select(offer.proposals, self._suites, methods, group_octets=octets)
-        if choice is None:
-            ours = self._config.ike_proposals
-            self._refuse(
-                datagram,
-                NotifyType.NO_PROPOSAL_CHOSEN,
-                now,
-                "no common IKE proposal",
-                lambda: describe_mismatch(offer.proposals, ours, methods),
-            )
-        return choice
+        return select(offer.proposals, self._suites, methods, group_octets=octets) or _Objection(
+            NotifyType.NO_PROPOSAL_CHOSEN,
+            "no common IKE proposal",
+            lambda: describe_mismatch(offer.proposals, ours, methods),
+        )
 
-    def _refuse(
-        self,
-        datagram: Datagram,
-        notify: NotifyType,
-        now: float,
-        reason: str,
-        detail: Callable[[], str] = str,
-    ) -> None:
-        """Leaves nothing behind: the answer has no cookie of ours. `detail` is worked out where people are
-        told of it.
-        """
+    def _refuse(self, datagram: Datagram, objection: _Objection, now: float) -> None:
+        """Leaves nothing behind: the answer has no cookie of ours."""
         if not self._hub.refusals.take(now):
             self._hub.drop(Drop.RATE)
             return
         header = Header(datagram.header.cookie_i, NO_COOKIE, 0, ExchangeType.INFORMATIONAL, 0)
-        said = Notification(ProtocolId.ISAKMP, b"", notify)
+        said = Notification(ProtocolId.ISAKMP, b"", objection.notify)
         self._hub.send(emit_message(header, [said]), datagram.path)
         if self._told_of != header.cookie_i:  # else it is the same message once more
             self._told_of = header.cookie_i
-            self._hub.tell_refusal(PeerRefused(datagram.path, reason, detail()), now)
+            self._hub.tell_refusal(PeerRefused(datagram.path, objection.reason, objection.detail()), now)
