@@ -117,6 +117,8 @@ class Established:
             self._rumour(now)
         else:
             self._receive(datagram, now)
+            if self.sa.is_worn and self.connection is not None:
+                self.connection.upkeep.phase_1_is_worn(self, now)
             self.reschedule()
 
     def _receive(self, datagram: Datagram, now: float) -> None:

@@ -37,9 +37,11 @@ NEVER_HEARD = float("-inf")
 
 _MESSAGE_ID_OCTETS = 4
 
-# Our bound. A message ID that was used is not taken for a new exchange: its messages could be replayed. A
-# peer that asks every ten seconds whether we live uses fewer in half a day.
-_REMEMBERED_IDS = 4096
+# Our bound. A message ID that was used is not taken for a new exchange: its messages could be replayed. Two
+# who ask each other every ten seconds whether they live use as many in three hours; before the oldest is
+# forgotten, there should be another ISAKMP SA.
+REMEMBERED_IDS = 4096
+WORN_IDS = 3072
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +133,13 @@ class IsakmpSa:
     def use(self, message_id: int) -> None:
         """An authentic message had this message ID, or one of ours has."""
         self._used[message_id] = None
-        if len(self._used) > _REMEMBERED_IDS:
+        if len(self._used) > REMEMBERED_IDS:
             self._used.popitem(last=False)
+
+    @property
+    def is_worn(self) -> bool:
+        """So many message IDs have been used that it should be replaced."""
+        return len(self._used) >= WORN_IDS
 
     # Sending
 

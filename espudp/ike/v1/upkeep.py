@@ -112,6 +112,12 @@ class Upkeep:
         self.isakmp.shorten(established)
         self._hub.reschedule(self._connection)
 
+    def phase_1_is_worn(self, established: "Established", now: float) -> None:
+        """It is over for other reasons than its age."""
+        if established is self._connection.current and self.isakmp.rekey_at > now:
+            self.isakmp.rekey_at = now
+            self._hub.reschedule(self._connection)
+
     def phase_1_ended(self, now: float) -> None:
         """There is no ISAKMP SA any more. Child SAs go on; without any, the peer has hung up."""
         self._dpd = None
