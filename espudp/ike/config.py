@@ -9,7 +9,7 @@ from espudp.ike.credentials import ByEap, Demand, EapClient, NoProof, Proof
 from espudp.ike.encapsulation import Encapsulation
 from espudp.ike.handout import Handout
 from espudp.ike.identity import NOBODY, Identity
-from espudp.ike.ikev1_config import Ikev1Config, Ikev1Policy
+from espudp.ike.ikev1_config import MAX_TOLD_NETWORKS, Ikev1Config, Ikev1Policy
 from espudp.ike.lifetimes import LifetimeConfig
 from espudp.ike.narrowing import DYNAMIC, Dynamic, Selector
 from espudp.ike.pad import PadEntry
@@ -265,6 +265,17 @@ class ListenerConfig:
                     f"{network} is none of the pools", field="pool", remedy="Name it with --pool as well."
                 )
         _require_proposals(self.ike_proposals, "IKE")
+        if self.ikev1 is not None:
+            self._require_few_networks()
+
+    def _require_few_networks(self) -> None:
+        told = [self.split, *(_named(entry.child.local) for entry in self.pad if entry.child is not None)]
+        if max(map(len, told)) > MAX_TOLD_NETWORKS:
+            raise ConfigError(
+                f"clients of IKEv1 are told of {MAX_TOLD_NETWORKS} networks at most",
+                field="split",
+                remedy="Name larger ones that have these in them.",
+            )
 
     @property
     def handout(self) -> Handout:

@@ -8,6 +8,8 @@ from espudp.ike.xauth import XauthLogin
 
 # Our choice: what people may read before they close it
 MAX_BANNER_OCTETS = 4096
+# Our choice: they go out in one message.
+MAX_TOLD_NETWORKS = 512
 
 
 class Mode(Enum):

@@ -6,6 +6,7 @@ from ipaddress import ip_network
 
 import pytest
 
+from espudp.errors import ConfigError
 from espudp.ike.config import Identity
 from espudp.ike.drop import Drop
 from espudp.ike.events import (
@@ -18,7 +19,7 @@ from espudp.ike.events import (
     PeerAddressAssigned,
     PeerRefused,
 )
-from espudp.ike.ikev1_config import Ikev1Config, Ikev1Policy, Mode
+from espudp.ike.ikev1_config import MAX_TOLD_NETWORKS, Ikev1Config, Ikev1Policy, Mode
 from espudp.ike.narrowing import EVERYTHING
 from espudp.ike.proposals import EspProposal, IkeProposal
 from espudp.ike.v1 import mode_config
@@ -130,6 +131,16 @@ def test_split_include_is_all_that_goes_into_a_tunnel_for_everything() -> None:
     assert [str(selector) for selector in child.remote] == ["10.1.0.0/16", "10.7.0.0/24"]
     # The tunnel has not all names, though it was negotiated for everything
     assert pair.client.told(AddressAssigned)[0].domains == ("corp.example",)
+
+
+def test_as_many_networks_as_companies_have() -> None:
+    """What was left out would go in the clear."""
+    many = tuple(str(network) for network in ip_network("10.0.0.0/15").subnets(new_prefix=24))
+    assert len(many) == MAX_TOLD_NETWORKS
+    (child,) = dialled(pair_of(remote="", split=many)).client.told(ChildInstalled)
+    assert len(child.remote) == len(many)
+    with pytest.raises(ConfigError, match="512 networks at most"):
+        pair_of(remote="", split=(*many, "192.168.0.0/24"))
 
 
 def test_clients_of_an_entry_are_told_of_what_it_carries() -> None:

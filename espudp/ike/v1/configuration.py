@@ -48,6 +48,7 @@ _HOST_PREFIX = b"\x80"
 # Our bounds on what a peer may tell us
 _MAX_DNS = 8
 _MAX_TEXT = 128
+_MAX_SUBNETS = 64
 
 _Attributes = Iterator[Attribute]
 
@@ -87,7 +88,7 @@ def read(told: Attributes, asked: Sequence[str]) -> Given:
         _taken(_addresses(told, _ADDRESS), asked),
         dns,
         domains,
-        subnets=tuple(dict.fromkeys(_subnets(told)))[: unity.MAX_NETWORKS],
+        subnets=tuple(dict.fromkeys(_subnets(told)))[:_MAX_SUBNETS],
         application=_text(told, CfgAttribute.APPLICATION_VERSION),
         banner=unity.banner_text(b"\n".join(told.values(CfgAttribute.UNITY_BANNER))),
         split_include=unity.read_networks(told.values(CfgAttribute.UNITY_SPLIT_INCLUDE)),
@@ -162,7 +163,8 @@ def everything(
     yield from _netmask(addresses, handout)
     for server in map(ip_address, handout.dns):
         yield Attribute(_DNS[server.version], server.packed)
-    for network in handout.subnets:
+    # One attribute each, and peers take so many. Unity's, which clients go by, are all in one.
+    for network in handout.subnets if len(handout.subnets) <= _MAX_SUBNETS else ():
         mask = bytes([network.prefixlen]) if network.version == 6 else network.netmask.packed
         yield Attribute(_SUBNET[network.version], network.network_address.packed + mask)
     yield Attribute(CfgAttribute.APPLICATION_VERSION, APPLICATION.encode())

@@ -18,7 +18,7 @@ _NETWORK_OCTETS = 14
 _MASK_AT, _REST_AT = 4, 8
 
 # Our bounds on what a peer may tell us
-MAX_NETWORKS = 64
+MAX_NETWORKS = 1024
 MAX_NAMES = 32
 MAX_BANNER_LINES = 50
 
@@ -37,7 +37,8 @@ def networks_value(networks: Iterable[IPv4Network | IPv6Network]) -> bytes:
 
 def read_networks(values: Iterable[bytes]) -> tuple[TrafficSelector, ...]:
     """Those with a mask that is none are passed over, and so are protocols and ports: what else goes to a
-    network that is named has nowhere better to go.
+    network that is named has nowhere better to go. Of too many none counts: what a part of them leaves out
+    would go in the clear, and without any everything goes through the tunnel.
     """
     found: dict[TrafficSelector, None] = {}
     for value in values:
@@ -46,8 +47,8 @@ def read_networks(values: Iterable[bytes]) -> tuple[TrafficSelector, ...]:
             if network is not None:
                 ends = network.network_address, network.broadcast_address
                 found[TrafficSelector(*ends, protocol=ANY_PROTOCOL)] = None
-            if len(found) >= MAX_NETWORKS:
-                return tuple(found)
+            if len(found) > MAX_NETWORKS:
+                return ()
     return tuple(found)
 
 

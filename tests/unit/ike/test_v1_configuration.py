@@ -114,14 +114,14 @@ def test_too_much_of_everything() -> None:
         *((A.INTERNAL_IP4_SUBNET, bytes([10, n, 0, 0, 255, 255, 0, 0])) for n in range(250)),
         (
             A.UNITY_SPLIT_INCLUDE,
-            b"".join(bytes([10, n, 0, 0, 255, 255, 0, 0]) + bytes(6) for n in range(250)),
+            b"".join(bytes([10, n, m, 0, 255, 255, 255, 0]) + bytes(6) for n in range(250) for m in range(9)),
         ),
         (A.UNITY_SPLIT_DNS, b",".join(b"d%d.example" % n for n in range(1000))),
         (A.UNITY_BANNER, b"line\n" * 10_000),
         (A.APPLICATION_VERSION, b"v" * 60_000),
     )
     given = configuration.read(told, ("any4",))
-    assert (len(given.dns), len(given.subnets), len(given.split_include)) == (8, 64, 64)
+    assert (len(given.dns), len(given.subnets), len(given.split_include)) == (8, 64, 0)
     assert len(given.domains) == 32
     assert len(given.banner.splitlines()) == 50
     assert len(given.application) == 128
