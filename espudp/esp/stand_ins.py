@@ -68,7 +68,8 @@ class _Place:
     def meets(self, other: "_Place") -> bool:
         """Whether packets could be meant for this one as well as for another peer's."""
         same = other.connection == self.connection or other.mapping == self.mapping
-        return not same and _overlap(self.local, other.local) and _overlap(self.remote, other.remote)
+        # Ports of theirs, if anything, tell many peers behind one address apart.
+        return not same and _overlap(self.remote, other.remote) and _overlap(self.local, other.local)
 
 
 class StandIns:

@@ -85,11 +85,13 @@ class TrafficSelector:
             return None
         if ANY_PROTOCOL not in (self.protocol, other.protocol) and self.protocol != other.protocol:
             return None
+        ports = _intersect_ports(self.ports, other.ports)
+        if ports is None:
+            return None
         # Compared as octets: the two families never mix here, and typing knows it.
         first = max(self.first, other.first, key=lambda a: a.packed)
         last = min(self.last, other.last, key=lambda a: a.packed)
-        ports = _intersect_ports(self.ports, other.ports)
-        if first.packed > last.packed or ports is None:
+        if first.packed > last.packed:
             return None
         return TrafficSelector(first, last, self.protocol or other.protocol, *ports)
 
