@@ -192,6 +192,14 @@ def test_the_package_keeps_the_rule(rule: Rule) -> None:
     assert [breach for source in found for breach in rule(source)] == []
 
 
+def test_the_map_of_ikev1_names_every_module() -> None:
+    """Forty of them are too many to find the way by their names alone."""
+    folder = ROOT / "espudp/ike/v1"
+    map_ = ast.get_docstring(ast.parse((folder / "__init__.py").read_text())) or ""
+    words = set(map_.replace(",", " ").replace(";", " ").replace(":", " ").split())
+    assert not {file.stem for file in folder.glob("*.py")} - words - {"__init__"}
+
+
 def test_no_file_of_the_project_is_too_long() -> None:
     everything = sources("espudp", "tests", "examples", "benchmarks")
     assert [breach for source in everything for breach in long_files(source)] == []
