@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from espudp.errors import HostError
+from espudp.esp.stand_ins import DEFAULT_NETWORKS as STAND_INS
 from espudp.host import changes
 from espudp.host.changes import Change, Sysctl, read_sysctl, write_sysctl
 from espudp.host.journal import Journal
@@ -158,7 +159,7 @@ class NetConf:
             source = str(flow.local.first) if str(flow.local.first) in own else None
             for network in flow.remote.networks():
                 routes.setdefault(network, Route(str(network), index, table, source))
-            rules |= dict.fromkeys(flow.rules(table, mark))
+            rules |= dict.fromkeys((*flow.rules(table, mark), *_rules_beside(flow)))
         versions = {flow.remote.version for flow in ordered}
         if 6 in versions:
             allow_ipv6(device)
@@ -192,15 +193,18 @@ class NetConf:
     def accept_outer(self, peer: str, mark: int) -> None:
         """Let the peer's datagrams in where strict reverse path filtering would look for them in the tunnel.
 
-        That filter asks where an unmarked packet to the peer would go. Raises HostError.
+        That filter asks where an unmarked packet to the peer would go. A device that one peer has come by
+        stays so: others may come there. Raises HostError.
         """
-        wanted: list[Change] = []
         address = ipaddress.ip_address(peer)
-        if address.version == 4:  # IPv6 has no such setting
-            with contextlib.suppress(OSError):  # no route at the moment
-                device = socket.if_indextoname(self._netlink.next_hop(address, mark).device)
-                wanted = self._loose(f"net/ipv4/conf/{device}/rp_filter")
-        self.replace("rp_filter", wanted)
+        if address.version == 6:  # which has no such setting
+            return
+        try:
+            device = socket.if_indextoname(self._netlink.next_hop(address, mark).device)
+        except OSError:  # no route at the moment
+            return
+        made = self._groups.get("rp_filter", [])
+        self.replace("rp_filter", [*made, *self._loose(f"net/ipv4/conf/{device}/rp_filter")])
 
     def forward(self, *, ipv4: bool, ipv6: bool) -> None:
         """Switch IP forwarding on. Raises HostError."""
@@ -307,12 +311,30 @@ def _rule_ports(selector: TrafficSelector) -> str | None:
     return f"{max(selector.first_port, MIN_RULE_PORT)}:{selector.last_port}"
 
 
+def _rules_beside(flow: Flow) -> list[Rule]:
+    """For what this host has to say to a peer beside its flow: nothing, to an address that stands for it."""
+    return [
+        Rule(PROHIBITION_PRIORITY, RT_TABLE_UNSPEC, str(network), prohibits=True)
+        for network in flow.remote.networks()
+        if any(contains(stand_ins, network) for stand_ins in STAND_INS)
+    ]
+
+
 def _rules(network: Network, table: int, mark: int) -> list[Rule]:
     priority = FIRST_PRIORITY + 2 * (network.max_prefixlen - network.prefixlen)
     return [
         Rule(priority, RT_TABLE_MAIN, str(network), suppress_prefix=network.prefixlen),
         Rule(priority + 1, table, str(network), unless_mark=mark),
     ]
+
+
+def contains(outer: Network, inner: Network) -> bool:
+    """Whether all of one network is in another."""
+    return (
+        outer.version == inner.version
+        and outer.prefixlen <= inner.prefixlen
+        and inner.network_address in outer
+    )
 
 
 def has_ipv6() -> bool:

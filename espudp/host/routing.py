@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from ipaddress import ip_address
 
 from espudp.host.guard import Guard
-from espudp.host.netconf import Flow, NetConf, Network
+from espudp.host.netconf import Flow, NetConf, Network, contains
 from espudp.wire.selectors import ANY_PROTOCOL, TrafficSelector
 
 _Child = tuple[int, int]  # connection, inbound SPI
@@ -71,7 +71,7 @@ class Routing:
         """A child SA carries traffic from `local` to `remote` now. Raises HostError."""
         carried = (network for selector in remote for network in selector.networks())
         networks = carried if self._only is None else _common(carried, self._only)
-        reached = tuple(n for n in networks if not any(_contains(other, n) for other in self.direct))
+        reached = tuple(n for n in networks if not any(contains(other, n) for other in self.direct))
         if not reached:
             return
         self._reached[child] = reached
@@ -135,18 +135,10 @@ def _common(networks: Iterable[Network], only: tuple[Network, ...]) -> Iterator[
     """What lies in both."""
     for network in networks:
         for wanted in only:
-            if _contains(network, wanted):
+            if contains(network, wanted):
                 yield wanted
-            elif _contains(wanted, network):
+            elif contains(wanted, network):
                 yield network
-
-
-def _contains(outer: Network, inner: Network) -> bool:
-    return (
-        outer.version == inner.version
-        and outer.prefixlen <= inner.prefixlen
-        and inner.network_address in outer
-    )
 
 
 def _selects(selectors: tuple[TrafficSelector, ...], ip: str) -> bool:

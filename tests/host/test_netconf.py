@@ -401,6 +401,38 @@ def test_only_strict_reverse_path_filtering_is_loosened(
     assert read_sysctl(name) == str(here)
 
 
+def test_peers_by_two_devices(host: Host) -> None:
+    """Who comes by the second does not end what the first needs, nor does who cannot be reached."""
+    names = [f"net/ipv4/conf/{device}/rp_filter" for device in ("lan", "other")]
+    with Namespace() as beyond:
+        connect(Port(host.namespace, "other", "10.1.0.5/24"), Port(beyond, "other", "10.1.0.1/24"))
+        for name in names:
+            write_sysctl(name, "1")
+        conf = NetConf(host.runtime, "esp0")
+        host.route(conf, "0.0.0.0/0", "::/0")
+        for peer in ("203.0.113.7", "10.1.0.1", "2001:db8:113::7"):
+            conf.accept_outer(peer, MARK)
+        assert [read_sysctl(name) for name in names] == ["2", "2"]
+        conf.close()
+        assert [read_sysctl(name) for name in names] == ["1", "1"]
+
+
+def test_to_a_stand_in_goes_what_is_in_the_flow_or_nothing(host: Host) -> None:
+    before = state(host.namespace)
+    conf = NetConf(host.runtime, "esp0")
+    ours, peer = "10.0.0.5", "198.18.0.1"
+    conf.set_flows("esp0", [flow(ours, peer, socket.IPPROTO_UDP, (1701, 1701), (1, 9))], mark=MARK)
+    host.tun.read_batch(64)
+    assert say_something(peer, socket.SOCK_DGRAM, 1701, 7) == ours
+    assert host.tun.read_batch(64)
+    with pytest.raises(PermissionError):
+        say_something(peer, socket.SOCK_DGRAM, 1702, 7)
+    assert say_something("198.18.0.2", socket.SOCK_DGRAM, 1702, 7) == ours
+    conf.set_flows("esp0", [], mark=MARK)
+    assert state(host.namespace) == before
+    conf.close()
+
+
 def test_a_refused_change_is_said_and_not_journalled(host: Host) -> None:
     conf = NetConf(host.runtime, "esp0")
     with pytest.raises(HostError, match=r"The route to 10\.1\.0\.0/16 could not be made"):
