@@ -28,7 +28,10 @@ def predecessor(hub: Hub, phase1: Phase1, identity: Identity) -> "Connection | N
     entry = b"" if phase1.entry is None else phase1.entry.mark
     for connection in reversed(hub.with_peer(identity)):
         same_way_in = not connection.dialled and connection.peer.entry == entry
-        if connection.alive and same_way_in and connection.path.remote == phase1.path.remote:
+        same_place = connection.path.remote == phase1.path.remote
+        # Its last message alone may have come from anywhere.
+        shown = phase1.outer in (connection.peer.outer, connection.path.remote.ip)
+        if connection.alive and same_way_in and same_place and shown:
             return connection
     return None
 
