@@ -10,7 +10,7 @@ Where to begin: `negotiator` takes what arrives, and `established` is an ISAKMP 
     transactions        transaction (the peer's), asking (ours)
     quick mode          quick; quick_initiator, quick_responder; esp_proposals, client_ids, life; child
     informational       informational, dpd
-    a connection        connection; upkeep keeps its child SAs up, isakmp_sas has what they are made with, agenda
+    a connection        connection, agenda; upkeep of its child SAs, isakmp_sas that they are made with
     phase 1 again       phase1_rekey, exchanged_roles
     all of them         hub, snapshot
 """
