@@ -83,6 +83,15 @@ def test_each_mode_with_each_proof(mode: Mode, proof: str, behind: bool) -> None
     assert set(ports[plain:]) == {NATT_PORT}
 
 
+@MODES
+@pytest.mark.parametrize("plain", [False, True])
+def test_over_ipv6(mode: Mode, plain: bool) -> None:
+    lab = lab_v1(terms=TermsV1(exchange=mode, plain_esp=plain), server_ip="2001:db8::1")
+    client = lab.client(ip="2001:db8:7::7")
+    _works(lab, client)
+    assert client.told(ConnectionUp)[0].nat == NatStatus(claimed=not plain)
+
+
 def test_both_versions_at_one_listener() -> None:
     lab = lab_v1()
     old, new = lab.client("old", number=7), lab.client("new", number=8)

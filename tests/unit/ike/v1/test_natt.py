@@ -13,7 +13,7 @@ from espudp.ike.v1.vendor import Abilities, agreed, offered
 from espudp.wire.address import Path, UdpAddress
 from espudp.wire.ikev1.header import Header
 from espudp.wire.ikev1.message import Message
-from espudp.wire.ikev1.payloads import NatDiscovery, Payload, VendorId
+from espudp.wire.ikev1.payloads import NatDiscovery, Payload, VendorId, type_of
 
 US, PEER = UdpAddress("192.0.2.1", 500), UdpAddress("198.51.100.1", 500)
 NATTED = UdpAddress("203.0.113.9", 31337)
@@ -40,6 +40,27 @@ def test_the_vendor_ids_are_hashes_of_names() -> None:
         name = names.get(version, f"draft-ietf-ipsec-nat-t-ike-{version.value[-2:]}")
         assert flavour.vendor_id == md5(name.encode(), usedforsecurity=False).digest()
     assert list(FLAVOURS) == list(NatTraversal)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "nat_d", "nat_oa", "modes", "floats"),
+    [
+        (("RFC 3947",), 20, 21, (3, 4), True),
+        (("draft-08", "draft-07", "draft-06", "draft-05", "draft-04"), 15, 16, (3, 4), True),
+        (("draft-03", "draft-02", "draft-02 with a newline"), 130, 131, (61443, 61444), True),
+        (("draft-01", "draft-00"), 130, 131, (61443, 61444), False),
+    ],
+)
+def test_the_numbers_of_each(
+    numbers: tuple[str, ...], nat_d: int, nat_oa: int, modes: tuple[int, int], floats: bool
+) -> None:
+    """RFC 3947 sections 3.2, 5.1 and 5.2; those of the drafts are what was shipped."""
+    for name in numbers:
+        flavour = FLAVOURS[NatTraversal(name)]
+        assert (flavour.nat_d, flavour.nat_oa) == (nat_d, nat_oa)
+        assert (flavour.tunnel, flavour.transport, flavour.floats) == (*modes, floats)
+        seen = _sight().payloads(flavour, Path(US, PEER))
+        assert {type_of(payload) for payload in seen} == {nat_d}
 
 
 def test_an_initiator_names_all_and_the_best_first() -> None:
