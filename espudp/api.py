@@ -42,6 +42,7 @@ from espudp.ike.credentials import (
     SignKey,
 )
 from espudp.ike.eap.passthrough import BackendAnswer, BackendQuestion, EapRadius, Verdict
+from espudp.ike.encapsulation import Encapsulation
 from espudp.ike.events import (
     AddressAssigned,
     BackendAsked,
@@ -57,8 +58,9 @@ from espudp.ike.events import (
     PeerRefused,
 )
 from espudp.ike.handout import TrustAnchor
-from espudp.ike.ikev1_config import Ikev1Config, Ikev1Policy
+from espudp.ike.ikev1_config import Ikev1Config, Ikev1Policy, NatTraversal
 from espudp.ike.ikev1_config import Mode as Ikev1Mode
+from espudp.ike.narrowing import Dynamic
 from espudp.ike.pad import PadEntry, Pattern
 from espudp.ike.proposals import EspProposal, IkeProposal
 from espudp.ike.xauth import XauthLogin, XauthUsers
@@ -67,6 +69,8 @@ from espudp.tunnel import Event, ManualUp, MtuChanged, Tunnel
 from espudp.wire.address import Path, UdpAddress
 from espudp.wire.selectors import TrafficSelector
 from espudp.wire.train import Burst, Train
+from espudp.wire.transport import Mode as ChildMode
+from espudp.wire.transport import Transport
 from espudp.wire.vnet import Frame, Offload, VnetHeader
 
 if TYPE_CHECKING:
@@ -108,6 +112,7 @@ __all__ = [
     "ChildConfig",
     "ChildInstalled",
     "ChildKeys",
+    "ChildMode",
     "ChildRemoved",
     "CipherKeys",
     "ConfigError",
@@ -118,11 +123,13 @@ __all__ = [
     "DataPath",
     "Demand",
     "Diagnostic",
+    "Dynamic",
     "EapClient",
     "EapLogin",
     "EapOf",
     "EapRadius",
     "EapUsers",
+    "Encapsulation",
     "EspProposal",
     "EspSuite",
     "EspudpError",
@@ -145,6 +152,7 @@ __all__ = [
     "ManualPair",
     "ManualUp",
     "MtuChanged",
+    "NatTraversal",
     "NoDemand",
     "NoProof",
     "Offload",
@@ -167,6 +175,7 @@ __all__ = [
     "TlsSetup",
     "TrafficSelector",
     "Train",
+    "Transport",
     "Trust",
     "TrustAnchor",
     "Tunnel",

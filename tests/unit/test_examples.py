@@ -15,6 +15,12 @@ SAYS = {
         *("server: delivers hello", "client: ConnectionUp", "client: child SA ..., SPI 0x... in"),
         *("client: IkeRekeyed", "client: down, ...", "server: ConnectionUp", "server: down, ..."),
     ],
+    "users_by_ikev1.py": [
+        *("client: IKEv1 with gateway.example", "client: has 10.99.0.2, and reads: Authorized users only."),
+        *("client: aes... for 10.1.0.0/16", "server: IKEv1 with keyid:alice"),
+        *("server: aes... for 10.99.0.2/32", "client: the peer refuses the XAUTH user alice"),
+        "server: laptop.example: wrong user name or password",
+    ],
     "esp_by_hand.py": ["octets became", "opened: True", "replayed: []", "forged: []", "integrity 1"],
     "manual_keys.py": ["spi = 0x...", "server got ping", "answers to 203.0.113.9:61234", "client got pong"],
 }
