@@ -126,6 +126,22 @@ def ask(namespace: Namespace, address: str, port: int, octets: int = 100, source
             return False
 
 
+def is_refused(namespace: Namespace, address: str) -> bool:
+    """Whether a program hears that nobody is there: by an ICMP error that quotes what it has sent."""
+    with namespace.inside():
+        caller = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with caller:
+        caller.settimeout(5)
+        caller.connect((address, 9))
+        caller.send(MARKER)
+        try:
+            return not caller.recv(100)
+        except ConnectionRefusedError:
+            return True
+        except TimeoutError:
+            return False
+
+
 def test_tcp_udp_and_ping_between_the_two_outer_addresses(network: Network, encap: str) -> None:
     before = state(network.client), state(network.server)
     client = both(network, encap=encap)
@@ -208,6 +224,8 @@ def test_behind_a_nat_checksums_are_right_at_both_ends(with_nat: Network) -> Non
     with echo(with_nat.server, SERVER[4]) as (port, callers):
         assert ask(with_nat.client, SERVER[4], port)
         assert {caller[0] for caller in callers} == {NAT}
+    assert is_refused(with_nat.client, SERVER[4])
+    assert is_refused(with_nat.server, NAT)
     count, others = outside(tap)
     assert count > 20
     assert others == set()
@@ -260,6 +278,13 @@ def test_several_workers(network: Network) -> None:
         assert transfer(network.client, network.server, SERVER[4], data) == data
         assert transfer(network.server, network.client, CLIENT[4], data) == data
     assert not any(sa["drops"] for sa in client.ask("status")["tunnel"]["sas"])
+
+
+def test_large_datagrams_with_several_workers(network: Network) -> None:
+    """Of their fragments the kernel knows no ports: they come to any worker."""
+    both(network, transport=[["17"], ["17/1701"]], host_options={"workers": 2})
+    with echo(network.server, SERVER[4], 1701) as (port, _):
+        assert all(ask(network.client, SERVER[4], port, 5000) for _ in range(6))
 
 
 def test_while_the_server_is_away_nothing_goes_around_the_tunnel(network: Network) -> None:
