@@ -8,11 +8,13 @@ from itertools import product
 import pytest
 
 from espudp.ike.config import Identity, Limits
+from espudp.ike.credentials import Psk, PskOf
 from espudp.ike.drop import Drop
 from espudp.ike.events import ConnectionDown, ConnectionUp, PeerRefused
 from espudp.ike.ikev1_config import Mode
 from espudp.ike.pad import PadEntry
 from espudp.ike.v1.hub import AGGRESSIVE_AT_ONCE, AGGRESSIVE_PER_SECOND
+from espudp.ike.xauth import XauthLogin
 from espudp.wire.ikev1.constants import CfgType, ExchangeType, NotifyType, PayloadType, ProtocolId
 from espudp.wire.ikev1.header import HEADER_OCTETS, Header
 from espudp.wire.ikev1.message import emit_message
@@ -33,8 +35,9 @@ from tests.scenario.strangers_v1 import (
     server_v1,
     states_of,
     transform,
+    users,
 )
-from tests.unit.ike.pair import CLIENT, Datagram, Pair, mirrored
+from tests.unit.ike.pair import CLIENT, PSK, Datagram, Pair, mirrored
 
 MODES = pytest.mark.parametrize("mode", [pytest.param(mode, id=mode.value) for mode in Mode])
 
@@ -81,6 +84,28 @@ def test_a_flood_in_aggressive_mode_leaves_room_for_a_client() -> None:
         )
         pair.wait(0.0)
     pair.wait(10.0)
+    assert _up(pair)
+
+
+@MODES
+def test_a_flood_does_not_push_out_who_is_about_to_log_in(mode: Mode) -> None:
+    """Who has proved to have the key of the group, and whose user looks for the password."""
+    entry = PadEntry(proof=Psk(PSK), demand=PskOf(PSK), xauth=users(alice="secret"))
+    server = server_v1(entry, limits=Limits(half_open_max=20))
+    alice = XauthLogin(user="alice", password="secret")
+    pair, stranger = pair_v1(client_v1(mode, login=alice), server), Stranger()
+    pair.dial()
+    for _ in range(3 if mode is Mode.MAIN else 2):
+        pair.move(pair.client)
+        pair.move(pair.server)
+    answer = pair.take(pair.client)
+    assert [Header.parse(data).exchange for data, _ in answer] == [ExchangeType.TRANSACTION]
+    for number in range(60):
+        path = heard_from(f"10.0.0.{number}")
+        answers(pair.server, stranger.main() if number % 2 else stranger.aggressive(), path, pair.now)
+    for datagram in answer:
+        pair.give(pair.server, datagram)
+    pair.flush()
     assert _up(pair)
 
 

@@ -100,18 +100,18 @@ class AwaitProof(Visitor):
         return identity_of(self._who)
 
     def _message(self) -> bytes:
-        reception, material, entry = self.reception, self._material, self._entry
-        config = reception.config if entry is None else reception.config.by(entry)
-        ours = config.local_identity
+        reception, material = self.reception, self._material
+        # A stranger is shown what others are shown who come this way.
+        entry = self._entry or reception.entries()[0]
+        ours = reception.config.by(entry).local_identity
         payloads: list[Payload] = [
             SecurityAssociation.of((reception.choice.answer,)),
             KeyExchange(material.transcript.ke_r),
             Nonce(material.nonce_r),
             identification(ours),
         ]
-        proof = config.pad[0].proof if entry is None else entry.proof
-        payloads += prove(material, self._sa.keys, ours, proof, initiator=False)
-        if reception.way.initiator_signs and entry is not None:
+        payloads += prove(material, self._sa.keys, ours, entry.proof, initiator=False)
+        if reception.way.initiator_signs:
             payloads += requests([entry.demand])
         return reception.message([*payloads, *reception.vendor_ids, *reception.nat_payloads(self._path)])
 
@@ -159,6 +159,9 @@ class AwaitProof(Visitor):
         nat = reception.nat(message, [datagram.path, self._path])
         turn = Turn(sa, reception.config.timers)
         phase1 = reception.phase1(self._material, sa, turn, datagram.path, nat, message, met)
+        if not reception.hub.admission.hold(self.key, reception.source.ip):
+            reception.hub.drop(Drop.HALF_OPEN)
+            return
         if datagram.header.encrypted:
             sa.phase_1.advance(datagram)
         conclude(reception.hub, phase1, now)
