@@ -28,7 +28,7 @@ from espudp.wire.address import UdpAddress
 from espudp.wire.ikev1.constants import ExchangeType, NotifyType, ProtocolId, name_of_notify
 from espudp.wire.ikev1.header import HEADER_OCTETS
 from espudp.wire.ikev1.message import emit_message, parse_message
-from espudp.wire.ikev1.payloads import Identification, Notification, SecurityAssociation, VendorId
+from espudp.wire.ikev1.payloads import Identification, Notification, SecurityAssociation, VendorId, body_of
 from tests.scenario.credentials import CLIENT, SERVER, person, trust
 from tests.scenario.lab import CLIENT_IP, PSK, Lab, Terms, is_esp
 from tests.scenario.lab_v1 import TermsV1, lab_v1
@@ -234,6 +234,30 @@ def test_the_psk_is_found_by_where_the_peer_is_or_else_tried() -> None:
     lab.world.run(100.0)
     assert not thief.told(ConnectionUp)
     assert len(lab.server.told(ConnectionUp)) == 3
+
+
+def test_in_aggressive_mode_the_psk_is_found_by_name() -> None:
+    """And whether a name is known is not told: what a stranger gets is no other than what everybody gets."""
+    pad = tuple(
+        replace(
+            PadEntry.of_psk(b"key %d" % n),
+            peers=(Pattern.parse(f"client{n}@example.org"),),
+            local_identity=Identity.parse("gateway.of.this.way.in"),
+        )
+        for n in range(3)
+    )
+    lab = lab_v1(terms=TermsV1(exchange=Mode.AGGRESSIVE, pad=pad, remote_identity=None))
+    told = _sent_by(lab.server)
+    answers = []
+    for n in range(4):
+        client = lab.client(f"client{n}", number=7 + n)
+        seen = len(told)
+        client.connect(replace(lab.terms, psk=b"key %d" % n).connection(client.name), lab.server_ip)
+        lab.world.run(5.0)
+        assert client.up == (n < 3)
+        message = parse_message(told[seen].payload)
+        answers.append([(type(p), len(body_of(p))) for p in message.payloads])
+    assert answers == [answers[0]] * 4
 
 
 def test_one_of_many_psks() -> None:
