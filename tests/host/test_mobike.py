@@ -18,7 +18,7 @@ from pyroute2 import IPRoute
 
 from espudp.host.netns import Namespace, Port, connect
 from tests.host.download import SERVER_INSIDE, Download
-from tests.host.support import Network, Peer, ping
+from tests.host.support import Network, Peer, ping, state
 
 pytestmark = [pytest.mark.namespaces, pytest.mark.tun]
 
@@ -193,3 +193,21 @@ def test_the_server_gets_one_more_address(tmp_path: Path) -> None:
         assert ping(network.client, SERVER_INSIDE, tries=3) == 3
         _still_the_same(server, client)
         assert client.stop() == server.stop() == 0
+
+
+def test_in_transport_mode_the_rules_follow_the_address(tmp_path: Path) -> None:
+    """Which is a connection anew: the addresses are what the SAs are for."""
+    with Travel.make(tmp_path, nat=False) as travel:
+        network = travel.network
+        before = state(network.server)
+        server, client = _up(travel, transport=[["0"], ["0"]])
+        travel.leave()
+        travel.arrive()
+        client.wait_for(f"our address {WAN} is gone")
+        assert "transport mode, 203.0.113.7/32" in client.wait_for("Connected to")
+        server.wait_for(f"({LAN}:4500) is connected")
+        assert server.ask("status")["routes"] == [f"{LAN}/32"]
+        assert ping(network.client, "203.0.113.7", tries=3) == 3
+        assert ping(network.server, LAN, tries=3) == 3
+        assert client.stop() == server.stop() == 0
+        assert state(network.server) == before
