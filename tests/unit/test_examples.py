@@ -21,6 +21,11 @@ SAYS = {
         *("server: aes... for 10.99.0.2/32", "client: the peer refuses the XAUTH user alice"),
         "server: laptop.example: wrong user name or password",
     ],
+    "transport_mode.py": [
+        *("client 1: 192.168.1.2/32[udp/1701] <=> 198.51.100.1/32[udp/1701]", "client 2: 192.168.1.3/32"),
+        "hello of 1 from port 1701, from 203.0.113.1, checksum right",
+        "hello of 2 from port 1701, from 198.18.0.1, checksum right",
+    ],
     "esp_by_hand.py": ["octets became", "opened: True", "replayed: []", "forged: []", "integrity 1"],
     "manual_keys.py": ["spi = 0x...", "server got ping", "answers to 203.0.113.9:61234", "client got pong"],
 }
