@@ -205,6 +205,26 @@ def test_bad_public_values_cost_no_more_than_a_few_key_pairs(key_pairs: list[Dh]
     assert tunnel._ike.drops[Drop.BAD_KEY_EXCHANGE] == len(key_pairs)
 
 
+@pytest.mark.parametrize(("keys", "most"), [(1, 250), (64, 32)])
+def test_noise_in_place_of_a_proof_is_tried_only_so_often(keys: int, most: int) -> None:
+    pad = tuple(PadEntry.of_psk(b"key %d" % n) for n in range(keys))
+    lab = lab_v1(terms=TermsV1(timers=SHORT, psk=b"key 0", pad=pad))
+    client = lab.client()
+    sent = _sent_by(client)
+    client.connect(lab.terms.connection(), SERVER_IP)
+    lab.world.run_until(lambda: len(sent) == 3, 5.0)
+    client.die()
+    tunnel, chance, path = lab.server.tunnel, Random(4), _path(1, NATT_PORT)
+    lab.world.run(0.001)
+    header = sent[2].payload[: 4 + 28]
+    for _ in range(2 * most):
+        noise = header + chance.randbytes(len(sent[2].payload) - len(header))
+        _answers(tunnel, noise, path, lab.world.now)
+    assert not tunnel._ike._v1._hub.states  # type: ignore[union-attr]
+    tried = tunnel._ike.drops[Drop.BAD_ICV]
+    assert 0.9 * most * keys <= tried <= most * keys
+
+
 def test_an_error_is_no_reason_once_something_better_has_come() -> None:
     lab = lab_v1()
     client = lab.client()

@@ -19,7 +19,7 @@ from espudp.ike.v1.exchange import Turn
 from espudp.ike.v1.fragmenting import Fragmenting
 from espudp.ike.v1.hub import Datagram
 from espudp.ike.v1.proof import Claim, Material, identification, identity_of, prove, requests
-from espudp.ike.v1.reception import DEAR, NONCE_OCTETS, Reception, Visitor, psk_of
+from espudp.ike.v1.reception import CHEAP, DEAR, NONCE_OCTETS, Reception, Visitor, psk_of
 from espudp.ike.v1.sa import IsakmpSa
 from espudp.ike.v1.vendor import Abilities
 from espudp.wire.address import Path
@@ -30,6 +30,8 @@ from espudp.wire.ikev1.payloads import Identification, KeyExchange, Nonce, Paylo
 # Our bound on how many keys are tried for one message of somebody whose name nobody knows yet. Together they
 # cost about as much as one Diffie-Hellman exchange.
 MAX_KEYS = 64
+# How many of them count as much as one message that no key opens.
+_KEYS_FOR_ONE = 8
 
 
 class AwaitKey(Visitor):
@@ -138,7 +140,8 @@ class AwaitProof(Visitor):
             return
         found = self._open(datagram)
         if found is None:
-            self.refuse(reception.wrong_key(), datagram.path, None, now)
+            cost = max(CHEAP, len(self._keys) // _KEYS_FOR_ONE)
+            self.refuse(reception.wrong_key(), datagram.path, None, now, cost=cost)
             return
         try:
             self._judge(found, datagram, now)
