@@ -37,7 +37,7 @@ from tests.unit.esp.peers import CBC_ESN, GCM, LEFT_SPI, RIGHT_SPI, left_keys, m
 # Whatever depends on more of the suite is the same in tunnel mode.
 some_suites = pytest.mark.parametrize("suite", [GCM, CBC_ESN], ids=lambda suite: suite.name)
 thorough = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
 
 # What the hosts see, and what they are behind NATs; the peer may be shown under another address.
