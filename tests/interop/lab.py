@@ -77,10 +77,16 @@ class Namespace:
         return run(self.command(*argv), text=text, timeout=timeout)
 
     def ping(self, address: str, *, count: int = 3, octets: int = 56) -> bool:
-        """Whether every one of `count` echo requests of so much data got its reply."""
-        # The -w is not in vain: without it ping waits for the last reply as long as for twice the slowest.
-        with Ping(self, address, octets, "-c", str(count), "-w", "2") as ping:
-            return ping.answered() >= count
+        """Whether every one of `count` echo requests of so much data got its reply.
+
+        Each has a ping of its own, which waits for a late reply: one that has seen replies waits for the last
+        as long as for twice the slowest. So no more than `count` go out.
+        """
+        for _ in range(count):
+            with Ping(self, address, octets, "-c", "1") as ping:
+                if not ping.answered():
+                    return False
+        return True
 
     def pinging(self, address: str, *, octets: int = 56) -> "Ping":
         """Ping in the background until told to end."""
