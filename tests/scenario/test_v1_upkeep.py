@@ -174,6 +174,28 @@ class TestLostPhase1:
         assert connection_of(lab.server).current is not None
         assert one_pair(client, lab.server)
 
+    def test_what_waits_for_phase_1_may_not_be_needed_any_more(self) -> None:
+        """The peer has ended the child SA that was to be rekeyed."""
+        subnets = ("10.99.0.0/24", "10.1.0.0/16")
+        lab = lab_v1(
+            terms=TermsV1(remote=subnets, timers=PASSIVE), server=TermsV1(local=subnets, timers=PASSIVE)
+        )
+        client = lab.client()
+        lab.connect(client)
+        lab.world.run(1.0)
+        for host in (lab.server, client):
+            forget_phase_1(lab, host)
+        server, now = connection_of(lab.server), lab.world.now
+        server.hub.renew = lambda _connection, _now: True
+        rekey_child(lab.server)
+        assert server.upkeep.waiting == 2
+        server.remove(list(server.children.values())[-1], now)
+        rekey_ike(client)
+        lab.world.run(10.0)
+        assert server.current is not None
+        assert server.upkeep.waiting == 0
+        assert len(lab.server.told(ChildInstalled)) == 2
+
     @pytest.mark.parametrize("where", ["between sites", "with a virtual address"])
     def test_a_peer_for_whom_the_child_sas_end_with_it(self, where: str) -> None:
         """It says no word of them: when it has been silent for a while, they are made anew with phase 1; and

@@ -98,7 +98,7 @@ class Upkeep:
         waiting, self._waiting = self._waiting, []
         for wish in waiting:
             if wish in self._wishes:
-                self._ask(wish, now)
+                self._retry(wish, now)
         self._hub.reschedule(self._connection)
 
     def keep_beside(self, established: "Established", now: float) -> None:
