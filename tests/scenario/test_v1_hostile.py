@@ -14,7 +14,7 @@ from espudp.ike.drop import Drop
 from espudp.ike.events import ConnectionDown, ConnectionUp, Diagnostic, Fault
 from espudp.ike.ikev1_config import Mode
 from espudp.ike.pad import PadEntry
-from espudp.ike.v1 import aggressive_responder, main_responder
+from espudp.ike.v1 import reception
 from espudp.ike.v1.hub import AGGRESSIVE_AT_ONCE
 from espudp.tunnel import Tunnel
 from espudp.wire.address import Path, UdpAddress
@@ -41,8 +41,7 @@ def key_pairs(monkeypatch: pytest.MonkeyPatch) -> list[Dh]:
         made.append(group)
         return dh.generate(group, rng)
 
-    for module in (main_responder, aggressive_responder):
-        monkeypatch.setattr(module, "generate", counted)
+    monkeypatch.setattr(reception, "generate", counted)
     return made
 
 

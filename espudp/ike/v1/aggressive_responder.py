@@ -7,8 +7,6 @@ not told: a stranger's PSK is one that nobody has.
 
 from dataclasses import replace
 
-from espudp.crypto.dh import generate
-from espudp.crypto.ikev1keys import Transcript
 from espudp.errors import CryptoError, PeerError, WireError
 from espudp.ike.drop import Drop
 from espudp.ike.identity import Identity
@@ -17,7 +15,7 @@ from espudp.ike.v1.conclusion import conclude
 from espudp.ike.v1.exchange import Turn
 from espudp.ike.v1.hub import Datagram
 from espudp.ike.v1.proof import Claim, Material, identification, identity_of, prove, requests
-from espudp.ike.v1.reception import NONCE_OCTETS, Reception, Visitor, psk_of
+from espudp.ike.v1.reception import Reception, Visitor, psk_of
 from espudp.ike.v1.sa import IsakmpSa
 from espudp.wire.address import Path
 from espudp.wire.ikev1.message import Message, parse_message
@@ -48,21 +46,12 @@ def begin_aggressive(reception: Reception, message: Message, asked: Datagram, no
         reception.refuse(reception.stranger(identity_of(who)), asked.path, None, now)
         return
     try:
-        material = _material(reception, ke, nonce)
+        material = reception.material(ke, nonce)
     except (PeerError, CryptoError):
         hub.drop(Drop.BAD_KEY_EXCHANGE)
         return
     entry = entries[0] if entries else None
     hub.admit(AwaitProof(reception, material, entry, who, asked, now))
-
-
-def _material(reception: Reception, ke: KeyExchange, nonce: Nonce) -> Material:
-    """Raises PeerError, CryptoError."""
-    hub, cookies, suite = reception.hub, reception.cookies, reception.choice.terms.suite
-    pair = generate(suite.dh, hub.rng)
-    shared = pair.shared_secret(ke.data)
-    transcript = Transcript(ke.data, pair.public, cookies.initiator, cookies.responder, reception.sa_i)
-    return Material(suite, reception.way, transcript, nonce.data, hub.nonce(NONCE_OCTETS), shared)
 
 
 class AwaitProof(Visitor):

@@ -8,8 +8,6 @@ What is kept after the first message is small, and cost no key pair; see admissi
 from dataclasses import dataclass
 from itertools import islice
 
-from espudp.crypto.dh import generate
-from espudp.crypto.ikev1keys import Transcript
 from espudp.errors import CryptoError, PeerError, WireError
 from espudp.ike.drop import Drop
 from espudp.ike.natd import NatStatus
@@ -19,7 +17,7 @@ from espudp.ike.v1.exchange import Turn
 from espudp.ike.v1.fragmenting import Fragmenting
 from espudp.ike.v1.hub import Datagram
 from espudp.ike.v1.proof import Claim, Material, identification, identity_of, prove, requests
-from espudp.ike.v1.reception import CHEAP, DEAR, NONCE_OCTETS, Reception, Visitor, psk_of
+from espudp.ike.v1.reception import CHEAP, DEAR, Reception, Visitor, psk_of
 from espudp.ike.v1.sa import IsakmpSa
 from espudp.ike.v1.vendor import Abilities
 from espudp.wire.address import Path
@@ -80,18 +78,12 @@ class AwaitKey(Visitor):
         self, message: Message, ke: KeyExchange, nonce: Nonce, datagram: Datagram, now: float
     ) -> None:
         reception, hub = self.reception, self.reception.hub
-        suite = reception.choice.terms.suite
         try:
-            pair = generate(suite.dh, hub.rng)
-            shared = pair.shared_secret(ke.data)
+            material = reception.material(ke, nonce)
         except (PeerError, CryptoError):
             hub.drop(Drop.BAD_KEY_EXCHANGE)
             reception.tire(DEAR)
             return
-        cookies = reception.cookies
-        transcript = Transcript(ke.data, pair.public, cookies.initiator, cookies.responder, reception.sa_i)
-        nonce_r = hub.nonce(NONCE_OCTETS)
-        material = Material(suite, reception.way, transcript, nonce.data, nonce_r, shared)
         reception.abilities = reception.abilities.also(message, fragments=reception.policy.fragments)
         nat = reception.nat(message, [datagram.path])
         hub.put(AwaitProof(reception, material, nat, datagram, self._until))

@@ -7,8 +7,9 @@ back.
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
+from espudp.crypto.dh import generate
 from espudp.crypto.digest import cookie_mac
-from espudp.crypto.ikev1keys import Ikev1Keys
+from espudp.crypto.ikev1keys import Ikev1Keys, Transcript
 from espudp.errors import AuthenticationFailed, CryptoError, PeerError
 from espudp.ike.config import ListenerConfig
 from espudp.ike.credentials import Psk
@@ -34,7 +35,7 @@ from espudp.wire.address import Path, UdpAddress
 from espudp.wire.ikev1.constants import ExchangeType, NotifyType, ProtocolId
 from espudp.wire.ikev1.header import COOKIE_OCTETS, Header
 from espudp.wire.ikev1.message import Message, emit_message
-from espudp.wire.ikev1.payloads import Notification, Payload, VendorId
+from espudp.wire.ikev1.payloads import KeyExchange, Nonce, Notification, Payload, VendorId
 
 NONCE_OCTETS = 32
 
@@ -144,6 +145,16 @@ class Reception:
         return (None if flavour is None else self.sight.detect(flavour, message, paths)) or NatStatus()
 
     # Keys and proofs
+
+    def material(self, ke: KeyExchange, nonce: Nonce) -> Material:
+        """What the keys are made of, with a key pair of ours that is made for it. Raises PeerError or
+        CryptoError for a public value that no honest peer sends.
+        """
+        suite, cookies = self.choice.terms.suite, self.cookies
+        pair = generate(suite.dh, self.hub.rng)
+        shared = pair.shared_secret(ke.data)
+        transcript = Transcript(ke.data, pair.public, cookies.initiator, cookies.responder, self.sa_i)
+        return Material(suite, self.way, transcript, nonce.data, self.hub.nonce(NONCE_OCTETS), shared)
 
     def isakmp_sa(self, material: Material, keys: Ikev1Keys) -> IsakmpSa:
         return IsakmpSa(
