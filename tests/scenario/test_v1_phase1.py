@@ -1,5 +1,6 @@
 """IKEv1's phase 1 between two of us: each mode, each proof, NAT or not, in any weather."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -23,12 +24,20 @@ from espudp.ike.v1 import (
 from espudp.ike.v1.attempt import Attempt
 from espudp.ike.v1.main_responder import MAX_KEYS
 from espudp.ike.v1.natt import FLAVOURS
+from espudp.ike.v1.sa import Chain
 from espudp.wire import natt
 from espudp.wire.address import UdpAddress
 from espudp.wire.ikev1.constants import ExchangeType, NotifyType, ProtocolId, name_of_notify
 from espudp.wire.ikev1.header import HEADER_OCTETS
 from espudp.wire.ikev1.message import emit_message, parse_message
-from espudp.wire.ikev1.payloads import Identification, Notification, SecurityAssociation, VendorId, body_of
+from espudp.wire.ikev1.payloads import (
+    Identification,
+    Notification,
+    Payload,
+    SecurityAssociation,
+    VendorId,
+    body_of,
+)
 from tests.scenario.credentials import CLIENT, SERVER, person, trust
 from tests.scenario.lab import CLIENT_IP, PSK, Lab, Terms, is_esp
 from tests.scenario.lab_v1 import TermsV1, lab_v1
@@ -90,6 +99,30 @@ def test_over_ipv6(mode: Mode, plain: bool) -> None:
     client = lab.client(ip="2001:db8:7::7")
     _works(lab, client)
     assert client.told(ConnectionUp)[0].nat == NatStatus(claimed=not plain)
+
+
+@pytest.mark.parametrize("proved_by", ["psk", "rsa"])
+def test_aggressive_mode_whose_third_message_is_in_the_clear(
+    proved_by: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As RFC 2409 section 5.4 has it, and racoon: what is encrypted first is quick mode. INITIAL-CONTACT has
+    no protection there, and does not count.
+    """
+
+    def seal(chain: Chain, exchange: int, payloads: Sequence[Payload], *, commit: bool = False) -> bytes:
+        if exchange != ExchangeType.AGGRESSIVE:
+            return sealed(chain, exchange, payloads, commit=commit)
+        return emit_message(chain._sa.header(exchange, 0), payloads)
+
+    sealed = Chain.seal
+    monkeypatch.setattr(Chain, "seal", seal)
+    lab = lab_v1(terms=_rsa(Mode.AGGRESSIVE) if proved_by == "rsa" else TermsV1(exchange=Mode.AGGRESSIVE))
+    client = lab.client(behind=lab.nat())
+    _works(lab, client)
+    client.die()
+    client.revive()
+    _works(lab, client)
+    assert not lab.server.told(ConnectionDown)
 
 
 def test_both_versions_at_one_listener() -> None:
