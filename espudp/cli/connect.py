@@ -91,7 +91,7 @@ def connect(
         raise typer.Exit(run_file(context, manual, here, carriage, report))
     from espudp.host.run import run_connect
 
-    presets.check_version(reach.product, v1.ikev1)
+    product = l2tp.product(reach.product)
     wanted = _Asked(
         host=host,
         who=who,
@@ -102,11 +102,7 @@ def connect(
         l2tp=l2tp,
         ports=presets.ports(reach.product, port, ike_port),
         algorithms=presets.algorithms(
-            l2tp.product(reach.product),
-            ike_proposal,
-            esp_proposal,
-            replay_window,
-            one_group=v1.offers_one_group,
+            product, ike_proposal, esp_proposal, replay_window, one_group=v1.offers_one_group
         ),
         keeping=keeping,
         carriage=carriage,
@@ -179,6 +175,7 @@ class _Asked:
 
         _, remote_id = self.identities
         meant = None if remote_id == ANYBODY else remote_id or self.host
+        presets.check_version(self.reach.product, self.v1.ikev1)
         self.v1.refuse(self.who, self.eap, self.sessions, self.keeping)
         ikev1 = self.v1.config()
         hybrid = ikev1 is not None and ikev1.xauth is not None

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
 
+from espudp.ike.side_by_side import NOTHING_IN_COMMON, side_by_side
 from espudp.wire.selectors import ANY_PROTOCOL, MAX_PORT, TrafficSelector
 
 # RFC 7296 section 3.13: the number of selectors in a payload is one octet.
@@ -102,10 +103,9 @@ def describe_no_common(
     )
     table = [("", "peer asks for", "allowed here", "")]
     for name, asked, allowed in rows:
-        mark = "" if narrow(asked, allowed) else "nothing in common"
+        mark = "" if narrow(asked, allowed) else NOTHING_IN_COMMON
         table.append((name, _list(asked), _list(allowed), mark))
-    widths = [max(len(row[column]) for row in table) for column in range(3)]
-    return "\n".join("  ".join((*map(str.ljust, row[:3], widths), row[3])).rstrip() for row in table)
+    return side_by_side(table)
 
 
 def _host(address: str) -> TrafficSelector:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from espudp.crypto.suites import name_of
+from espudp.ike.side_by_side import NOTHING_IN_COMMON, Line, side_by_side
 from espudp.wire.ikev2.constants import TransformType
 from espudp.wire.ikev2.proposal import Proposal, Transform
 
@@ -17,7 +18,6 @@ _MAX_PROPOSALS = 4
 _MAX_NAMES = 12
 
 _Names = dict[int, list[str]]
-_Line = tuple[str, str, str, str]
 
 
 def describe_mismatch(theirs: Sequence[Proposal], ours: Sequence[Proposal]) -> str:
@@ -25,7 +25,7 @@ def describe_mismatch(theirs: Sequence[Proposal], ours: Sequence[Proposal]) -> s
 
     Both are in wire form, so that what the peer names and we do not know is shown as well.
     """
-    table: list[_Line] = []
+    table: list[Line] = []
     for position, proposal in enumerate(theirs[:_MAX_PROPOSALS], 1):
         names = _names(proposal)
         pairs = [(number, _names(own)) for number, own in enumerate(ours, 1)]
@@ -38,12 +38,11 @@ def describe_mismatch(theirs: Sequence[Proposal], ours: Sequence[Proposal]) -> s
         table.append(("", *heads, ""))
         differing = _differing(names, own)
         for kind in sorted({*names, *own}, key=_order):
-            mark = "nothing in common" if kind in differing else ""
+            mark = NOTHING_IN_COMMON if kind in differing else ""
             table.append((_KINDS.get(kind, f"transform {kind}"), _list(names, kind), _list(own, kind), mark))
     if not table:
         return "the peer offers no proposal" if ours else "nothing is accepted here"
-    widths = [max(len(line[column]) for line in table) for column in range(3)]
-    return "\n".join("  ".join((*map(str.ljust, line[:3], widths), line[3])).rstrip() for line in table)
+    return side_by_side(table)
 
 
 def describe_offer(proposal: Proposal) -> str:

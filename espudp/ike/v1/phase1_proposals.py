@@ -13,6 +13,7 @@ from espudp.crypto.ikev1keys import Ikev1Suite, fits_phase_1, hash_by_keyword, h
 from espudp.crypto.suites import dh_by_id, encr_by_id
 from espudp.errors import ConfigError
 from espudp.ike.proposals import DEFAULT_IKE_PROPOSALS, IkeProposal
+from espudp.ike.side_by_side import NOTHING_IN_COMMON, Line, side_by_side
 from espudp.wire.ikev1.attributes import Attribute
 from espudp.wire.ikev1.constants import (
     IkeAttribute,
@@ -201,14 +202,28 @@ def _lifetime(transform: Transform) -> float | None:
 
 # For people
 
+_KINDS = ("encryption", "hash", "group", "proof")
+_Names = tuple[str, str, str, str]
+"""Of one transform, in that order."""
+
 
 def describe_mismatch(
     offered: Sequence[Proposal], accepted: Sequence[IkeProposal], methods: Sequence[int]
 ) -> str:
-    """Both sides' transforms, so that a person sees where they part."""
-    theirs = [_describe(transform) for _, transform in _transforms(offered)]
-    ours = describe_offer(tuple(suites_of(accepted)), methods)
-    return "\n".join(["the peer offers:", *_list(theirs), "accepted here:", *_list(ours)])
+    """Of each kind what both sides have, so that a person sees where they part; and where they have
+    something of each in common, but not in one transform, the peer's transforms.
+    """
+    theirs = [_names(transform) for _, transform in _transforms(offered)]
+    ours = [_names_of(*pair) for pair in product(suites_of(accepted), methods)]
+    table: list[Line] = [("", "peer offers", "accepted here", "")]
+    for kind, *names in zip(_KINDS, _columns(theirs), _columns(ours), strict=True):
+        common = not set(names[0]).isdisjoint(names[1])
+        table.append((kind, _some(names[0]), _some(names[1]), "" if common else NOTHING_IN_COMMON))
+    text = side_by_side(table)
+    if any(mark for *_, mark in table):
+        return text
+    lines = [f"  {', '.join(names)}" for names in theirs[:_SHOWN]]
+    return "\n".join([text, "but in none of the peer's transforms all of it:", *lines])
 
 
 def describe_offer(suites: Sequence[Ikev1Suite], methods: Sequence[int]) -> list[str]:
@@ -217,16 +232,27 @@ def describe_offer(suites: Sequence[Ikev1Suite], methods: Sequence[int]) -> list
     return [f"{suite.name} by {ways}" for suite in suites]
 
 
-def _list(lines: Sequence[str]) -> list[str]:
-    more = [f"  and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
-    return [f"  {line}" for line in lines[:_SHOWN]] + (more or ([] if lines else ["  nothing"]))
+def _columns(transforms: Sequence[_Names]) -> Sequence[Sequence[str]]:
+    return [list(dict.fromkeys(names)) for names in zip(*transforms, strict=True)] or [[]] * len(_KINDS)
 
 
-def _describe(transform: Transform) -> str:
+def _some(names: Sequence[str]) -> str:
+    more = [f"and {len(names) - _SHOWN} more"] if len(names) > _SHOWN else []
+    return ", ".join([*names[:_SHOWN], *more]) or "nothing"
+
+
+def _names_of(suite: Ikev1Suite, method: int) -> _Names:
+    return suite.encr.keyword, suite.hash.keyword, suite.dh.keyword, name_of_auth_method(method)
+
+
+def _names(transform: Transform) -> _Names:
+    """What nobody here knows by its number."""
+    values = transform.values
     terms = _understood(transform)
     if terms is not None:
-        return f"{terms.suite.name} by {name_of_auth_method(terms.method)}"
-    values = transform.values
-    names = ("ENCRYPTION", "KEY_LENGTH", "HASH", "GROUP")
-    parts = [f"{name.lower()} {values.get(IkeAttribute[name])}" for name in names]
-    return f"{', '.join(parts)} by {name_of_auth_method(values.get(IkeAttribute.AUTHENTICATION) or 0)}"
+        return _names_of(terms.suite, terms.method)
+    numbers = [values.get(kind) for kind in (IkeAttribute.ENCRYPTION, IkeAttribute.HASH, IkeAttribute.GROUP)]
+    cipher, hash_, group = (f"number {number}" for number in numbers)
+    if (bits := values.get(IkeAttribute.KEY_LENGTH)) is not None:
+        cipher += f" with {bits} bits"
+    return cipher, hash_, group, name_of_auth_method(values.get(IkeAttribute.AUTHENTICATION) or 0)

@@ -1,5 +1,6 @@
 """What phase 1 agrees on, by whom one may come, and who is remembered."""
 
+import re
 from dataclasses import replace
 from ipaddress import ip_network
 
@@ -207,9 +208,24 @@ def test_a_mismatch_shows_both_sides_known_or_not() -> None:
     unknown = replace(theirs[0].transforms[0], attributes=(Attribute.of(IkeAttribute.ENCRYPTION, 1),))
     both = replace(theirs[0], transforms=(theirs[0].transforms[0], unknown))
     text = describe_mismatch((both,), _ike("aes256-sha256-modp2048"), [RSA])
-    assert "aes128-sha256-modp2048 by PSK" in text
-    assert "encryption 1" in text
-    assert "aes256-sha256-modp2048 by RSA_SIGNATURE" in text
+    lines = [re.split(r"  +", line) for line in text.splitlines()]
+    assert lines == [
+        ["", "peer offers", "accepted here"],
+        ["encryption", "aes128, number 1", "aes256", "nothing in common"],
+        ["hash", "sha256, number None", "sha256"],
+        ["group", "modp2048, number None", "modp2048"],
+        ["proof", "PSK, authentication method 0", "RSA_SIGNATURE", "nothing in common"],
+    ]
+
+
+def test_a_mismatch_of_whole_transforms() -> None:
+    theirs = offer(
+        to_offer(_ike("aes128-sha1-modp2048", "aes256-sha256-modp2048"), one_group=False), [PSK], None
+    )
+    text = describe_mismatch(theirs, _ike("aes128-sha256-modp2048", "aes256-sha1-modp2048"), [PSK])
+    assert "nothing in common" not in text
+    assert "  aes128, sha1, modp2048, PSK" in text.splitlines()
+    assert "nothing" in describe_mismatch((), (), [])
 
 
 # Ways in
