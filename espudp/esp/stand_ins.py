@@ -11,7 +11,7 @@ once. The address that a peer says it has itself shows nothing: others could say
 """
 
 from collections import defaultdict
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from itertools import cycle, islice
@@ -42,6 +42,22 @@ REST_SECONDS = 120.0
 
 # Our bound on the search for an address that is free.
 _TRIES = 1 << 10
+
+
+def apart_from(taken: Iterable[Network], networks: Iterable[Network] = DEFAULT_NETWORKS) -> list[Network]:
+    """What is left of `networks` where others are in use."""
+    left = list(networks)
+    for other in taken:
+        left = [part for network in left for part in _without(network, other)]
+    return left
+
+
+def _without(network: Network, other: Network) -> list[Network]:
+    if network.version != other.version or not network.overlaps(other):
+        return [network]
+    if other.prefixlen <= network.prefixlen:
+        return []
+    return [part for half in network.subnets() for part in _without(half, other)]
 
 
 class _Mapping(NamedTuple):

@@ -22,6 +22,8 @@ from espudp.errors import ConfigError, EspudpError, HostError
 from espudp.esp.elsewhere import FRONT
 from espudp.esp.front import Front
 from espudp.esp.sa import ChildKeys
+from espudp.esp.stand_ins import apart_from
+from espudp.host.addresses import own_networks
 from espudp.host.commands import Commands
 from espudp.host.control import ControlServer
 from espudp.host.driver import Driver
@@ -311,6 +313,7 @@ class Session(ABC):
             dscp=self._host_options.dscp,
             esp=self._front,
             wall_clock=lambda: datetime.now(UTC),
+            stand_ins=apart_from(own_networks()),
         )
 
     async def usages(self) -> dict[int, Usage]:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from espudp.errors import ConfigError
 from espudp.esp.selectors import SelectorSet
-from espudp.esp.stand_ins import REST_SECONDS, StandIns
+from espudp.esp.stand_ins import DEFAULT_NETWORKS, REST_SECONDS, StandIns, apart_from
 from espudp.wire import ip
 from espudp.wire.address import Path, UdpAddress
 from espudp.wire.selectors import ALL_PORTS, TrafficSelector
@@ -211,6 +211,18 @@ def test_small_networks_run_out() -> None:
         table.give(5)
     table.remove_connection(3, 0.0)
     assert table.give(6, now=REST_SECONDS) == "10.0.0.2"
+
+
+def test_addresses_that_this_host_knows_of_stand_in_for_nobody() -> None:
+    """As in a laboratory, where 198.18.0.0/15 is for benchmarks."""
+    lan, lan6 = IPv4Network("198.18.0.0/24"), IPv6Network("fd65:7370:7564:7000::/80")
+    left = apart_from([lan, lan6, IPv4Network("10.0.0.0/8")])
+    table = Table(left)
+    assert [table.give(n) for n in range(1, 4)] == [NAT, "198.18.1.1", "198.18.1.2"]
+    assert sum(n.num_addresses for n in left if n.version == 4) == (1 << 17) - 256
+    assert not any(network.overlaps(taken) for network in left for taken in (lan, lan6))
+    assert apart_from([IPv4Network("0.0.0.0/0"), IPv6Network("fd00::/8")]) == []
+    assert apart_from([]) == list(DEFAULT_NETWORKS)
 
 
 def test_without_networks_the_second_is_refused() -> None:
