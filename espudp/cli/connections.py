@@ -25,10 +25,13 @@ from typing import TYPE_CHECKING, Any
 
 from espudp.cli import parsing
 from espudp.cli.authentication import ListenAuthentication
+from espudp.cli.carriage import Carriage
 from espudp.cli.eap import ListenEap
 from espudp.cli.ikev1 import ListenIkev1
-from espudp.cli.reach import ANY
+from espudp.cli.options import Keeping
+from espudp.cli.reach import ANY, ServedReach
 from espudp.cli.selectors import flows
+from espudp.cli.sessions import Serving
 from espudp.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -46,6 +49,8 @@ _LISTS_OF_FILES = {"ca", "crl"}
 _LISTS = {"peer_key", "eap_method"}
 _SWITCHES = {"rsa_pss", "allow_sha1", "anonymous", "allow_anonymous", "both_proofs", "eap_only", "xauth_chap"}
 _TEXTS = {"revocation"}
+# Options of `listen` that a table cannot have.
+_OF_ALL = (ListenEap, ListenIkev1, ServedReach, Carriage, Serving, Keeping)
 # As on the command line, where the field is called otherwise.
 _FIELDS = {"key-password-file": "key_password"}
 
@@ -87,7 +92,7 @@ def _entries(name: str, table: dict[str, Any], folder: Path, child: ChildConfig)
     eap = ListenEap(**_options(ListenEap, table, folder))
     v1 = ListenIkev1(**_options(ListenIkev1, table, folder))
     if table:
-        raise _wrong(f"'{next(iter(table))}' means nothing here", "Write the words that `listen` has.")
+        raise _without_meaning(next(iter(table)))
     named = None if local is None else Identity.parse(local)
     made = who.entries(who.psk(), named, eap, v1.users())
     return [
@@ -172,6 +177,13 @@ def _switch(table: dict[str, Any], word: str) -> bool:
     if not isinstance(value, bool):
         raise _wrong(f"{word} is neither true nor false", f"Write {word} = true")
     return value
+
+
+def _without_meaning(word: str) -> ConfigError:
+    of_all = (field.name for kind in _OF_ALL for field in fields(kind))
+    if word.replace("-", "_") in of_all:
+        return _wrong(f"'{word}' is the same for all ways in", f"Give it to `listen` as --{word}.")
+    return _wrong(f"'{word}' means nothing here", "Write the words that `listen` has.")
 
 
 def _wrong(what: str, remedy: str) -> ConfigError:

@@ -122,6 +122,8 @@ def test_beside_the_command_line_or_alone(program: Program, folder: Path, psk_fi
         ("[a]\npsk-file = 'psk'\nfrom = ['office']", "from: 'office' is not a subnet"),
         ("[a]\npsk-file = 'psk'\nsubnet = ['lan']", "subnet: 'lan' is not a subnet"),
         ("[a]\npsk-file = 'psk'\nport = 500", "'port' means nothing here"),
+        ("[a]\npsk-file = 'psk'\nikev1 = 'main'", "'ikev1' is the same for all ways in"),
+        ("[a]\npsk-file = 'psk'\nmode-config = 'push'", "'mode-config' is the same for all ways in"),
         ("[a]\npsk-file = 'psk'\nconnections = 'c'", "'connections' means nothing here"),
         ("[a]\npsk-file = 'psk'\nanonymous = 'yes'", "neither true nor false"),
         ("[a]\ncert = 'gw'\nkey = 'gw.key'\nca = 'ca'\nid = 'x.example.org'", "not for x.example.org"),
