@@ -5,16 +5,17 @@ from dataclasses import replace
 import pytest
 
 from espudp.ike.config import DYNAMIC
-from espudp.ike.events import ChildInstalled, ConnectionUp
+from espudp.ike.events import ChildInstalled, ConnectionUp, IkeRekeyed
 from espudp.ike.ikev1_config import Mode
 from espudp.ike.narrowing import Dynamic
+from espudp.ike.v1.attempt import Attempt
 from espudp.wire import ip
 from espudp.wire.address import Path, UdpAddress
 from tests.scenario import test_v1_children as v1
 from tests.scenario.lab import NAT_IP, SUBNET, Lab, Terms
 from tests.scenario.lab_v1 import TermsV1
 from tests.scenario.test_transport import ALL
-from tests.sim.host import Host
+from tests.sim.host import NATT_PORT, Host
 from tests.sim.link import Datagram
 
 THIRD_PARTY = "192.0.2.99"
@@ -25,13 +26,15 @@ WITHOUT_POOL_V1 = TermsV1(pool=(), request=())
 THERE = (f"{THIRD_PARTY}/32",)
 
 
-def forge(lab: Lab, client: Host, *places: int) -> None:
-    """Of what the client sends from now on, the messages in these places come from the third party."""
+def forge(lab: Lab, client: Host, *places: int, source: UdpAddress | None = None) -> None:
+    """Of what the client sends from now on, the messages in these places come from the third party, or from
+    another `source`.
+    """
     send, count = client._send, iter(range(10_000))
 
     def forged(datagram: Datagram) -> None:
         if next(count) in places:
-            path = Path(datagram.destination, UdpAddress(THIRD_PARTY, datagram.source.port))
+            path = Path(datagram.destination, source or UdpAddress(THIRD_PARTY, datagram.source.port))
             lab.server.do(lambda tunnel: tunnel.receive_datagrams([datagram.payload], path, lab.world.now))
         else:
             send(datagram)
@@ -61,6 +64,22 @@ def test_a_proof_that_comes_from_a_third_party(terms: Terms, server: Terms, last
     lab.world.run(60.0)
     assert lab.server.told(ConnectionUp)
     assert not placed(lab)
+
+
+@pytest.mark.parametrize(("mode", "last"), [(Mode.MAIN, 2), (Mode.AGGRESSIVE, 1)])
+def test_a_proof_that_comes_from_where_somebody_of_the_same_name_is(
+    mode: Mode, last: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where many share a key and a name, nobody renews the phase 1 of another, and so gets what is its."""
+    monkeypatch.setattr(Attempt, "_initial_contact", lambda _self, _sa: [])
+    lab = Lab(terms=TermsV1(exchange=mode))
+    client, thief = lab.client(), lab.client(number=66)
+    lab.connect(client)
+    forge(lab, thief, last, source=UdpAddress(client.ip, NATT_PORT))
+    thief.connect(lab.terms.connection(), lab.server_ip)
+    lab.world.run(5.0)
+    assert len(lab.server.told(ConnectionUp)) == 2
+    assert not lab.server.told(IkeRekeyed)
 
 
 @pytest.mark.parametrize("terms", [ALL, v1.HOSTS], ids=["IKEv2", "IKEv1"])
