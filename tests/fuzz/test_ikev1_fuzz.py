@@ -14,16 +14,18 @@ import pytest
 
 from espudp.crypto.auth import equal
 from espudp.crypto.ikev1keys import hash_1, hash_2
-from espudp.ike.config import ConnectionConfig, Identity, ListenerConfig
+from espudp.ike.config import ChildConfig, ConnectionConfig, Identity, ListenerConfig
 from espudp.ike.credentials import NoDemand, NoProof, SignKey
 from espudp.ike.eap.users import UserTable, parse_users
 from espudp.ike.events import ConnectionUp
 from espudp.ike.ikev1_config import Ikev1Config, Ikev1Policy, Mode
+from espudp.ike.narrowing import Dynamic
 from espudp.ike.pad import PadEntry
 from espudp.ike.proposals import EspProposal, IkeProposal
 from espudp.ike.v1.hub import Datagram
 from espudp.ike.v1.sa import Chain
 from espudp.ike.xauth import XauthLogin, XauthUsers
+from espudp.wire import transport
 from espudp.wire.ikev1 import constants as c
 from espudp.wire.ikev1 import payloads as p
 from espudp.wire.ikev1.attributes import Attribute
@@ -41,13 +43,13 @@ _IKE, _ESP = IkeProposal.parse("aes128-sha256-ecp256"), EspProposal.parse("aes12
 _LOGIN = XauthLogin(user="alice", password="secret")
 
 
-def _users() -> XauthUsers:
-    return XauthUsers(users=UserTable(parse_users(b"alice:secret\n"), Random(1).randbytes))
+def _users(*, chap: bool = False) -> XauthUsers:
+    return XauthUsers(users=UserTable(parse_users(b"alice:secret\n"), Random(1).randbytes), chap=chap)
 
 
-def _client(mode: Mode, *, login: bool = False, **changed: Any) -> ConnectionConfig:
+def _client(mode: Mode, *, login: bool = False, pushed: bool = False, **changed: Any) -> ConnectionConfig:
     config = client_config(ike=[_IKE], child=client_child(_ESP))
-    ikev1 = Ikev1Config(mode=mode, xauth=_LOGIN if login else None)
+    ikev1 = Ikev1Config(mode=mode, xauth=_LOGIN if login else None, pushed=pushed)
     return replace(config, ikev1=ikev1, **changed)
 
 
@@ -68,6 +70,10 @@ def _ways() -> dict[str, tuple[ConnectionConfig, ListenerConfig]]:
         "remote_identity": None,
     }
     hybrid: dict[str, Any] = {"proof": NoProof(), "demand": certificate, "remote_identity": None}
+    l2tp = Dynamic(17, 1701, 1701)
+    flow = ChildConfig(local=(l2tp,), remote=(l2tp,), proposals=(_ESP,), mode=transport.Mode.TRANSPORT)
+    pushing = _server(replace(by_psk, xauth=_users(chap=True)))
+    policy = Ikev1Policy(modes=frozenset(Mode), push=True, banner="Authorized users only.")
     return {
         "main": (_client(Mode.MAIN), _server()),
         "aggressive": (_client(Mode.AGGRESSIVE), _server()),
@@ -79,6 +85,14 @@ def _ways() -> dict[str, tuple[ConnectionConfig, ListenerConfig]]:
         "hybrid": (
             _client(Mode.MAIN, login=True, **hybrid),
             _server(PadEntry(proof=theirs, demand=NoDemand(), xauth=_users())),
+        ),
+        "challenge and push": (
+            _client(Mode.AGGRESSIVE, login=True, pushed=True),
+            replace(pushing, ikev1=policy),
+        ),
+        "transport mode": (
+            _client(Mode.MAIN, child=flow, request_addresses=()),
+            replace(_server(), child=flow, pool=()),
         ),
     }
 
