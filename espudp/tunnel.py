@@ -522,6 +522,8 @@ class Tunnel:
                 self._note(connection, "the manual keys are close to the end of their life: make new ones")
             case datapath.HardExpired(connection):
                 self._drop_manual(connection, now)
+            case datapath.PeerReady(connection, spi_in):
+                self._ike.child_used(connection, spi_in, now)
             case datapath.PeerMoved(connection, path):
                 self._moved(connection, path, now)
                 if connection > 0:

@@ -107,10 +107,10 @@ class Children:
         if now >= child.ends_at or child.spent:
             child.state = State.EXPIRED
             self._stop_sending(child)
-            self._events.expired(HardExpired(connection, spi_in))
+            self._events.tell(HardExpired(connection, spi_in))
         elif (now >= child.soft_at or child.worn) and not child.soft_told:
             child.soft_told = True
-            self._events.expired(SoftExpired(connection, spi_in))
+            self._events.tell(SoftExpired(connection, spi_in))
         else:
             return
         self._timers.set(child, child.due)

@@ -12,7 +12,7 @@ from espudp.crypto.random import Rng
 from espudp.esp.children import Children
 from espudp.esp.drops import Drop
 from espudp.esp.elsewhere import CatchUp, Elsewhere, HandOver
-from espudp.esp.events import Event, EventQueue, HardExpired, PeerMoved, SoftExpired, UnknownSpi
+from espudp.esp.events import Event, EventQueue, HardExpired, PeerMoved, PeerReady, SoftExpired, UnknownSpi
 from espudp.esp.inbound import Inbound
 from espudp.esp.outbound import Outbound
 from espudp.esp.sa import ChildKeys
@@ -23,7 +23,7 @@ from espudp.wire.train import Burst, Train
 from espudp.wire.vnet import Frame, Offload
 
 __all__ = [
-    "DataPath", "Drop", "Event", "HardExpired", "PeerMoved", "SaSnapshot", "SoftExpired",
+    "DataPath", "Drop", "Event", "HardExpired", "PeerMoved", "PeerReady", "SaSnapshot", "SoftExpired",
     "Train", "UnknownSpi",
 ]  # fmt: skip
 

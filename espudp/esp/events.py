@@ -28,6 +28,14 @@ class HardExpired:
 
 
 @dataclass(frozen=True, slots=True)
+class PeerReady:
+    """An authentic packet came on an SA pair that stood by: the peer has it. Told once."""
+
+    connection: int
+    spi_in: int
+
+
+@dataclass(frozen=True, slots=True)
 class PeerMoved:
     """An authentic packet, newer than all before, came over another path, which the connection uses now."""
 
@@ -43,19 +51,20 @@ class UnknownSpi:
     path: Path
 
 
-Event = SoftExpired | HardExpired | PeerMoved | UnknownSpi
+OfPair = SoftExpired | HardExpired | PeerReady
+Event = OfPair | PeerMoved | UnknownSpi
 
 
 class EventQueue:
-    """Events to be told: at most two for an SA and one move for a connection, the rest bounded in rate."""
+    """Events to be told: at most three for an SA and one move for a connection, the rest bounded in rate."""
 
-    __slots__ = ("_expiries", "_moves", "_unknown", "_unknown_rate", "waiting")
+    __slots__ = ("_moves", "_of_pairs", "_unknown", "_unknown_rate", "waiting")
 
     def __init__(self) -> None:
         self.waiting = False
         """Whether `pop` may have something."""
         self._moves: dict[int, Path] = {}
-        self._expiries: deque[SoftExpired | HardExpired] = deque()
+        self._of_pairs: deque[OfPair] = deque()
         self._unknown: deque[UnknownSpi] = deque(maxlen=UNKNOWN_SPI_BURST)
         self._unknown_rate = TokenBucket(UNKNOWN_SPI_BURST, UNKNOWN_SPI_PER_SECOND)
 
@@ -64,8 +73,8 @@ class EventQueue:
         self._moves[connection] = path
         self.waiting = True
 
-    def expired(self, event: SoftExpired | HardExpired) -> None:
-        self._expiries.append(event)
+    def tell(self, event: OfPair) -> None:
+        self._of_pairs.append(event)
         self.waiting = True
 
     def unknown_spi(self, spi: int, path: Path, now: float) -> None:
@@ -74,12 +83,12 @@ class EventQueue:
             self.waiting = True
 
     def pop(self) -> Event | None:
-        """The next event, or None. Where the peer is comes first, then what must be rekeyed."""
+        """The next event, or None. Where the peer is comes first, then what is to be done about SA pairs."""
         if self._moves:
             connection = next(iter(self._moves))
             return PeerMoved(connection, self._moves.pop(connection))
-        if self._expiries:
-            return self._expiries.popleft()
+        if self._of_pairs:
+            return self._of_pairs.popleft()
         if self._unknown:
             return self._unknown.popleft()
         self.waiting = False

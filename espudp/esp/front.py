@@ -13,7 +13,7 @@ from espudp.esp import messages
 from espudp.esp.datapath import DataPath
 from espudp.esp.drops import Drop
 from espudp.esp.elsewhere import FRONT, HandOver, owner_of
-from espudp.esp.events import Event, HardExpired, PeerMoved, SoftExpired, UnknownSpi
+from espudp.esp.events import Event, HardExpired, PeerMoved, PeerReady, SoftExpired, UnknownSpi
 from espudp.esp.sa import ChildKeys
 from espudp.esp.snapshot import SaSnapshot
 from espudp.wire.address import Path
@@ -129,8 +129,8 @@ class Front(DataPath):
                 self._take_status(worker, report)
             case PeerMoved(connection, path):
                 self.events.moved(connection, path)
-            case SoftExpired() | HardExpired():
-                self.events.expired(report)
+            case SoftExpired() | HardExpired() | PeerReady():
+                self.events.tell(report)
             case UnknownSpi(spi, path):
                 self.events.unknown_spi(spi, path, now)
 
@@ -146,7 +146,7 @@ class Front(DataPath):
         self._tell(worker, messages.Steer(by_return=not self._spread))
         for said in list(self._announced.values()):
             if said.owner == worker:
-                self.events.expired(SoftExpired(said.connection, said.spi_in))
+                self.events.tell(SoftExpired(said.connection, said.spi_in))
             else:
                 self._tell(worker, said)
 

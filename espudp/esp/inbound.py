@@ -12,7 +12,7 @@ from espudp.crypto.rows import MAX_BURSTS
 from espudp.esp.children import Children
 from espudp.esp.drops import Drop
 from espudp.esp.elsewhere import Elsewhere
-from espudp.esp.events import EventQueue
+from espudp.esp.events import EventQueue, PeerReady
 from espudp.esp.grids import Grids
 from espudp.esp.headers import Headers
 from espudp.esp.inner import addresses_of, clamped, version_of
@@ -265,6 +265,7 @@ class Inbound:
         if child.state is State.STANDBY:
             # RFC 7296 section 2.8: the peer uses the new SA, so it has it.
             self._children.activate(child)
+            self._events.tell(PeerReady(peer.connection, child.inbound.spi))
         if path == peer.path:
             peer.path_heard = now
         elif peer.follow and _is_like(path, peer.path) and _is_fresh(child, now, advanced=advanced):

@@ -256,6 +256,13 @@ class Endpoint:
         if known is not None:
             known.last_inbound = max(known.last_inbound, now)
 
+    def child_used(self, connection: int, spi_in: int, now: float) -> None:
+        """ESP arrived on a child SA that the peer was not known to have. In IKEv2 the peer's next request
+        tells as much.
+        """
+        if self._v1 is not None:
+            self._v1.child_used(connection, spi_in, now)
+
     def move(self, connection: int, path: Path, now: float) -> None:
         """ESP found the peer at a new mapping of its NAT; IKE goes there too. No event follows."""
         if self._v1 is not None:

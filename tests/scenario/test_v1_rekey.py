@@ -117,6 +117,31 @@ def test_a_thousand_rekeys_lose_nothing(terms: TermsV1, weather: str) -> None:
     traffic.check(ordered=weather == "fair")
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_rekeys_that_overlap_in_foul_weather(seed: int) -> None:
+    """Begun while others are under way or have just ended, so that messages of several overtake each other,
+    and a fifth of them gets lost. ESP does not, and nothing of it may be missing.
+    """
+    quality = Quality(latency=0.02, jitter=0.05, loss=0.2, duplicate=0.1, spares=is_esp)
+    lab = lab_v1(seed=seed, terms=NO_PFS, quality=quality)
+    client = lab.client(behind=lab.nat())
+    lab.connect(client, within=200.0)
+    lab.world.run(40.0)
+    traffic, chance = Traffic(lab, client, interval=0.1), lab.world.chance("who and when")
+    for _ in range(25):
+        what = chance.choice([rekey_child, rekey_ike])
+        for host in chance.choice([(client,), (lab.server,), (client, lab.server)]):
+            what(host)
+            lab.world.run(chance.choice([0.0, chance.uniform(0.0, 0.3)]))
+        lab.world.run(chance.choice([chance.uniform(0.0, 2.0), chance.uniform(5.0, 15.0), 60.0]))
+    lab.world.run(250.0)
+    rekey_child(client)
+    lab.world.run(250.0)
+    assert one_pair(client, lab.server)
+    assert not client.told(ConnectionDown) + lab.server.told(ConnectionDown)
+    traffic.check(ordered=False)
+
+
 @pytest.mark.parametrize("unit", ["packets", "bytes", "seconds"])
 def test_soft_lifetimes_start_a_rekey(unit: str) -> None:
     lifetimes = {

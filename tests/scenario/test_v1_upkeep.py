@@ -11,11 +11,12 @@ from espudp.ike.v1.connection import Connection
 from espudp.ike.v1.sa import REMEMBERED_IDS, WORN_IDS
 from espudp.wire.ikev1.constants import ProtocolId
 from espudp.wire.ikev1.payloads import Delete
-from tests.scenario.lab import FOREVER, SERVER_IP, Lab
+from tests.scenario.lab import FOREVER, SERVER_IP, Lab, is_esp
 from tests.scenario.lab_v1 import TermsV1, lab_v1
 from tests.scenario.test_rekey import Traffic, one_pair, rekey_child, rekey_ike
 from tests.scenario.test_v1_dpd import connection_of, forget_phase_1
 from tests.sim.host import Host
+from tests.sim.link import Datagram
 
 HERE, THERE = "192.168.7.0/24", "10.1.0.0/16"
 ASKING = Timers(ike_lifetime=FOREVER, dpd_interval=10.0)
@@ -148,6 +149,27 @@ def test_message_ids_are_remembered_as_long_as_they_could_be_replayed(who: str) 
     assert connection_of(host).phase1.sa is not first
     assert len(client.told(IkeRekeyed)) == 1
     assert not client.told(ConnectionDown)
+
+
+@pytest.mark.parametrize("used", [True, False])
+def test_the_last_message_of_a_quick_mode_never_comes(*, used: bool) -> None:
+    """What the peer sends on the child SA says as much (RFC 2408 section 3.1)."""
+    lab, client = connected(PASSIVE, PASSIVE)
+    lab.world.run(100.0)
+
+    def goes(datagram: Datagram) -> bool:
+        has_asked = bool(lab.server.told(ChildInstalled)[1:])
+        return not has_asked or is_esp(datagram) or datagram.source.ip == lab.server_ip
+
+    lab.quality.loss, lab.quality.spares = 1.0, goes
+    traffic = Traffic(lab, client, interval=1.0) if used else None
+    rekey_child(client)
+    lab.world.run(110.0)
+    assert len(lab.server.told(ChildInstalled)) == 2
+    known = {child.spi_in for child in lab.server.children()}
+    assert [child.spi_out in known for child in client.children()] == [True] * used
+    if traffic is not None:
+        traffic.check()
 
 
 class TestLostPhase1:

@@ -209,6 +209,12 @@ class Connection:
         if self.children.get(child.spi_in) is child:
             self.hub.emit(ChildConfirmed(self.number, child.spi_in))
 
+    def child_used(self, spi_in: int) -> None:
+        """The peer sends on it, so it has it, whatever became of its last message."""
+        child = self.children.get(spi_in)
+        if child is not None:
+            child.confirmed = True
+
     def remove(self, child: Child, now: float) -> None:
         """The child SA is over; if another carries its traffic, what is still on the way gets through."""
         if self.children.pop(child.spi_in, None) is None:

@@ -133,6 +133,10 @@ class Negotiator:
         if known is not None:
             known.last_inbound = max(known.last_inbound, now)
 
+    def child_used(self, connection: int, spi_in: int, now: float) -> None:
+        """ESP arrived on a child SA that the peer was not known to have."""
+        self._command(connection, lambda known: known.child_used(spi_in))
+
     def move(self, connection: int, path: Path, now: float) -> None:
         """ESP found the peer at a new mapping of its NAT; IKE goes there too, if that is in UDP."""
         known = self._hub.connections.get(connection)

@@ -265,12 +265,22 @@ class QuickResponder(Quick):
             self.established.hub.drop(Drop.BAD_ICV)
             return
         self._chain.advance(datagram)
-        connection = self.connection
-        connection.heard(datagram.path, now)
-        if self._child is not None:
-            connection.confirm(self._child)
-            connection.upkeep.replaced_by_peer(self._former, self._child, now)
+        self.connection.heard(datagram.path, now)
+        self._ready(now)
+
+    def _ready(self, now: float) -> None:
+        """The peer has it."""
+        if self._child is not None and self.connection is not None:
+            self.connection.confirm(self._child)
+            self.connection.upkeep.replaced_by_peer(self._former, self._child, now)
         self._finish(now)
+
+    def handle_timer(self, now: float) -> None:
+        if not self.finished and self._child is not None and self._child.confirmed:
+            # RFC 2408 section 3.1: what has come on it says as much as the message that has not.
+            self._ready(now)
+        else:
+            super().handle_timer(now)
 
     def _unanswered(self, now: float) -> None:
         """The peer may have lost our answer, or its interest."""

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from espudp.esp.datapath import DataPath, HardExpired, SaSnapshot, SoftExpired
+from espudp.esp.datapath import DataPath, HardExpired, PeerReady, SaSnapshot, SoftExpired
 from espudp.esp.drops import Drop
 from espudp.esp.sa import ChildKeys, Lifetime
 from tests.unit.crypto.seeded import keys_for, seeded_rng
@@ -174,6 +174,15 @@ class TestTakingOver:
         right.install(mirrored(left_keys()), 0.0, standby=True)
         assert right.open(datagrams(left.seal([udp()], 1.0)), TO_LEFT, 1.0) == [udp()]
         assert spi_used(right, ANSWER) == LEFT_SPI
+
+    def test_that_the_peer_uses_it_is_told_once(self) -> None:
+        left, right = both()
+        new = successor()
+        right.install(answering(new), 0.0, standby=True)
+        left.install(new, 0.0)
+        for _ in range(2):
+            right.open(datagrams(left.seal([udp()], 0.0)), TO_LEFT, 0.0)
+        assert events(right) == [PeerReady(1, new.spi_out)]
 
     def test_the_redundant_one_of_a_simultaneous_rekey_goes_again(self) -> None:
         """RFC 7296 section 2.8.1: both ends rekey; whichever new SA is deleted, something carries on."""
