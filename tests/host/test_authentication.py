@@ -1,7 +1,6 @@
 """Two hosts that know each other by key, by certificate, or by name and password: as their users type it."""
 
 import shlex
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,12 +10,6 @@ from tests.host.support import Network, Peer, ping
 pytestmark = [pytest.mark.root, pytest.mark.tun]
 
 SERVER = "203.0.113.7"
-
-
-@pytest.fixture
-def network(tmp_path: Path) -> Iterator[Network]:
-    with Network.make(tmp_path) as made:
-        yield made
 
 
 def _run(network: Network, who: str, *arguments: str) -> str:

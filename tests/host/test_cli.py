@@ -1,7 +1,6 @@
 """`espudp listen` and `espudp connect` as a user types them, with a NAT between."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,12 +8,6 @@ import pytest
 from tests.host.support import Network, Peer, ping, state
 
 pytestmark = [pytest.mark.root, pytest.mark.tun]
-
-
-@pytest.fixture
-def network(tmp_path: Path) -> Iterator[Network]:
-    with Network.make(tmp_path) as made:
-        yield made
 
 
 @pytest.fixture

@@ -290,12 +290,6 @@ def test_a_stub_without_its_server_is_a_file_like_any_other(runtime: Path, file:
 # Whole peers
 
 
-@pytest.fixture
-def network(tmp_path: Path) -> Iterator[Network]:
-    with Network.make(tmp_path) as made:
-        yield made
-
-
 def client(network: Network, file: Path, **options: object) -> Peer:
     arguments = {"mode": "connect", "host": "203.0.113.7", "host_options": {"dns": True}, **options}
     peer = Peer.run(

@@ -5,7 +5,6 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,12 +25,6 @@ SERVER, SERVER6 = "203.0.113.7", "2001:db8:113::7"
 ACK, ECE, CWR = 0x10, 0x40, 0x80
 
 INNER = {4: ("10.99.0.1", "10.99.0.2"), 6: ("fd00:99::1", "fd00:99::2")}
-
-
-@pytest.fixture
-def network(tmp_path: Path) -> Iterator[Network]:
-    with Network.make(tmp_path) as made:
-        yield made
 
 
 def tunnel(network: Network, outside: int, **options: Any) -> tuple[Peer, Peer]:

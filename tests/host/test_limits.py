@@ -1,6 +1,5 @@
 """How much memory a running peer takes."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,12 +9,6 @@ from tests.host.support import Network, Peer, ping
 pytestmark = [pytest.mark.root, pytest.mark.tun]
 
 IDLE_OCTETS = 80 * 10**6
-
-
-@pytest.fixture
-def network(tmp_path: Path) -> Iterator[Network]:
-    with Network.make(tmp_path) as made:
-        yield made
 
 
 def resident(peer: Peer) -> int:

@@ -3,8 +3,6 @@
 import os
 import socket
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -24,12 +22,6 @@ LINES = {
     "UDP_GRO": "The kernel has no UDP_GRO",
     "UDP_SEGMENT": "The kernel does not take UDP_SEGMENT",
 }
-
-
-@pytest.fixture
-def network(tmp_path: Path) -> Iterator[Network]:
-    with Network.make(tmp_path) as made:
-        yield made
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,6 @@ import signal
 import socket
 import struct
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from pyroute2 import IPRoute
@@ -18,12 +16,6 @@ from tests.host.wiretap import Wiretap
 pytestmark = [pytest.mark.root, pytest.mark.tun]
 
 MARKER = b"plaintext that must not be seen outside"
-
-
-@pytest.fixture
-def network(tmp_path: Path) -> Iterator[Network]:
-    with Network.make(tmp_path) as made:
-        yield made
 
 
 def _ipv4(frames: list[bytes]) -> list[bytes]:
