@@ -11,7 +11,7 @@ from espudp.ike.handout import Handout
 from espudp.ike.identity import NOBODY, Identity
 from espudp.ike.ikev1_config import MAX_TOLD_NETWORKS, Ikev1Config, Ikev1Policy
 from espudp.ike.lifetimes import LifetimeConfig
-from espudp.ike.narrowing import DYNAMIC, Dynamic, Selector
+from espudp.ike.narrowing import DYNAMIC, MAX_TRANSPORT_PAIRS, Dynamic, Selector
 from espudp.ike.pad import PadEntry
 from espudp.ike.proposals import DEFAULT_ESP_PROPOSALS, DEFAULT_IKE_PROPOSALS, EspProposal, IkeProposal
 from espudp.wire.ikev2.redirect import is_gateway
@@ -120,13 +120,23 @@ class ChildConfig:
                     field="subnet",
                     remedy="Name at least one subnet, 0.0.0.0/0 for everything.",
                 )
-        if self.mode is Mode.TRANSPORT and not all(isinstance(s, Dynamic) for s in self.local + self.remote):
+        if self.mode is Mode.TRANSPORT:
+            self._check_transport()
+        _require_proposals(self.proposals, "ESP")
+
+    def _check_transport(self) -> None:
+        if not all(isinstance(s, Dynamic) for s in self.local + self.remote):
             raise ConfigError(
                 "transport mode is between the two hosts, and has no subnets",
                 field="subnet",
                 remedy="Leave them out, or choose tunnel mode.",
             )
-        _require_proposals(self.proposals, "ESP")
+        if len(self.local) * len(self.remote) > MAX_TRANSPORT_PAIRS:
+            raise ConfigError(
+                f"transport mode for more than {MAX_TRANSPORT_PAIRS} pairs of protocols and ports",
+                field="subnet",
+                remedy="Name fewer of them, or ranges of ports.",
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

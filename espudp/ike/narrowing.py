@@ -10,6 +10,9 @@ from espudp.wire.selectors import ANY_PROTOCOL, MAX_PORT, TrafficSelector
 # RFC 7296 section 3.13: the number of selectors in a payload is one octet.
 MAX_SELECTORS = 255
 
+# Our bound: in transport mode the host has a policy rule for each pair.
+MAX_TRANSPORT_PAIRS = 32
+
 _NOWHERE = TrafficSelector.from_network("0.0.0.0/32")
 EVERYTHING = {4: TrafficSelector.from_network("0.0.0.0/0"), 6: TrafficSelector.from_network("::/0")}
 

@@ -12,7 +12,7 @@ from espudp.crypto.ikekeys import derive_child_keys
 from espudp.crypto.suites import Dh, EspSuite
 from espudp.errors import PeerError
 from espudp.ike.config import ChildConfig, Mode
-from espudp.ike.narrowing import describe_no_common, narrow, pairs
+from espudp.ike.narrowing import MAX_TRANSPORT_PAIRS, describe_no_common, narrow, pairs
 from espudp.ike.natd import NatStatus
 from espudp.ike.offers import describe_mismatch
 from espudp.ike.proposals import EspChoice, offer_esp, select_esp, verify_esp
@@ -164,6 +164,8 @@ class ChildOffer:
         if transport is not None:
             ours, theirs = at_host(ours, transport.local), at_host(theirs, transport.remote)
         local, remote = narrow(ours, self._local), narrow(theirs, self._remote)
+        if transport is not None:
+            _require_few(local or (), remote or ())
         if local is None or remote is None:
             chosen = f"{_text(tsi.selectors)} here, {_text(tsr.selectors)} there"
             raise PeerError(
@@ -258,6 +260,8 @@ def answer_child(
     """
     transport = allowed.transport(request)
     local, remote = narrowed(request, allowed)
+    if transport is not None:
+        _require_few(local, remote)
     further = _further(request, allowed, local, remote)
     choice = _choose(request, allowed.config, pfs=pfs)
     shared, ke = _exchanged(hub, choice, request.get(KeyExchange))
@@ -341,6 +345,15 @@ def _many_hosts() -> PeerError:
     return PeerError(
         "the peer wants transport mode for more than the two hosts", notify=NotifyType.TS_UNACCEPTABLE
     )
+
+
+def _require_few(local: Selectors, remote: Selectors) -> None:
+    if len(local) * len(remote) > MAX_TRANSPORT_PAIRS:
+        raise PeerError(
+            f"the peer wants transport mode for {len(local)} x {len(remote)} protocols and ports",
+            notify=NotifyType.TS_UNACCEPTABLE,
+            remedy=f"Name at most {MAX_TRANSPORT_PAIRS} pairs of them, or ranges of ports.",
+        )
 
 
 def _text(selectors: Selectors) -> str:

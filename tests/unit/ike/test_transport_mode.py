@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
+from espudp.errors import ConfigError
 from espudp.ike.config import DYNAMIC, ChildConfig, Mode
 from espudp.ike.events import ChildInstalled, ConnectionDown, Diagnostic, PeerRefused
 from espudp.ike.narrowing import Dynamic
 from espudp.ike.v2.sa import IkeSa
 from espudp.wire.ikev2.constants import NotifyType
 from espudp.wire.ikev2.payloads import Notify, Payload, TsInitiator, TsResponder
-from espudp.wire.selectors import TrafficSelector
+from espudp.wire.selectors import TrafficSelector, at_host
 from espudp.wire.transport import Transport
 from tests.unit.ike.pair import CLIENT, ESP, FOREVER, SERVER, Pair, client_config, server_config
 
@@ -146,6 +147,30 @@ def test_a_request_for_somebody_else(
     (down,), (why,) = refused(pair())
     assert "TS_UNACCEPTABLE" in down
     assert "no common subnet" in why or "more than the two hosts" in why
+
+
+PORTS = [TrafficSelector(ip_address(CLIENT), ip_address(CLIENT), 17, port, port) for port in range(7)]
+
+
+@pytest.mark.parametrize("side", ["request", "respond"])
+def test_more_ports_than_the_host_can_have_rules_for(side: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each pair is one: 255 on either side would be 65,025."""
+
+    def many(payloads: list[Payload]) -> list[Payload]:
+        here = selecting(TsInitiator, *at_host(PORTS, CLIENT))(payloads)
+        return selecting(TsResponder, *at_host(PORTS, SERVER))(here)
+
+    tamper(monkeypatch, side, many)
+    (down,), whys = refused(pair())
+    assert ("TS_UNACCEPTABLE" if side == "request" else "7 x 7 protocols and ports") in down
+    assert side == "respond" or "7 x 7 protocols and ports" in whys[0]
+
+
+def test_more_ports_than_anybody_may_ask_for() -> None:
+    some = tuple(Dynamic(6, port, port) for port in range(6))
+    assert len(replace(CHILD, local=some[:5], remote=some).local) == 5
+    with pytest.raises(ConfigError, match="more than 32 pairs"):
+        replace(CHILD, local=some, remote=some)
 
 
 def test_a_rekey_in_the_other_mode_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
