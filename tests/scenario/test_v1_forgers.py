@@ -15,6 +15,7 @@ from espudp.ike.ikev1_config import Mode
 from espudp.ike.pad import PadEntry
 from espudp.ike.v1.hub import AGGRESSIVE_AT_ONCE, AGGRESSIVE_PER_SECOND
 from espudp.ike.xauth import XauthLogin
+from espudp.wire.address import Path, UdpAddress
 from espudp.wire.ikev1.constants import CfgType, ExchangeType, NotifyType, PayloadType, ProtocolId
 from espudp.wire.ikev1.header import HEADER_OCTETS, Header
 from espudp.wire.ikev1.message import emit_message
@@ -22,6 +23,8 @@ from espudp.wire.ikev1.payloads import Attributes, Delete, Notification, Payload
 from tests.scenario.credentials import CLIENT as CLIENT_NAME
 from tests.scenario.credentials import SERVER as SERVER_NAME
 from tests.scenario.credentials import person, trust
+from tests.scenario.lab import SERVER_IP
+from tests.scenario.lab_v1 import lab_v1
 from tests.scenario.strangers_v1 import (
     Stranger,
     answers,
@@ -345,6 +348,20 @@ def test_content_of_one_version_behind_the_header_of_another(version: int) -> No
             assert sum(map(len, said)) <= len(message)
     assert states_of(server) == 0
     assert server.endpoint._hub.states == {}
+
+
+@pytest.mark.parametrize("port", [500, 4500])
+@pytest.mark.parametrize("marker", [0, 1, 4, 8, 12])
+def test_a_message_counts_only_behind_what_its_port_has(port: int, marker: int) -> None:
+    """RFC 3948 section 2.2: there are 4 zeros in front of IKE on port 4500; 8 on 500 are in front of ESP."""
+    tunnel, message = lab_v1().server.tunnel, Stranger().main()
+    path = Path(UdpAddress(SERVER_IP, port), UdpAddress("192.0.2.66", port))
+    tunnel.receive_datagrams([bytes(marker) + message], path, 1.0)
+    said = [bytes(octets) for train in tunnel.datagrams_to_send(1.0) for octets in train.datagrams]
+    expected = 4 if port == 4500 else 0
+    answered = [octets for octets in said if octets[expected : expected + 8] == message[:8]]
+    assert len(answered) == (marker == expected)
+    assert tunnel.packets_to_deliver() == []
 
 
 def test_recorded_sessions_say_nothing_to_a_server_that_has_begun_anew() -> None:
