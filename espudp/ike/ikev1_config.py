@@ -31,6 +31,7 @@ class NatTraversal(Enum):
     DRAFT_03 = "draft-03"
     DRAFT_02 = "draft-02"
     DRAFT_02_NEWLINE = "draft-02 with a newline"
+    DRAFT_UNNUMBERED = "draft without a number"
     DRAFT_01 = "draft-01"
     DRAFT_00 = "draft-00"
 

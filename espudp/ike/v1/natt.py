@@ -4,8 +4,10 @@
     RFC 3947        20     21      3, 4                 on port 4500, with the non-ESP marker
     draft 04 to 08  15     16      3, 4                 the same
     draft 02, 03    130    131     61443, 61444         the same
+    no number       15     none    3, 4                 the same
     draft 00, 01    130    131     61443, 61444         on port 500, ESP behind the non-IKE marker
 
+The draft without a number is Apple's, from before the RFC was one, and has its two NAT-D in the other order.
 Each side names those that it speaks by vendor id, and the best one that both name counts. A payload that has
 the number of another version means nothing.
 """
@@ -39,32 +41,41 @@ class Flavour:
     version: NatTraversal
     vendor_id: bytes
     nat_d: int
-    nat_oa: int
+    nat_oa: int | None
+    """None: nobody is told of original addresses."""
     tunnel: int
     """The encapsulation mode of ESP in UDP, tunnel mode; the next is that of transport mode."""
     transport: int
     floats: bool
     """To port 4500, once a NAT is found."""
+    peer_first: bool = True
+    """The first NAT-D is about whom it is sent to, the second about who sends it."""
 
 
 def _flavour(
-    version: NatTraversal, vendor: known.Known, nat_d: int, nat_oa: int, *, private: bool, floats: bool
+    version: NatTraversal,
+    vendor: known.Known,
+    nat_d: int,
+    nat_oa: int | None,
+    *,
+    private: bool = False,
+    floats: bool = True,
+    peer_first: bool = True,
 ) -> Flavour:
     tunnel, transport = (
         (Encapsulation.UDP_TUNNEL_DRAFT, Encapsulation.UDP_TRANSPORT_DRAFT)
         if private
         else (Encapsulation.UDP_TUNNEL, Encapsulation.UDP_TRANSPORT)
     )
-    return Flavour(version, vendor.octets, nat_d, nat_oa, tunnel, transport, floats)
+    return Flavour(version, vendor.octets, nat_d, nat_oa, tunnel, transport, floats, peer_first)
 
 
 def _rfc(version: NatTraversal, vendor: known.Known) -> Flavour:
-    return _flavour(version, vendor, PayloadType.NAT_D, PayloadType.NAT_OA, private=False, floats=True)
+    return _flavour(version, vendor, PayloadType.NAT_D, PayloadType.NAT_OA)
 
 
 def _late(version: NatTraversal, vendor: known.Known) -> Flavour:
-    numbers = PayloadType.NAT_D_DRAFT_04, PayloadType.NAT_OA_DRAFT_04
-    return _flavour(version, vendor, *numbers, private=False, floats=True)
+    return _flavour(version, vendor, PayloadType.NAT_D_DRAFT_04, PayloadType.NAT_OA_DRAFT_04)
 
 
 def _early(version: NatTraversal, vendor: known.Known, *, floats: bool = True) -> Flavour:
@@ -84,6 +95,13 @@ FLAVOURS = {
         _early(NatTraversal.DRAFT_03, known.DRAFT_03),
         _early(NatTraversal.DRAFT_02, known.DRAFT_02),
         _early(NatTraversal.DRAFT_02_NEWLINE, known.DRAFT_02_NEWLINE),
+        _flavour(
+            NatTraversal.DRAFT_UNNUMBERED,
+            known.DRAFT_UNNUMBERED,
+            PayloadType.NAT_D_DRAFT_04,
+            None,
+            peer_first=False,
+        ),
         _early(NatTraversal.DRAFT_01, known.DRAFT_01, floats=False),
         _early(NatTraversal.DRAFT_00, known.DRAFT_00, floats=False),
     )
@@ -110,11 +128,12 @@ class Sight:
         return digest(self.hash, self.cookie_i + self.cookie_r + packed)
 
     def payloads(self, flavour: Flavour, path: Path, *, claim: bool = False) -> list[NatDiscovery]:
-        """What we see: the peer's address first, then ours. With `claim` ours is one that cannot be, so that
-        the peer finds a NAT.
+        """What we see: the peer's address and ours. With `claim` ours is one that cannot be, so that the peer
+        finds a NAT.
         """
         ours = _claimed(path.local) if claim else path.local
-        return [NatDiscovery(self.of(address), flavour.nat_d) for address in (path.remote, ours)]
+        both = (path.remote, ours) if flavour.peer_first else (ours, path.remote)
+        return [NatDiscovery(self.of(address), flavour.nat_d) for address in both]
 
     def detect(self, flavour: Flavour, message: Message, paths: Sequence[Path]) -> NatStatus | None:
         """Where the NATs are, by what the peer sees; None: it says nothing.
@@ -125,7 +144,7 @@ class Sight:
         hashes = [p.hash for p in message.all(NatDiscovery) if p.type == flavour.nat_d][:_MAX_HASHES]
         if len(hashes) < 2:
             return None
-        of_us, of_them = hashes[0], hashes[1:]
+        of_us, of_them = (hashes[0], hashes[1:]) if flavour.peer_first else (hashes[1], hashes[:1])
         found = NatStatus(
             local=self._differs([of_us], [p.local for p in paths]),
             remote=self._differs(of_them, [p.remote for p in paths]),

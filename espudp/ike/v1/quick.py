@@ -112,7 +112,7 @@ def worker_for(phase1: Phase1) -> int | None:
 def original_addresses(phase1: Phase1, local: str, remote: str, *, is_initiator: bool) -> list[Payload]:
     """RFC 3947 section 5.2: our address and the peer's as our programs see them, the initiator's first."""
     flavour = phase1.flavour
-    if flavour is None or not phase1.encapsulates:
+    if flavour is None or flavour.nat_oa is None or not phase1.encapsulates:
         return []
     ends = [local, remote] if is_initiator else [remote, local]
     payloads: list[Payload] = []

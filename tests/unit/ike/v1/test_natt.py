@@ -35,6 +35,7 @@ def test_the_vendor_ids_are_hashes_of_names() -> None:
     names = {
         NatTraversal.RFC_3947: "RFC 3947",
         NatTraversal.DRAFT_02_NEWLINE: "draft-ietf-ipsec-nat-t-ike-02\n",
+        NatTraversal.DRAFT_UNNUMBERED: "draft-ietf-ipsec-nat-t-ike",
     }
     for version, flavour in FLAVOURS.items():
         name = names.get(version, f"draft-ietf-ipsec-nat-t-ike-{version.value[-2:]}")
@@ -48,11 +49,12 @@ def test_the_vendor_ids_are_hashes_of_names() -> None:
         (("RFC 3947",), 20, 21, (3, 4), True),
         (("draft-08", "draft-07", "draft-06", "draft-05", "draft-04"), 15, 16, (3, 4), True),
         (("draft-03", "draft-02", "draft-02 with a newline"), 130, 131, (61443, 61444), True),
+        (("draft without a number",), 15, None, (3, 4), True),
         (("draft-01", "draft-00"), 130, 131, (61443, 61444), False),
     ],
 )
 def test_the_numbers_of_each(
-    numbers: tuple[str, ...], nat_d: int, nat_oa: int, modes: tuple[int, int], floats: bool
+    numbers: tuple[str, ...], nat_d: int, nat_oa: int | None, modes: tuple[int, int], floats: bool
 ) -> None:
     """RFC 3947 sections 3.2, 5.1 and 5.2; those of the drafts are what was shipped."""
     for name in numbers:
@@ -61,6 +63,8 @@ def test_the_numbers_of_each(
         assert (flavour.tunnel, flavour.transport, flavour.floats) == (*modes, floats)
         seen = _sight().payloads(flavour, Path(US, PEER))
         assert {type_of(payload) for payload in seen} == {nat_d}
+        order = [_sight().of(PEER), _sight().of(US)]
+        assert [payload.hash for payload in seen] == (order if nat_oa is not None else order[::-1])
 
 
 def test_an_initiator_names_all_and_the_best_first() -> None:
