@@ -97,6 +97,8 @@ def main() -> None:
         path = Path(UdpAddress(f"192.0.2.{1 + number}", 4500), GATEWAY)
         client.connect(user(password), path, None, now=float(number))
         exchange(client, server, now=float(number))
+        server.handle_timer(now=number + 1.5)  # who has a wrong password is told a second later
+        exchange(client, server, now=number + 1.5)
         tell("client", client)
         tell("server", server)
 

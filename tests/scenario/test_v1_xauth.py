@@ -94,6 +94,9 @@ def pair_of(
 def dialled(pair: Pair) -> Pair:
     pair.dial()
     pair.flush()
+    if pair.server.told(PeerRefused):
+        assert not downs(pair) or "wants us to log in" in downs(pair)[0].reason  # which we know ourselves
+        pair.wait(xauth.REFUSAL_SECONDS)
     return pair
 
 
@@ -141,6 +144,23 @@ def test_a_wrong_name_or_password(who: XauthLogin, way: Way) -> None:
     assert not pair.server.told(ChildInstalled)
     for told in (*pair.client.events, *pair.server.events):
         assert who.password not in repr(told)
+
+
+def test_who_guesses_keeps_its_place_for_a_while() -> None:
+    """So that many guesses at a time are no way round it: places are few for each address."""
+    pair = pair_of(XauthLogin(user="alice", password="guess"))
+    number = pair.dial()
+    pair.flush()
+    assert pair.server.told(PeerRefused)
+    negotiator = pair.server.endpoint._v1
+    assert negotiator is not None
+    pair.client.endpoint.close(number, pair.now)  # it tells us, and would begin anew
+    pair.flush()
+    pair.wait(xauth.REFUSAL_SECONDS - 0.1)
+    assert negotiator._hub.admission.half_open == 1
+    pair.wait(0.2)
+    assert negotiator._hub.admission.half_open == 0
+    assert len(pair.server.told(PeerRefused)) == 1
 
 
 def test_a_stranger_looks_like_a_user_with_a_wrong_password() -> None:

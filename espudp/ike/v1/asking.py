@@ -34,8 +34,10 @@ class Asking:
         attributes: Iterable[Attribute],
         then: Told,
         now: float,
+        *,
+        delay: float = 0.0,
     ) -> None:
-        """Sends it. `then` gets the answer; if there is none, the connection ends."""
+        """Sends it, after `delay` seconds. `then` gets the answer; if there is none, the connection ends."""
         sa = established.sa
         self._established = established
         self._expects = ANSWERED_BY[cfg_type]
@@ -46,9 +48,15 @@ class Asking:
         self.over = False
         identifier = int.from_bytes(established.hub.nonce(_IDENTIFIER_OCTETS))
         payload = Attributes(cfg_type, identifier, tuple(attributes))
-        octets = self._chain.seal_hashed(ExchangeType.TRANSACTION, [payload])
-        self._turn.say(octets, established.path, now, awaits=True)
+        self._unsaid = self._chain.seal_hashed(ExchangeType.TRANSACTION, [payload])
+        self._say_at = now + delay
+        self._say(now)
         established.add(self)
+
+    def _say(self, now: float) -> None:
+        if now >= self._say_at:
+            self._turn.say(self._unsaid, self._established.path, now, awaits=True)
+            self._unsaid = b""
 
     @property
     def finished(self) -> bool:
@@ -56,7 +64,9 @@ class Asking:
 
     @property
     def deadline(self) -> float | None:
-        return None if self.over else self._turn.deadline
+        if self.over:
+            return None
+        return self._say_at if self._unsaid else self._turn.deadline
 
     def receive(self, datagram: Datagram, now: float) -> None:
         message = None if self.over else self._chain.open_hashed(datagram)
@@ -71,7 +81,12 @@ class Asking:
         self._then(told, now)
 
     def handle_timer(self, now: float) -> None:
-        if self.over or self._turn.handle_timer(self._established.path, now):
+        if self.over:
+            return
+        if self._unsaid:
+            self._say(now)
+            return
+        if self._turn.handle_timer(self._established.path, now):
             return
         self.abandon()
         what = "REQUEST" if self._expects == CfgType.REPLY else "SET"

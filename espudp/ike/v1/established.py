@@ -43,8 +43,10 @@ class Established:
         self.sa = phase1.sa
         self.identity = phase1.remote_identity
         """Whom the peer has proved to be; after XAUTH that is who has logged in."""
-        self.is_refused = False
-        """Why the peer does not get a connection has been told."""
+        self.refused_until: float | None = None
+        """Why the peer does not get a connection has been told, and until then it keeps its place among the
+        half-open ones, whatever it says.
+        """
         self.connection: Connection | None = None
         """None as long as the peer has not proved all that it is to prove."""
         self.exchanges: dict[int, Exchange] = {}
@@ -216,6 +218,10 @@ class Established:
             return
         if not self.is_alive:
             return
+        if self.refused_until is not None and now < self.refused_until:
+            self._until = self.refused_until
+            self.reschedule()
+            return
         self._say_delete()
         self.gone(now)
         phase1 = self.phase1
@@ -223,7 +229,7 @@ class Established:
             phase1.replaces.renewal_failed(farewell, now)
         elif phase1.number is not None:
             self.hub.hang_up(phase1.number, farewell)
-        elif not self.is_refused:
+        elif self.refused_until is None:
             self.hub.tell_refusal(PeerRefused(phase1.path, farewell.reason, farewell.remedy), now)
 
     def retire(self, now: float) -> None:

@@ -20,6 +20,10 @@ from espudp.wire.ikev1.payloads import Attributes
 if TYPE_CHECKING:
     from espudp.ike.v1.established import Established
 
+# Our choice: so long a wrong password keeps one of the places for half-open peers of its address, and nobody
+# guesses faster than these allow.
+REFUSAL_SECONDS = 1.0
+
 _REFUSALS = {
     Verdict.UNABLE: "has no name and password to log in with (XAUTH)",
     Verdict.PASSED: "who has logged in is none of those whom this way in is for (XAUTH)",
@@ -50,18 +54,18 @@ class XauthServer:
                 self._say(established, now, passed=True)
             else:
                 _tell_refusal(established, verdict, now)
-                self._say(established, now, passed=False)
+                self._say(established, now, passed=False, delay=REFUSAL_SECONDS)
 
         Asking(established, CfgType.REQUEST, login.request(), judge, now)
 
-    def _say(self, established: "Established", now: float, *, passed: bool) -> None:
+    def _say(self, established: "Established", now: float, *, passed: bool, delay: float = 0.0) -> None:
         def acknowledged(_ack: Attributes, now: float) -> None:
             if passed:
                 established.next_step(now)
             else:
                 established.gone(now)  # which the client knows by now
 
-        Asking(established, CfgType.SET, status(passed=passed), acknowledged, now)
+        Asking(established, CfgType.SET, status(passed=passed), acknowledged, now, delay=delay)
 
 
 def _may_come(established: "Established", name: bytes) -> bool:
@@ -83,7 +87,7 @@ def _tell_refusal(established: "Established", verdict: Verdict, now: float) -> N
     may be a password that was typed in the wrong place.
     """
     error = AuthenticationFailed(_REFUSALS.get(verdict, "wrong user name or password (XAUTH)"))
-    established.is_refused = True
+    established.refused_until = now + REFUSAL_SECONDS
     hub, phase1 = established.hub, established.phase1
     hub.common.count_refusal(error)
     reason = f"{phase1.remote_identity}: {error}"
