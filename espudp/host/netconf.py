@@ -27,7 +27,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from espudp.errors import HostError
-from espudp.esp.stand_ins import DEFAULT_NETWORKS as STAND_INS
 from espudp.host import changes
 from espudp.host.changes import Change, Sysctl, read_sysctl, write_sysctl
 from espudp.host.journal import Journal
@@ -145,8 +144,13 @@ class NetConf:
         rules = [rule for n in ordered for rule in _rules(n, table, mark)]
         self.replace("routes", [*routes, *rules])
 
-    def set_flows(self, device: str, flows: Iterable[Flow], *, mark: int) -> None:
-        """Send these flows, and no others, into the device. Raises HostError."""
+    def set_flows(
+        self, device: str, flows: Iterable[Flow], *, mark: int, stand_ins: Sequence[Network] = ()
+    ) -> None:
+        """Send these flows, and no others, into the device. Raises HostError.
+
+        `stand_ins`: where peers are shown at addresses that are not theirs, so that nothing else goes there.
+        """
         index = socket.if_nametoindex(device)
         table = mark + index
         ordered = sorted(
@@ -159,7 +163,7 @@ class NetConf:
             source = str(flow.local.first) if str(flow.local.first) in own else None
             for network in flow.remote.networks():
                 routes.setdefault(network, Route(str(network), index, table, source))
-            rules |= dict.fromkeys((*flow.rules(table, mark), *_rules_beside(flow)))
+            rules |= dict.fromkeys((*flow.rules(table, mark), *_rules_beside(flow, stand_ins)))
         versions = {flow.remote.version for flow in ordered}
         if 6 in versions:
             allow_ipv6(device)
@@ -311,12 +315,12 @@ def _rule_ports(selector: TrafficSelector) -> str | None:
     return f"{max(selector.first_port, MIN_RULE_PORT)}:{selector.last_port}"
 
 
-def _rules_beside(flow: Flow) -> list[Rule]:
+def _rules_beside(flow: Flow, stand_ins: Sequence[Network]) -> list[Rule]:
     """For what this host has to say to a peer beside its flow: nothing, to an address that stands for it."""
     return [
         Rule(PROHIBITION_PRIORITY, RT_TABLE_UNSPEC, str(network), prohibits=True)
         for network in flow.remote.networks()
-        if any(contains(stand_ins, network) for stand_ins in STAND_INS)
+        if any(contains(other, network) for other in stand_ins)
     ]
 
 

@@ -1,6 +1,6 @@
 """Which networks go into the tunnel: those that the child SAs reach."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from ipaddress import ip_address
 
 from espudp.host.guard import Guard
@@ -23,13 +23,18 @@ class Routing:
         device: str,
         mark: int,
         only: tuple[Network, ...] | None = None,
+        stand_ins: Sequence[Network] = (),
     ) -> None:
-        """`only`: nothing but these goes into the tunnel, whatever else the child SAs would carry."""
+        """`only`: nothing but these goes into the tunnel, whatever else the child SAs would carry.
+
+        `stand_ins`: where peers in transport mode are shown that have no address of their own.
+        """
         self._netconf = netconf
         self._guard = guard
         self._device = device
         self._mark = mark
         self._only = only
+        self._stand_ins = stand_ins
         self._reached: dict[_Child, tuple[Network, ...]] = {}
         self._flows: dict[_Child, tuple[Flow, ...]] = {}
         self._sources: tuple[str, ...] = ()
@@ -113,7 +118,7 @@ class Routing:
         self._netconf.set_routes(self._device, self.networks, mark=self._mark, sources=self._sources)
 
     def _apply_flows(self) -> None:
-        self._netconf.set_flows(self._device, self.flows, mark=self._mark)
+        self._netconf.set_flows(self._device, self.flows, mark=self._mark, stand_ins=self._stand_ins)
         self._guard.protect(self.flows)
 
     def _accepted_sources(self, local: tuple[TrafficSelector, ...]) -> tuple[str, ...]:

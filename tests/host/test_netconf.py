@@ -421,7 +421,9 @@ def test_to_a_stand_in_goes_what_is_in_the_flow_or_nothing(host: Host) -> None:
     before = state(host.namespace)
     conf = NetConf(host.runtime, "esp0")
     ours, peer = "10.0.0.5", "198.18.0.1"
-    conf.set_flows("esp0", [flow(ours, peer, socket.IPPROTO_UDP, (1701, 1701), (1, 9))], mark=MARK)
+    one = flow(ours, peer, socket.IPPROTO_UDP, (1701, 1701), (1, 9))
+    stand_ins = [ipaddress.ip_network("198.18.0.0/15")]
+    conf.set_flows("esp0", [one], mark=MARK, stand_ins=stand_ins)
     host.tun.read_batch(64)
     assert say_something(peer, socket.SOCK_DGRAM, 1701, 7) == ours
     assert host.tun.read_batch(64)

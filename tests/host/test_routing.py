@@ -25,7 +25,9 @@ class Recorder:
     ) -> None:
         self.routes = {str(network) for network in networks}
 
-    def set_flows(self, device: str, flows: Iterable[Flow], *, mark: int) -> None:
+    def set_flows(
+        self, device: str, flows: Iterable[Flow], *, mark: int, stand_ins: Sequence[Network]
+    ) -> None:
         self.flows = {f"{flow.local} {flow.remote}" for flow in flows}
 
     def protect(self, flows: Iterable[Flow]) -> None:
