@@ -12,6 +12,7 @@ from typing import Any
 import vici
 
 from tests.interop.lab import Namespace, Process, wait_until
+from tests.interop.no_esp import shim
 
 # A line break would end the value.
 PLUGINS = (
@@ -149,16 +150,24 @@ def _plain(value: Any) -> Any:
 
 
 @contextmanager
-def charon(space: Namespace, folder: Path) -> Iterator[Charon]:
-    """Run charon in a namespace until the end of the block."""
+def charon(space: Namespace, folder: Path, *, negotiates_only: bool = False) -> Iterator[Charon]:
+    """Run charon in a namespace until the end of the block. Told so, it has the kernel's ESP, which is only
+    pretended (no_esp.c), and so modes that its own has not.
+    """
     run = folder / "run"
     run.mkdir(parents=True)
     strongswan_conf = folder / "strongswan.conf"
-    strongswan_conf.write_text(CONF.format(plugins=PLUGINS, settings=""))
+    plugins = PLUGINS.replace("kernel-libipsec ", "") if negotiates_only else PLUGINS
+    strongswan_conf.write_text(CONF.format(plugins=plugins, settings=""))
+    environment = {"STRONGSWAN_CONF": str(strongswan_conf)}
+    if negotiates_only:
+        environment["LD_PRELOAD"] = str(shim(folder))
     argv = space.command("sh", "-c", START.format(run=run))
-    with Process(argv, folder / "charon.out", {"STRONGSWAN_CONF": str(strongswan_conf)}) as process:
-        wait_until((run / "charon.vici").exists, "charon's vici socket")
-        with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(30)
-            connection.connect(str(run / "charon.vici"))
-            yield Charon(process, run / "charon.log", strongswan_conf, connection)
+    with (
+        Process(argv, folder / "charon.out", environment) as process,
+        socket.socket(socket.AF_UNIX) as connection,
+    ):
+        connection.settimeout(30)
+        # There first, and listened to a moment later
+        wait_until(lambda: not connection.connect_ex(str(run / "charon.vici")), "charon's vici socket")
+        yield Charon(process, run / "charon.log", strongswan_conf, connection)

@@ -82,18 +82,34 @@ int setsockopt(int fd, int level, int name, const void *value, socklen_t size)
 	return NEXT(setsockopt)(fd, level, name, value, size);
 }
 
-ssize_t write(int fd, const void *data, size_t octets)
+/* Whether this is a message to the kernel's IPsec; `copy` is then what is to be sent in its place. */
+static int pretended(int fd, const void *data, size_t octets, char *copy, size_t room)
 {
-	char copy[octets < 8192 ? octets : 1];
 	struct nlmsghdr *header = (struct nlmsghdr *)copy;
 
-	if (octets < sizeof(*header) || octets != sizeof(copy) ||
+	if (octets < sizeof(*header) || octets > room ||
 	    option(fd, SO_DOMAIN) != AF_NETLINK || option(fd, SO_PROTOCOL) != NETLINK_XFRM)
-		return NEXT(write)(fd, data, octets);
+		return 0;
 	memcpy(copy, data, octets);
 	if (header->nlmsg_type == XFRM_MSG_NEWSA || header->nlmsg_type == XFRM_MSG_UPDSA) {
 		header->nlmsg_type = NLMSG_NOOP;
 		header->nlmsg_flags |= NLM_F_ACK;
 	}
-	return NEXT(write)(fd, copy, octets);
+	return 1;
+}
+
+ssize_t write(int fd, const void *data, size_t octets)
+{
+	char copy[8192];
+	int ours = pretended(fd, data, octets, copy, sizeof(copy));
+
+	return NEXT(write)(fd, ours ? copy : data, octets);
+}
+
+ssize_t sendto(int fd, const void *data, size_t octets, int flags, const struct sockaddr *to, socklen_t size)
+{
+	char copy[8192];
+	int ours = pretended(fd, data, octets, copy, sizeof(copy));
+
+	return NEXT(sendto)(fd, ours ? copy : data, octets, flags, to, size);
 }
