@@ -16,15 +16,13 @@ from espudp.crypto.auth import equal
 from espudp.crypto.ikev1keys import hash_1, hash_2
 from espudp.ike.config import ChildConfig, ConnectionConfig, Identity, ListenerConfig
 from espudp.ike.credentials import NoDemand, NoProof, SignKey
-from espudp.ike.eap.users import UserTable, parse_users
 from espudp.ike.events import ConnectionUp
-from espudp.ike.ikev1_config import Ikev1Config, Ikev1Policy, Mode
+from espudp.ike.ikev1_config import Mode
 from espudp.ike.narrowing import Dynamic
 from espudp.ike.pad import PadEntry
-from espudp.ike.proposals import EspProposal, IkeProposal
 from espudp.ike.v1.hub import Datagram
 from espudp.ike.v1.sa import Chain
-from espudp.ike.xauth import XauthLogin, XauthUsers
+from espudp.ike.xauth import XauthLogin
 from espudp.wire import transport
 from espudp.wire.ikev1 import constants as c
 from espudp.wire.ikev1 import payloads as p
@@ -33,29 +31,14 @@ from espudp.wire.ikev1.header import Header
 from espudp.wire.ikev1.message import Message, emit_message, emit_payloads, parse_message
 from espudp.wire.ikev1.proposal import Proposal, Transform
 from tests.scenario.credentials import CLIENT, SERVER, person, trust
-from tests.unit.ike.pair import Pair, Side, client_child, client_config, server_config
+from tests.scenario.strangers_v1 import ESP, client_v1, server_v1, users
+from tests.unit.ike.pair import Pair, Side, client_child, server_config
 
 # Of each test, in seconds, on whatever machine it is
 BUDGET = 1.2
 _STEPS = 20
 
-_IKE, _ESP = IkeProposal.parse("aes128-sha256-ecp256"), EspProposal.parse("aes128-sha1")
-_LOGIN = XauthLogin(user="alice", password="secret")
-
-
-def _users(*, chap: bool = False) -> XauthUsers:
-    return XauthUsers(users=UserTable(parse_users(b"alice:secret\n"), Random(1).randbytes), chap=chap)
-
-
-def _client(mode: Mode, *, login: bool = False, pushed: bool = False, **changed: Any) -> ConnectionConfig:
-    config = client_config(ike=[_IKE], child=client_child(_ESP))
-    ikev1 = Ikev1Config(mode=mode, xauth=_LOGIN if login else None, pushed=pushed)
-    return replace(config, ikev1=ikev1, **changed)
-
-
-def _server(*pad: PadEntry) -> ListenerConfig:
-    config = server_config(ike=[_IKE], esp=[_ESP], pad=pad or None)
-    return replace(config, ikev1=Ikev1Policy(modes=frozenset(Mode)))
+_LOGIN, _USERS = XauthLogin(user="alice", password="secret"), users(alice="secret")
 
 
 def _ways() -> dict[str, tuple[ConnectionConfig, ListenerConfig]]:
@@ -71,28 +54,24 @@ def _ways() -> dict[str, tuple[ConnectionConfig, ListenerConfig]]:
     }
     hybrid: dict[str, Any] = {"proof": NoProof(), "demand": certificate, "remote_identity": None}
     l2tp = Dynamic(17, 1701, 1701)
-    flow = ChildConfig(local=(l2tp,), remote=(l2tp,), proposals=(_ESP,), mode=transport.Mode.TRANSPORT)
-    pushing = _server(replace(by_psk, xauth=_users(chap=True)))
-    policy = Ikev1Policy(modes=frozenset(Mode), push=True, banner="Authorized users only.")
+    flow = ChildConfig(local=(l2tp,), remote=(l2tp,), proposals=(ESP,), mode=transport.Mode.TRANSPORT)
+    pushing = server_v1(replace(by_psk, xauth=replace(_USERS, chap=True)), push=True)
     return {
-        "main": (_client(Mode.MAIN), _server()),
-        "aggressive": (_client(Mode.AGGRESSIVE), _server()),
+        "main": (client_v1(Mode.MAIN), server_v1()),
+        "aggressive": (client_v1(Mode.AGGRESSIVE), server_v1()),
         "certificate": (
-            _client(Mode.MAIN, **signed),
-            _server(PadEntry(proof=theirs, demand=certificate)),
+            client_v1(Mode.MAIN, **signed),
+            server_v1(PadEntry(proof=theirs, demand=certificate)),
         ),
-        "login": (_client(Mode.AGGRESSIVE, login=True), _server(replace(by_psk, xauth=_users()))),
+        "login": (client_v1(Mode.AGGRESSIVE, login=_LOGIN), server_v1(replace(by_psk, xauth=_USERS))),
         "hybrid": (
-            _client(Mode.MAIN, login=True, **hybrid),
-            _server(PadEntry(proof=theirs, demand=NoDemand(), xauth=_users())),
+            client_v1(Mode.MAIN, login=_LOGIN, **hybrid),
+            server_v1(PadEntry(proof=theirs, demand=NoDemand(), xauth=_USERS)),
         ),
-        "challenge and push": (
-            _client(Mode.AGGRESSIVE, login=True, pushed=True),
-            replace(pushing, ikev1=policy),
-        ),
+        "challenge and push": (client_v1(Mode.AGGRESSIVE, login=_LOGIN, pushed=True), pushing),
         "transport mode": (
-            _client(Mode.MAIN, child=flow, request_addresses=()),
-            replace(_server(), child=flow, pool=()),
+            client_v1(Mode.MAIN, child=flow, request_addresses=()),
+            server_v1(child=flow, pool=()),
         ),
     }
 
@@ -228,7 +207,7 @@ def _act(pair: Pair, side: Side, chance: Random) -> None:
     actions: list[Callable[[], object]] = [
         lambda: endpoint.rekey_ike(one, now),
         lambda: endpoint.rekey_child(one, chance.choice(spis), now),
-        lambda: endpoint.create_child(one, client_child(_ESP), now),
+        lambda: endpoint.create_child(one, client_child(ESP), now),
         lambda: endpoint.delete_child(one, chance.choice(spis), now),
         lambda: endpoint.check_alive(one, now),
         lambda: endpoint.close(one, now),

@@ -47,10 +47,12 @@ _SHA256 = 4
 # People
 
 
-def client_v1(mode: Mode = Mode.MAIN, *, login: XauthLogin | None = None, **changed: Any) -> ConnectionConfig:
+def client_v1(
+    mode: Mode = Mode.MAIN, *, login: XauthLogin | None = None, pushed: bool = False, **changed: Any
+) -> ConnectionConfig:
     """Somebody who calls."""
     config = client_config(ike=[IKE], child=client_child(ESP))
-    return replace(config, ikev1=Ikev1Config(mode=mode, xauth=login), **changed)
+    return replace(config, ikev1=Ikev1Config(mode=mode, xauth=login, pushed=pushed), **changed)
 
 
 def server_v1(*pad: PadEntry, push: bool = False, **changed: Any) -> ListenerConfig:
