@@ -7,6 +7,7 @@ import pytest
 
 from espudp.ike.config import ConnectionConfig, Identity, Limits, ListenerConfig
 from espudp.ike.credentials import Psk, PskOf
+from espudp.ike.drop import Drop
 from espudp.ike.events import (
     ChildInstalled,
     ConnectionDown,
@@ -114,10 +115,9 @@ class Gathering:
         self.flush()
 
 
-def _with_users() -> ListenerConfig:
-    return server_v1(
-        PadEntry(proof=Psk(PSK), demand=PskOf(PSK), xauth=users(alice=ALICE.password, bob=BOB.password))
-    )
+def _with_users(limits: Limits | None = None) -> ListenerConfig:
+    people = users(alice=ALICE.password, bob=BOB.password)
+    return server_v1(PadEntry(proof=Psk(PSK), demand=PskOf(PSK), xauth=people), limits=limits or Limits())
 
 
 def _of_group(login: XauthLogin, mode: Mode = Mode.AGGRESSIVE) -> ConnectionConfig:
@@ -279,14 +279,20 @@ def test_who_says_that_it_has_logged_in_has_not(monkeypatch: pytest.MonkeyPatch,
     assert not gathering.server.told(ChildInstalled)
 
 
-def test_a_wrong_password_costs_a_new_phase_1() -> None:
-    """One guess for each: who is refused is told so, and forgotten."""
-    gathering = Gathering(_with_users())
-    for number in range(5):
-        side = gathering.join(_of_group(replace(ALICE, password=f"guess {number}")), port=10 * number)
-        assert side.told(ConnectionDown)
-        assert states_of(gathering.server) == 0
-    assert not gathering.server.told(ConnectionUp)
+def test_who_guesses_passwords_waits() -> None:
+    """One guess for each phase 1, and one place of the address for a second: also for who goes at once."""
+    gathering = Gathering(_with_users(Limits(half_open_per_address=4)))
+    for number in range(12):
+        config = _of_group(replace(ALICE, password=f"guess {number}"), Mode.MAIN)
+        side = gathering.join(config, port=10 * number)
+        side.endpoint.close_all(gathering.now)
+        gathering.flush()
+        assert not gathering.server.told(ConnectionUp)
+    assert gathering.server.endpoint.drops[Drop.UNPROVED] == 4
+    assert states_of(gathering.server) <= 12
+    gathering.wait(60.0)
+    assert states_of(gathering.server) == 0
+    assert gathering.join(_of_group(ALICE, Mode.MAIN), port=2000).told(ConnectionUp)
 
 
 # Storms
