@@ -199,10 +199,12 @@ class Caller:
         raise self._stranger()
 
     def _stranger(self) -> AuthenticationFailed:
-        return AuthenticationFailed(
-            f"nobody is expected who is {self._claimed}",
-            remedy="Let this identity in, or let the peer use another one.",
-        )
+        remedy = "Let this identity in, or let the peer use another one."
+        if all(entry.xauth is not None for entry in self.config.pad):
+            remedy = (
+                "All who come here log in by XAUTH, which is a part of IKEv1: the peer has to speak that."
+            )
+        return AuthenticationFailed(f"nobody is expected who is {self._claimed}", remedy=remedy)
 
     # EAP
 

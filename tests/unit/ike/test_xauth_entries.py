@@ -4,7 +4,7 @@ import random
 
 from espudp.ike.credentials import NoDemand, NoProof, Psk, PskOf
 from espudp.ike.eap.users import User, UserTable
-from espudp.ike.events import ConnectionDown, ConnectionUp, Fault
+from espudp.ike.events import ConnectionDown, ConnectionUp, Fault, PeerRefused
 from espudp.ike.identity import NOBODY
 from espudp.ike.pad import PadEntry
 from espudp.ike.xauth import XauthUsers
@@ -20,6 +20,8 @@ def test_a_group_key_alone_is_not_enough() -> None:
     pair.flush()
     assert [down.fault for down in pair.client.told(ConnectionDown)] == [Fault.AUTHENTICATION]
     assert not pair.server.told(ConnectionUp)
+    (refused,) = pair.server.told(PeerRefused)
+    assert "log in by XAUTH" in refused.detail
 
 
 def test_who_proves_nothing_is_not_let_in() -> None:
