@@ -201,9 +201,7 @@ class Caller:
     def _stranger(self) -> AuthenticationFailed:
         remedy = "Let this identity in, or let the peer use another one."
         if all(entry.xauth is not None for entry in self.config.pad):
-            remedy = (
-                "All who come here log in by XAUTH, which is a part of IKEv1: the peer has to speak that."
-            )
+            remedy = "All who come here log in by XAUTH, which is IKEv1: the peer has to speak that."
         return AuthenticationFailed(f"nobody is expected who is {self._claimed}", remedy=remedy)
 
     # EAP
