@@ -436,15 +436,17 @@ class Tunnel:
         while True:
             ike_event = self._ike.next_event()
             if ike_event is not None:
-                self._events.append(self._on_ike(ike_event, now))
+                told = self._on_ike(ike_event, now)
+                if told is not None:
+                    self._events.append(told)
                 continue
             esp_event = self._esp.next_event()
             if esp_event is None:
                 return
             self._on_esp(esp_event, now)
 
-    def _on_ike(self, event: events.Event, now: float) -> events.Event:
-        """Act on it; what the host is to be told."""
+    def _on_ike(self, event: events.Event, now: float) -> events.Event | None:
+        """Act on it; what the host is to be told. None: nothing."""
         match event:
             case events.ConnectionUp():
                 state = _Connection(event.path, event.remote_identity, event.nat.local, event.nat.remote)
@@ -458,8 +460,9 @@ class Tunnel:
                 self._esp.remove(event.spi_in, now, linger=event.linger)
                 self._stand_ins.remove(event.spi_in, now)
                 if (known := self._connections.get(event.connection)) is not None:
-                    known.suites.pop(event.spi_in, None)
                     known.in_transport.discard(event.spi_in)
+                    if known.suites.pop(event.spi_in, None) is None:
+                        return None  # it was never at work
             case events.PathChanged():
                 self._esp.move(event.connection, event.path)
                 self._moved(event.connection, event.path, now, event.nat)
@@ -467,8 +470,8 @@ class Tunnel:
                 self._forget(event.connection, now)
         return event
 
-    def _install(self, event: events.ChildInstalled, now: float) -> events.ChildInstalled:
-        """What the host is told has the addresses that it is shown."""
+    def _install(self, event: events.ChildInstalled, now: float) -> events.ChildInstalled | None:
+        """What the host is told has the addresses that it is shown. None: it cannot be."""
         state = self._connections.setdefault(event.connection, _Connection(event.path))
         self._moved(event.connection, event.path, now)
         state.suites[event.spi_in] = event.suite
@@ -510,6 +513,8 @@ class Tunnel:
             # No room for it, or keys that cannot be: the peer must not send what we cannot open.
             self._note(event.connection, f"the child SA {event.spi_in:08x} is deleted again: {error}")
             self._ike.delete_child(event.connection, event.spi_in, now)
+            del state.suites[event.spi_in]
+            return None
         return event
 
     def _on_esp(self, event: datapath.Event, now: float) -> None:

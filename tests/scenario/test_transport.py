@@ -7,10 +7,12 @@ import pytest
 
 from espudp.errors import ConfigError
 from espudp.esp.drops import Drop
+from espudp.esp.stand_ins import StandIns
 from espudp.ike.config import DYNAMIC, ChildConfig, Mode
 from espudp.ike.encapsulation import Encapsulation
 from espudp.ike.events import (
     ChildInstalled,
+    ChildRemoved,
     ConnectionDown,
     ConnectionUp,
     Diagnostic,
@@ -157,6 +159,25 @@ def test_clients_behind_one_nat_are_told_apart(count: int) -> None:
     }
     routes = {str(selector.first) for child in lab.server.children() for selector in child.remote}
     assert routes == set(seen.values())
+
+
+def test_where_no_address_is_left_the_host_hears_nothing_of_the_child_sa() -> None:
+    """Else it would send into the tunnel what is for another client, or for none."""
+    lab = l2tp_lab()
+    lab.server.tunnel._stand_ins = StandIns(())
+    nat, server = lab.nat(), Stack(lab.server)
+    first, second = (lab.client(f"client-{n}", behind=nat, number=n) for n in (2, 3))
+    lab.connect(first)
+    second.connect(lab.terms.connection(second.name), SERVER_IP)
+    lab.world.run(5.0)
+    (child,) = lab.server.told(ChildInstalled)
+    assert not lab.server.told(ChildRemoved)
+    assert any("no address left" in note.text for note in lab.server.told(Diagnostic))
+    assert not second.children()
+    assert talk(lab, first, server, SERVER_IP, b"undisturbed") == NAT_IP
+    first.do(lambda tunnel: tunnel.close_all(lab.world.now))
+    lab.world.run(1.0)
+    assert [gone.spi_in for gone in lab.server.told(ChildRemoved)] == [child.spi_in]
 
 
 def test_a_client_that_goes_leaves_its_place_to_nobody_at_once() -> None:
