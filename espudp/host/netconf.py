@@ -22,7 +22,7 @@ import contextlib
 import errno
 import ipaddress
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,6 +88,14 @@ class Flow:
         has_one_port = any(s.first_port == s.last_port for s in (self.local, self.remote))
         return self.protocol == ANY_PROTOCOL or (is_udp and not has_one_port)
 
+    def routes(self, device: int, table: int, own: Container[str]) -> list[Route]:
+        """That are in the table for it; `own` are the addresses of this host."""
+        source = str(self.local.first)
+        return [
+            Route(str(network), device, table, source if source in own else None)
+            for network in self.remote.networks()
+        ]
+
     def rules(self, table: int, mark: int) -> list[Rule]:
         """That choose the table for it."""
         has_ports = self.protocol in PROTOCOLS_WITH_PORTS
@@ -114,7 +122,8 @@ class NetConf:
         self.recovered = self._recover(directory)
         """What was undone, in words."""
         self._journal = Journal.claim(directory, name)
-        self._groups: dict[str, list[Change]] = {}
+        self._groups: dict[str, dict[Change, None]] = {}  # in order
+        self._flows: dict[Flow, tuple[list[Route], list[Rule]]] = {}
 
     @property
     def name(self) -> str:
@@ -151,24 +160,26 @@ class NetConf:
 
         `stand_ins`: where peers are shown at addresses that are not theirs, so that nothing else goes there.
         """
-        index = socket.if_nametoindex(device)
-        table = mark + index
-        ordered = sorted(
-            set(flows), key=lambda flow: (flow.remote.version, str(flow.remote), str(flow.local))
-        )
-        own = set(self.own_addresses())
-        routes: dict[Network, Route] = {}
-        rules: dict[Rule, None] = {}
-        for flow in ordered:
-            source = str(flow.local.first) if str(flow.local.first) in own else None
-            for network in flow.remote.networks():
-                routes.setdefault(network, Route(str(network), index, table, source))
-            rules |= dict.fromkeys((*flow.rules(table, mark), *_rules_beside(flow, stand_ins)))
-        versions = {flow.remote.version for flow in ordered}
-        if 6 in versions:
-            allow_ipv6(device)
-        self.replace("reverse path of flows", self._accept_flows(device) if 4 in versions else [])
-        self.replace("flows", [*routes.values(), *rules])
+        wanted = set(flows)
+        for gone in self._flows.keys() - wanted:
+            del self._flows[gone]
+        if new := wanted - self._flows.keys():
+            index = socket.if_nametoindex(device)
+            own = set(self.own_addresses())
+            for flow in sorted(new, key=str):
+                rules = [*flow.rules(mark + index, mark), *_rules_beside(flow, stand_ins)]
+                self._flows[flow] = flow.routes(index, mark + index, own), rules
+            if any(flow.remote.version == 6 for flow in new):
+                allow_ipv6(device)
+        has_ipv4 = any(flow.remote.version == 4 for flow in wanted)
+        self.replace("reverse path of flows", self._accept_flows(device) if has_ipv4 else [])
+        to_each: dict[str, Route] = {}
+        chosen: list[Rule] = []
+        for routes, rules in self._flows.values():
+            for route in routes:
+                to_each.setdefault(route.destination, route)
+            chosen += rules
+        self.replace("flows", [*to_each.values(), *chosen])
 
     def prohibit(self, protocol: int, port: int) -> None:
         """This host sends from that port of its own through tunnels or not at all. Raises HostError."""
@@ -190,7 +201,7 @@ class NetConf:
         strictest = max(int(read_sysctl(n) or 0) for n in ("net/ipv4/conf/all/rp_filter", name))
         made = self._groups.get("reverse path of flows")
         if made or not strictest:
-            return made or []
+            return [*(made or ())]
         index = socket.if_nametoindex(device)
         return [*(self._loose(name)), DeviceAddress(index, DUMMY_ADDRESS)]
 
@@ -207,7 +218,7 @@ class NetConf:
             device = socket.if_indextoname(self._netlink.next_hop(address, mark).device)
         except OSError:  # no route at the moment
             return
-        made = self._groups.get("rp_filter", [])
+        made = self._groups.get("rp_filter", {})
         self.replace("rp_filter", [*made, *self._loose(f"net/ipv4/conf/{device}/rp_filter")])
 
     def forward(self, *, ipv4: bool, ipv6: bool) -> None:
@@ -236,14 +247,14 @@ class NetConf:
 
     def replace(self, group: str, wanted: Sequence[Change]) -> None:
         """Undo what the group has and should not, make what it lacks. Raises HostError."""
-        made = self._groups.setdefault(group, [])
-        for change in [c for c in reversed(made) if c not in wanted]:
+        made = self._groups.setdefault(group, {})
+        needed = dict.fromkeys(wanted)
+        for change in [c for c in reversed(made) if c not in needed]:
             self._undo(change)
-            made.remove(change)
-        for change in wanted:
-            if change not in made:
-                self._make(change)
-                made.append(change)
+            del made[change]
+        for change in [c for c in needed if c not in made]:
+            self._make(change)
+            made[change] = None
 
     def close(self) -> None:
         """Undo everything, last change first. Raises HostError after trying all, if something resists."""
@@ -273,7 +284,7 @@ class NetConf:
     def _loose(self, name: str) -> list[Change]:
         everywhere = int(read_sysctl("net/ipv4/conf/all/rp_filter") or 0)
         here = int(read_sysctl(name) or 0)
-        for made in self._groups.get("rp_filter", []):
+        for made in self._groups.get("rp_filter", {}):
             if isinstance(made, Sysctl) and made.name == name:
                 return [made]
         return self._sysctl(name, str(LOOSE)) if max(everywhere, here) == STRICT else []

@@ -97,9 +97,10 @@ class Routing:
     def peer_at(self, peer_ip: str) -> None:
         """The peer sends from there: let that in even if the address is routed. Raises HostError."""
         address = ip_address(peer_ip)
-        flows = (n for flow in self.flows if flow.may_be_outer for n in flow.remote.networks())
-        routed = (*self.networks, *flows)
-        if not address.is_unspecified and any(address in network for network in routed):
+        routed = any(address in network for network in self.networks) or any(
+            flow.may_be_outer and _selects((flow.remote,), peer_ip) for flow in self.flows
+        )
+        if routed and not address.is_unspecified:
             self._netconf.accept_outer(peer_ip, self._mark)
 
     def remove(self, child: _Child) -> None:

@@ -6,6 +6,7 @@ import ipaddress
 import os
 import socket
 import struct
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,13 @@ class Host:
         """The device a packet would leave by, and the source address it would have."""
         hop = self.netlink.next_hop(ipaddress.ip_address(destination), MARK if marked else 0)
         return socket.if_indextoname(hop.device), hop.source
+
+    def has(self, address: str) -> bool:
+        """Whether it is the host's own, which the kernel sees to in its own time with IPv6."""
+        deadline = time.monotonic() + 5
+        while self.way(address)[0] != "lo" and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return self.way(address)[0] == "lo"
 
     def route(self, conf: NetConf, *networks: str, sources: tuple[str, ...] = ()) -> None:
         wanted: list[Network] = [ipaddress.ip_network(network) for network in networks]
@@ -83,7 +91,7 @@ def test_everything_goes_into_the_tunnel_but_outer_packets_and_the_lan(host: Hos
         assert host.way(outside, marked=True)[0] == "lan"
         assert host.way(lan)[0] == "lan"
         assert host.way(lan, marked=True)[0] == "lan"
-        assert host.way(vip)[0] == "lo"
+        assert host.has(vip)
     conf.close()
     assert state(host.namespace) == before
     assert list(host.runtime.iterdir()) == []
