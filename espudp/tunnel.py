@@ -9,7 +9,7 @@ Four kinds of method: commands; `receive_*`; one timer (`poll_timer`, `handle_ti
 
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from enum import Enum
 from ipaddress import ip_address
 
@@ -478,7 +478,6 @@ class Tunnel:
         if event.transport is not None:
             state.in_transport.add(event.spi_in)
         self._set_inner_mtu(event.connection, state)
-        lifetime = event.lifetime
         child = ChildKeys(
             connection=event.connection,
             spi_in=event.spi_in,
@@ -489,14 +488,7 @@ class Tunnel:
             local=event.local,
             remote=event.remote,
             path=event.path,
-            lifetime=Lifetime(
-                soft_seconds=lifetime.soft_seconds,
-                hard_seconds=lifetime.hard_seconds,
-                soft_bytes=lifetime.soft_bytes,
-                hard_bytes=lifetime.hard_bytes,
-                soft_packets=lifetime.soft_packets,
-                hard_packets=lifetime.hard_packets,
-            ),
+            lifetime=Lifetime(**asdict(event.lifetime)),  # the same limits
             follow_peer=state.peer_behind_nat,
             replay_window=event.replay_window,
             inner_mtu=state.mtu,
