@@ -12,8 +12,13 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.shared_vectors import IN_CI
+
+# How long one example takes depends on what else the machine does.
+settings.register_profile("espudp", deadline=None)
+settings.load_profile("espudp")
 
 
 def _root() -> str:
@@ -116,13 +121,19 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "xdist_group(name): tests that one process of several runs")
 
 
+# What each test covers is not measured here, since it makes Python two to three times slower: these tests do
+# again what the others do, many times and with generated input, or in other processes.
+_NOT_MEASURED = ("tests/property/", "tests/fuzz/", "tests/scenario/", "tests/host/", "tests/interop/")
+
 # Their tests take the machine for their own, beside those that only compute: namespaces, devices, time.
-_ON_THE_MACHINE = ("tests/host/", "tests/interop/", "tests/unit/test_limits", "tests/unit/test_micro")
+_ON_THE_MACHINE = ("tests/host/", "tests/interop/", "tests/unit/test_limits")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """For `pytest -n N --dist loadgroup`: one process after the other for what needs the machine."""
+    """Marks for `--cov`, and for `-n N --dist loadgroup`: one process has all that needs the machine."""
     for item in items:
+        if item.nodeid.startswith(_NOT_MEASURED):
+            item.add_marker(pytest.mark.no_cover)
         if item.nodeid.startswith(_ON_THE_MACHINE) or any(map(item.get_closest_marker, REQUIREMENTS)):
             item.add_marker(pytest.mark.xdist_group("machine"))
 
