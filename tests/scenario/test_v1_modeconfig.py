@@ -158,6 +158,22 @@ def test_everything_is_not_carried_where_nobody_has_said_what_of_it(split: tuple
     assert reasons == ([] if split else ["client.example.org: no common subnet"])
 
 
+@pytest.mark.parametrize("who", ["client", "server"])
+def test_new_keys_are_for_no_more_than_the_old_ones(who: str) -> None:
+    """Whichever side makes them: else all of the client's traffic would go into the tunnel, and be let
+    through by the gateway.
+    """
+    pair = dialled(pair_of(remote="", split=("10.1.0.0/16",), office=True))
+    side: Side = getattr(pair, who)
+    connection, child = side.told(ConnectionUp)[0].connection, side.told(ChildInstalled)[0]
+    pair.client.forget()
+    pair.server.forget()
+    side.endpoint.rekey_child(connection, child.spi_in, pair.now)
+    pair.flush()
+    assert [child.remote for child in pair.client.told(ChildInstalled)] == [(OFFICE,)]
+    assert [child.local for child in pair.server.told(ChildInstalled)] == [(OFFICE,)]
+
+
 def test_without_split_include_everything_and_every_name_goes_there() -> None:
     pair = dialled(pair_of(remote=""))
     (child,) = pair.client.told(ChildInstalled)

@@ -22,7 +22,7 @@ from espudp.ike.farewell import Farewell
 from espudp.ike.identity import Identity
 from espudp.ike.keylog import ChildKeyLog
 from espudp.ike.lifetimes import jittered
-from espudp.ike.narrowing import resolve
+from espudp.ike.narrowing import EVERYTHING, narrow, resolve
 from espudp.ike.v1 import informational
 from espudp.ike.v1.child import Child, NewChild, Selectors, Traffic
 from espudp.ike.v1.hub import Hub
@@ -233,6 +233,17 @@ class Connection:
             return (side,)
         common = (both for part in self.split if (both := side.intersect(part)) is not None)
         return tuple(dict.fromkeys(common)) or (side,)
+
+    def served(self, side: TrafficSelector, config: ChildConfig) -> Selectors:
+        """Of our side, what the tunnel carries: all that is asked for, if it is ours, or of everything, which
+        Cisco's clients ask for, what they were told of; nothing, if neither is the case.
+        """
+        ours = self.resolved(config)[0]
+        if any(selector.contains(side) for selector in ours):
+            return (side,)
+        if self.has_told_split and side in EVERYTHING.values():
+            return narrow((side,), ours) or ()
+        return ()
 
     # Time
 

@@ -205,13 +205,14 @@ class QuickInitiator(Quick):
                 remedy="Name one ESP proposal that both sides have.",
             )
         local, remote = self._sides(said)
+        in_tunnel = not wish.traffic.transport
         child = Child(
             self._spi,
             int.from_bytes(choice.peer_spi),
             choice.terms.suite,
             wish.traffic,
-            (local,),
-            (remote,) if wish.traffic.transport else connection.carried(remote),
+            (in_tunnel and connection.served(local, wish.config)) or (local,),
+            connection.carried(remote) if in_tunnel else (remote,),
             wish.config,
             _life(wish, choice, message),
             now,

@@ -15,7 +15,7 @@ from espudp.errors import BadPublicValue, PeerError
 from espudp.ike.config import ChildConfig
 from espudp.ike.drop import Drop
 from espudp.ike.events import PeerRefused
-from espudp.ike.narrowing import EVERYTHING, describe_no_common, narrow
+from espudp.ike.narrowing import describe_no_common
 from espudp.ike.v1 import informational
 from espudp.ike.v1.child import Child, NewChild, Nonces, Selectors, Traffic, keyed
 from espudp.ike.v1.client_ids import at, is_name, refused, selector_of
@@ -166,10 +166,7 @@ class QuickResponder(Quick):
         transport = choice.terms.mode in TRANSPORT_MODES
         traffic = self._traffic(said.ids, transport=transport)
         local, remote = connection.resolved(config)
-        ours = tuple(s for s in local if s.contains(traffic.local)) and (traffic.local,)
-        if not ours and connection.has_told_split and traffic.local in EVERYTHING.values():
-            # Cisco's clients ask for everything, whatever part of it they are told to send.
-            ours = narrow((traffic.local,), local) or ()
+        ours = connection.served(traffic.local, config)
         if not ours or not any(s.contains(traffic.remote) for s in remote):
             raise PeerError(
                 "no common subnet",
@@ -177,7 +174,7 @@ class QuickResponder(Quick):
                 remedy=describe_no_common((traffic.local,), (traffic.remote,), local, remote),
             )
         if not transport:
-            return _Agreed(config, choice, traffic, ours, (traffic.remote,), None)
+            return _Agreed(config, choice, traffic, ours, connection.carried(traffic.remote), None)
         seen = transport_of(self._phase1, self._hosts, said.original, is_initiator=False)
         former = connection.same_flow(traffic)
         if former is not None:
