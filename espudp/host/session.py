@@ -30,7 +30,7 @@ from espudp.host.driver import Driver
 from espudp.host.guard import Guard
 from espudp.host.ipsocket import SocketSet
 from espudp.host.journal import runtime_directory
-from espudp.host.netconf import NetConf, Network
+from espudp.host.netconf import NetConf
 from espudp.host.options import HostOptions, Report, Reporter, Severity
 from espudp.host.pathmtu import INTERVAL_SECONDS, PathMtus
 from espudp.host.rawesp import RawEspSocket, open_raw
@@ -85,7 +85,6 @@ class Session(ABC):
         self._closing = False
         self.workers: Workers | None = None
         self._front: Front | None = None
-        self._stand_ins: list[Network] = []
         self.mark = DEFAULT_MARK if options.mark is None else options.mark
         self.connections: set[int] = set()
         """Those that are up."""
@@ -160,7 +159,6 @@ class Session(ABC):
 
     def _open(self, stack: ExitStack) -> Path:
         options = self._host_options
-        self._stand_ins = apart_from(own_networks())
         self.sockets = self.open_sockets()
         stack.callback(self.sockets.close)
         self.plain_esp = self._open_raw()
@@ -183,7 +181,8 @@ class Session(ABC):
             self.netconf.prohibit(socket.IPPROTO_UDP, options.confined_port)
             guard.close_port(options.confined_port)
         self.tun.up()
-        self.routing = Routing(self.netconf, guard, self.tun.name, self.mark, options.routes, self._stand_ins)
+        stand_ins = apart_from(own_networks())
+        self.routing = Routing(self.netconf, guard, self.tun.name, self.mark, options.routes, stand_ins)
         self.tun.on_limit = self._tun_limited
         self.tunnel.set_offloads(self.tun.offloads)
         self.paths = PathMtus(self._path_mtu_changed, mark=self.mark, bind=options.bind)
@@ -315,7 +314,7 @@ class Session(ABC):
             dscp=self._host_options.dscp,
             esp=self._front,
             wall_clock=lambda: datetime.now(UTC),
-            stand_ins=self._stand_ins,
+            stand_ins=apart_from(own_networks()),
         )
 
     async def usages(self) -> dict[int, Usage]:
