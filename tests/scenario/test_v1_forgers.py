@@ -91,6 +91,22 @@ def test_a_flood_in_aggressive_mode_leaves_room_for_a_client() -> None:
 
 
 @MODES
+def test_a_flood_that_is_as_fast_as_we_are_keeps_nobody_out(mode: Mode) -> None:
+    """More forged first messages than there may be half-open come before a client's next one is read."""
+    pair, stranger = pair_v1(client_v1(mode), server_v1(limits=Limits(half_open_max=20))), Stranger()
+    pair.dial()
+    for _ in range(6):
+        pair.move(pair.client)
+        pair.move(pair.server)
+        for number in range(100):
+            answers(pair.server, stranger.main(), heard_from(f"10.0.0.{number}"), pair.now)
+            pair.now += 0.002
+    assert _up(pair)
+    assert states_of(pair.server) <= 21
+    assert pair.server.endpoint.drops[Drop.HALF_OPEN] >= 400
+
+
+@MODES
 def test_a_flood_does_not_push_out_who_is_about_to_log_in(mode: Mode) -> None:
     """Who has proved to have the key of the group, and whose user looks for the password."""
     entry = PadEntry(proof=Psk(PSK), demand=PskOf(PSK), xauth=users(alice="secret"))

@@ -1,7 +1,8 @@
 """Whom a listener remembers before they have proved anything: few, and not for long.
 
 A first message shows nothing, not even whose address it came from. What is kept of it makes room for the next
-when there is too much of it, so a flood from forged addresses does not keep others out. In main mode that is
+when there is too much of it, so a flood from forged addresses does not keep others out; but not before there
+was time to answer us, or nobody would get in once the flood is as fast as we are. In main mode that is
 little, and has cost no key pair; who has sent our cookie back owns its address, and holds its place. In
 aggressive mode the first message costs a key pair at once: there are only so many a second, and no address is
 charged for them, since it may be another's.
@@ -9,11 +10,15 @@ charged for them, since it may be another's.
 
 from collections import Counter, OrderedDict
 from ipaddress import ip_address
+from math import inf
 
 from espudp.ike.config import Limits
 
 _IPV4_OCTETS = 4
 _IPV6_NETWORK_OCTETS = 8
+
+# Our choice, in seconds: longer than most ways there and back, and our own queue on the way
+_TIME_TO_ANSWER = 1.0
 
 Key = tuple[bool, bytes]
 
@@ -23,7 +28,7 @@ class Admission:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._unproved: OrderedDict[Key, None] = OrderedDict()  # oldest first
+        self._unproved: OrderedDict[Key, float] = OrderedDict()  # oldest first: when they came
         self._proved: dict[Key, bytes] = {}  # where each is
         self._sites = Counter[bytes]()
 
@@ -32,9 +37,14 @@ class Admission:
         """How many there are."""
         return len(self._unproved) + len(self._proved)
 
-    def enter(self, key: Key) -> Key | None:
+    def is_crowded(self, now: float) -> bool:
+        """Whether one more would push out another that has not had the time to answer."""
+        full = len(self._unproved) >= self._limits.half_open_max
+        return full and now < next(iter(self._unproved.values()), -inf) + _TIME_TO_ANSWER
+
+    def enter(self, key: Key, now: float) -> Key | None:
         """One more that may be anybody; returns the one that has to go for it."""
-        self._unproved[key] = None
+        self._unproved[key] = now
         self._unproved.move_to_end(key)
         if len(self._unproved) <= self._limits.half_open_max:
             return None

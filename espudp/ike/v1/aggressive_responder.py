@@ -51,7 +51,7 @@ def begin_aggressive(reception: Reception, message: Message, asked: Datagram, no
         hub.drop(Drop.BAD_KEY_EXCHANGE)
         return
     entry = entries[0] if entries else None
-    hub.admit(AwaitProof(reception, material, entry, who, asked, now))
+    hub.admit(AwaitProof(reception, material, entry, who, asked, now), now)
 
 
 class AwaitProof(Visitor):

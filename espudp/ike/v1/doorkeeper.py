@@ -86,6 +86,9 @@ class Doorkeeper:
             if state is not None:
                 state.receive(datagram, now)
                 return
+        if hub.admission.is_crowded(now):
+            hub.drop(Drop.HALF_OPEN)
+            return
         try:
             message = parse_message(datagram.data)
         except WireError:
@@ -119,7 +122,7 @@ class Doorkeeper:
         if mode is Mode.AGGRESSIVE:
             begin_aggressive(reception, message, datagram, now)
         else:
-            self._hub.admit(AwaitKey(reception, datagram, now))
+            self._hub.admit(AwaitKey(reception, datagram, now), now)
 
     def _choice(
         self, mode: Mode, message: Message, offer: SecurityAssociation, ip: str

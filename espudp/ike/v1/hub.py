@@ -156,10 +156,10 @@ class Hub:
         """Whether a stranger's first message may cost a key pair of this group at once."""
         return self._aggressive.take(now, max(1.0, (group.public_octets / _USUAL_GROUP_OCTETS) ** 2))
 
-    def admit(self, state: State) -> None:
+    def admit(self, state: State, now: float) -> None:
         """Half-open, for somebody who may be anybody: the oldest such makes room if there are too many."""
         self.put(state)
-        key = self.admission.enter(state.key)
+        key = self.admission.enter(state.key, now)
         oldest = None if key is None else self.states.get(key)
         if oldest is not None:
             self.drop(Drop.HALF_OPEN)

@@ -302,8 +302,10 @@ def test_a_listener_without_a_mode() -> None:
 def test_strangers_make_room_for_strangers_and_the_others_hold_their_places() -> None:
     admission = Admission(Limits(half_open_max=3, half_open_per_address=2))
     keys = [(False, bytes([n])) for n in range(7)]
-    assert [admission.enter(key) for key in keys[:3]] == [None] * 3
-    assert admission.enter(keys[3]) == keys[0]
+    assert [admission.enter(key, 1.0) for key in keys[:3]] == [None] * 3
+    assert admission.is_crowded(1.9)
+    assert not admission.is_crowded(2.0)
+    assert admission.enter(keys[3], 2.0) == keys[0]
     admission.forget(keys[0])
     assert admission.hold(keys[1], "192.0.2.1")
     assert admission.half_open == 3
