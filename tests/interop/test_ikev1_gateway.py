@@ -79,7 +79,6 @@ def test_psk(gateway: Gateway, tmp_path: Path, saw: Saw, mode: str) -> None:
         (sa,) = gateway.swan.ike_sas()
         assert (sa["version"], sa["remote-host"], sa["nat-remote"]) == ("1", ROUTER_OUTSIDE, "yes")
         assert (sa["remote-id"], sa["remote-port"] != "500") == (ESPUDP_ID, True)
-        assert peer.ask("status")["dns"] == [DNS]
         saw(ike_algorithms(sa))
 
 
@@ -179,11 +178,15 @@ def test_hybrid(gateway: Gateway, tmp_path: Path, saw: Saw) -> None:
         saw("hybrid authentication")
 
 
-@pytest.mark.cell("mode config pushed by the gateway")
-def test_push(gateway: Gateway, tmp_path: Path, saw: Saw) -> None:
-    with connected(gateway, tmp_path, "--mode-config", "push", pull="no") as peer:
+@pytest.mark.cell("mode config")
+@pytest.mark.parametrize("way", ["pull", "push"])
+def test_mode_config(gateway: Gateway, tmp_path: Path, saw: Saw, way: str) -> None:
+    """The client asks, or the gateway tells without being asked."""
+    pull = "yes" if way == "pull" else "no"
+    with connected(gateway, tmp_path, "--mode-config", way, pull=pull) as peer:
         gateway.check_traffic(peer)
-        saw("address and DNS, not asked for")
+        assert peer.ask("status")["dns"] == [DNS]
+        saw("address and DNS")
 
 
 @pytest.mark.cell("rekeys of both phases, by each side")

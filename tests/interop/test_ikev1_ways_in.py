@@ -9,6 +9,7 @@ import vici
 
 from tests.interop.authority import Authority, authority, key_pem, of_kind
 from tests.interop.caller import GATEWAY, CallingSwan
+from tests.interop.gateway import DNS
 from tests.interop.ikev1 import (
     ACCEPTED,
     MODES,
@@ -118,11 +119,15 @@ def test_hybrid(calling: CallingSwan, tmp_path: Path, saw: Saw) -> None:
         saw("hybrid authentication")
 
 
-@pytest.mark.cell("mode config pushed by the gateway")
-def test_push(calling: CallingSwan, tmp_path: Path, saw: Saw) -> None:
+@pytest.mark.cell("mode config")
+@pytest.mark.parametrize("way", ["pull", "push"])
+def test_mode_config(calling: CallingSwan, tmp_path: Path, saw: Saw, way: str) -> None:
+    pull, told = "yes" if way == "pull" else "no", f"installing DNS server {DNS}"
+    before = calling.swan.seen(told)
     with (
-        calling.listening(tmp_path, *ACCEPTED, "--mode-config", "push") as place,
-        dialled(place, pull="no") as address,
+        calling.listening(tmp_path, *ACCEPTED, "--mode-config", way, "--dns", DNS) as place,
+        dialled(place, pull=pull) as address,
     ):
         place.check_traffic(address)
-        saw("an address that was not asked for")
+        assert calling.swan.seen(told) > before
+        saw("address and DNS")

@@ -72,7 +72,7 @@ V1 = Version(1, (*SUITES, *MAIN), "IPsec SA established transport mode", test_ik
 V2 = Version(2, SUITES, "established Child SA", test_ike_halves.check_rekeys)
 
 
-BEHIND, WITHOUT = "behind a NAT", "without a NAT, ESP without UDP"
+BEHIND, WITHOUT = "behind a NAT", "without a NAT"
 
 
 def versions(role: str, **peers: tuple[str, str]) -> pytest.MarkDecorator:
