@@ -262,3 +262,12 @@ def test_a_gateway_that_has_restarted_and_calls() -> None:
     known = {child.spi_out for child in lab.server.told(ChildInstalled)[1:]}
     assert known
     assert {child.spi_in for child in client.children()} <= known
+
+
+def test_who_hangs_up_is_called_anew_at_once() -> None:
+    """It has forgotten the virtual address as well, so that a new phase 1 alone would not do."""
+    lab, client = connected(ASKING, PASSIVE)
+    lab.server.do(lambda tunnel: tunnel.close_all(lab.world.now))
+    lab.world.run(0.5)
+    (down,) = client.told(ConnectionDown)
+    assert (down.reason, down.retry) == ("the peer closed the connection", True)

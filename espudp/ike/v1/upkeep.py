@@ -119,11 +119,14 @@ class Upkeep:
             self._hub.reschedule(self._connection)
 
     def phase_1_ended(self, now: float) -> None:
-        """There is no ISAKMP SA any more. Child SAs go on; without any, the peer has hung up."""
+        """There is no ISAKMP SA any more. Child SAs go on; without any, the peer has hung up, unless there
+        was none before and we have still to make it.
+        """
         self._dpd = None
         self.isakmp.rekey_at = self.isakmp.expires_at = NEVER
         connection = self._connection
-        needed = any(not w.replaces for w in self._wishes) and connection.dialled
+        begun = connection.dialled and not self._had_children
+        needed = begun and any(not w.replaces for w in self._wishes)
         if not connection.children and not needed:
             connection.down(Farewell(Fault.PEER_REQUEST, "the peer closed the connection", retry=True))
             return
