@@ -7,6 +7,7 @@ reference of ESP. Where a sender has a choice (the IV) the reference is told wha
 
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import cache
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from math import inf
 from typing import NamedTuple
@@ -477,6 +478,7 @@ class ReferenceDataPath:
 # Selectors
 
 
+@cache  # three quarters of the time that the property tests took
 def _cover(selector: TrafficSelector) -> Network:
     """The smallest network around a selector's range."""
     network: Network = ip_network(selector.first)
