@@ -106,6 +106,7 @@ REQUIREMENTS: dict[str, tuple[str, Callable[[], str]]] = {
     ),
     "vpnc": ("is called by vpnc", _program("vpnc", "vpnc")),
     "ike_scan": ("is probed by ike-scan", _program("ike-scan", "ike-scan")),
+    "cc": ("compiles what a peer is made to believe", _program("gcc libc6-dev", "cc")),
     "strongswan": ("talks to strongSwan with kernel-libipsec", _strongswan),
 }
 

@@ -212,6 +212,7 @@ def swan_client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swan]:
 
 
 @pytest.mark.strongswan
+@pytest.mark.cc
 @versions(INITIATOR, **STRONGSWAN)
 def test_espudp_connects_to_strongswan(
     swan_gateway: Swan, tmp_path: Path, saw: Saw, version: Version
@@ -227,6 +228,7 @@ def test_espudp_connects_to_strongswan(
 
 
 @pytest.mark.strongswan
+@pytest.mark.cc
 @versions(RESPONDER, **STRONGSWAN)
 def test_strongswan_connects(swan_client: Swan, tmp_path: Path, saw: Saw, version: Version) -> None:
     swan_client.load(version, remote_addrs=[SERVER_ADDRESS])
