@@ -4,6 +4,7 @@ Written from RFC 791, RFC 8200, RFC 1071, RFC 6040, RFC 792, RFC 4443 and RFC 92
 packets and makes new ones; a checksum is summed up word by word.
 """
 
+import struct
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
@@ -28,7 +29,7 @@ def ones_sum(data: bytes) -> int:
     """RFC 1071: the 16-bit one's complement sum, an odd octet padded with zero."""
     if len(data) % 2:
         data += b"\0"
-    total = sum(u16(data, at) for at in range(0, len(data), 2))
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
     while total > 0xFFFF:
         total = (total & 0xFFFF) + (total >> 16)
     return total

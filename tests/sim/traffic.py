@@ -3,6 +3,7 @@
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from ipaddress import IPv4Address, ip_address
 from itertools import count
 from typing import Protocol
@@ -34,9 +35,14 @@ def _checksum(data: bytes) -> int:
     return total ^ 0xFFFF
 
 
+@cache
+def _packed(address: str) -> bytes:
+    return ip_address(address).packed
+
+
 def udp_packet(source: str, destination: str, payload: bytes) -> bytes:
     """An IP packet with a UDP datagram in it, checksums right; `payload` has an even number of octets."""
-    sender, receiver = ip_address(source).packed, ip_address(destination).packed
+    sender, receiver = _packed(source), _packed(destination)
     length = _UDP_OCTETS + len(payload)
     pseudo = sender + receiver + struct.pack("!IBBBB", length, 0, 0, 0, _UDP)
     bare = struct.pack("!HHHH", _UDP_PORT, _UDP_PORT, length, 0) + payload
