@@ -226,6 +226,8 @@ def _only(*versions: NatTraversal, mode: IkeMode = IkeMode.MAIN) -> Terms:
     return replace(_V1, ikev1=Ikev1Config(mode=mode, nat_traversal=versions))
 
 
+WITHOUT_NAT_TRAVERSAL = _only()
+
 MODES: tuple[Mode, ...] = (
     Negotiated("IKEv2"),
     Negotiated("IKEv2 from port 4500 on", natt_only=True),
@@ -239,9 +241,9 @@ MODES: tuple[Mode, ...] = (
     Negotiated("IKEv1, certificates, IP fragments", _WHOLE),
     Negotiated("IKEv1, draft 02", _only(NatTraversal.DRAFT_02)),
     Negotiated("IKEv1, draft 00, ESP on port 500", _only(NatTraversal.DRAFT_00)),
-    Negotiated("IKEv1 without NAT traversal", _only()),
+    Negotiated("IKEv1 without NAT traversal", WITHOUT_NAT_TRAVERSAL),
     BetweenHosts("IKEv1, transport mode", _between_hosts(_V1)),
-    BetweenHosts("IKEv1, transport mode without NAT traversal", _between_hosts(_only())),
+    BetweenHosts("IKEv1, transport mode without NAT traversal", _between_hosts(WITHOUT_NAT_TRAVERSAL)),
     ManualKeys("manual keys", NATT_PORT),
     ManualKeys("manual keys, ESP without UDP", NO_PORT),
     ByHand("transport mode without UDP or NAT-OA", TransportMode()),

@@ -20,12 +20,14 @@ from tests.scenario.crossings import (
     shown,
 )
 from tests.scenario.lab import SERVER_IP, Lab, is_keepalive
-from tests.scenario.modes import MODES, Mode
+from tests.scenario.modes import MODES, WITHOUT_NAT_TRAVERSAL, Mode
+from tests.scenario.test_rekey import rekey_child
 from tests.sim.host import IKE_PORT
-from tests.sim.ipsec_nat import Helper, PassThrough
+from tests.sim.ipsec_nat import Helper, PassThrough, SpiNat
 from tests.sim.link import Datagram, Quality
 from tests.sim.middlebox import Middlebox
 from tests.sim.nat import CarrierNat
+from tests.sim.traffic import Flow
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 EXPECTED = shown(README)
@@ -73,6 +75,45 @@ def test_who_may_not_negotiate_yet_asks_again() -> None:
 def test_answers_on_port_500_that_somebody_else_got_are_asked_for_again() -> None:
     lab = Lab()
     assert len(_connected(lab, Helper(lab.world, lab.net, PUBLIC))) > 5
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+def test_who_matches_spis_is_wrong_when_two_clients_rekey_at_once(at_once: bool) -> None:
+    """And the server speaks to them in another order than they to it: each gets what is for the other."""
+    lab = Lab(terms=WITHOUT_NAT_TRAVERSAL)
+    box = SpiNat(lab.world, lab.net, PUBLIC)
+    clients = [lab.client(f"client-{n}", behind=box, number=10 + n) for n in range(2)]
+    for client in clients:
+        lab.connect(client)
+        lab.world.run(1.0)
+        _answered(lab, [lab.flows(client)])
+    flows = [lab.flows(client) for client in clients]
+    for client, pair in zip(clients, flows, strict=True):
+        rekey_child(client, client.children()[0])
+        if not at_once:
+            lab.world.run(60.0)
+            _answered(lab, [pair])
+    lab.world.run(60.0)
+    if at_once:
+        _answered(lab, flows, lost=True)
+    for client in clients:
+        drops = client.tunnel.snapshot(lab.world.now).drops
+        assert drops.keys() == ({"unknown SPI"} if at_once else set())
+
+
+def _answered(lab: Lab, flows: list[tuple[Flow, Flow]], *, lost: bool = False) -> None:
+    """The clients begin, in this order; the server speaks to the last of them first."""
+    for there, _ in flows:
+        there.start()
+    lab.world.run(0.15)
+    for _, back in reversed(flows):
+        back.start()
+    lab.world.run(1.0)
+    for flow in (flow for pair in flows for flow in pair):
+        flow.stop()
+    lab.world.run(1.0)
+    assert all(there.tally.perfect for there, _ in flows)
+    assert all(back.tally.received == 0 if lost else back.tally.perfect for _, back in flows)
 
 
 def test_a_carrier_that_rebinds_is_followed_where_no_keepalive_gets_through() -> None:
