@@ -128,8 +128,14 @@ def test_questions_may_get_lost() -> None:
 
 def test_closing_ends_both() -> None:
     lab, client = connected()
+    sent = ike_sent(client)
     client.do(lambda tunnel: tunnel.close_all(lab.world.now))
     lab.world.run(2.0)
+    headers = [Header.parse(d.payload[4:]) for d in sent]
+    assert {header.exchange for header in headers} == {ExchangeType.INFORMATIONAL}
+    ids = {header.message_id for header in headers}
+    assert len(ids) == len(headers) == 2, "each Delete has a message ID of its own"
+    assert 0 not in ids
     assert client.told(ConnectionDown)[0].fault is Fault.LOCAL_REQUEST
     assert lab.server.told(ConnectionDown)[0].fault is Fault.PEER_REQUEST
     assert lab.server.children() == []

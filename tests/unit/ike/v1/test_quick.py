@@ -30,6 +30,7 @@ from espudp.wire.ikev1.constants import (
 from espudp.wire.ikev1.payloads import Delete, Notification
 from tests.unit.ike.v1.quick_pair import (
     Pair,
+    Side,
     child_config,
     client_policy,
     networks,
@@ -304,15 +305,15 @@ class TestLifetimes:
 
 
 class TestCommitBit:
-    def committed(self, pair: Pair) -> None:
-        """The server sets the commit bit in its answer: the third octet from the flags on."""
-        pair.server.spoil(lambda octets: octets[:19] + bytes([octets[19] | 2]) + octets[20:])
+    def commits(self, side: Side) -> None:
+        """It sets the commit bit in what it is about to send: the second of the flags."""
+        side.spoil(lambda octets: octets[:19] + bytes([octets[19] | 2]) + octets[20:])
 
     def second_message(self) -> Pair:
         pair = Pair()
         pair.start()
         pair.server.receive(*pair.client.take())
-        self.committed(pair)
+        self.commits(pair.server)
         pair.client.receive(*pair.server.take())
         (ours,) = pair.client.told(ChildInstalled)
         assert ours.standby
@@ -325,6 +326,14 @@ class TestCommitBit:
         assert pair.client.told(ChildConfirmed), "traffic does not wait for who never says CONNECTED"
         pair.wait(100.0, carry=False)
         assert len(pair.client.children()) == 1
+
+    def test_whoever_begins_may_set_it_too(self) -> None:
+        pair = Pair()
+        pair.start()
+        self.commits(pair.client)
+        pair.carry()
+        assert pair.in_step()
+        assert len(pair.server.told(ChildConfirmed)) == 1
 
     @pytest.mark.parametrize("quick", [True, False])
     def test_connected(self, *, quick: bool) -> None:
