@@ -65,7 +65,9 @@ def test_captured_messages_parse_and_are_written_octet_by_octet(capture: str) ->
 
 
 def test_a_negotiation_through_a_nat() -> None:
-    """Main mode on port 500, the 5th message and all behind it on 4500 (RFC 3947 section 4)."""
+    """Main mode on port 500, the 5th message and all behind it on 4500 (RFC 3947 section 4). Its keys are
+    lost: what is encrypted stays so, and its form is all that can be looked at.
+    """
     seen = list(messages(*NAT))
     assert [m.header.exchange for _, m in seen] == [2] * 6 + [32] * 8 + [5]
     assert [d.dport for d, _ in seen] == [500] * 4 + [4500] * 11
