@@ -1,10 +1,11 @@
 """Quick mode between two peers, both roles: keys, groups, lifetimes, repetition, and what goes wrong."""
 
+from ipaddress import ip_address
 from itertools import pairwise
 
 import pytest
 
-from espudp.ike.config import Timers
+from espudp.ike.config import DYNAMIC, Mode, Timers
 from espudp.ike.events import (
     ChildConfirmed,
     ChildInstalled,
@@ -14,9 +15,13 @@ from espudp.ike.events import (
     Fault,
     PeerRefused,
 )
+from espudp.ike.ikev1_config import NatTraversal
 from espudp.ike.lifetimes import LifetimeConfig
 from espudp.ike.v1 import informational
 from espudp.ike.v1.connection import Connection
+from espudp.ike.v1.hub import Datagram
+from espudp.ike.v1.natt import FLAVOURS
+from espudp.ike.v1.quick import transport_of
 from espudp.wire.buffer import Writer
 from espudp.wire.ikev1.attributes import Attribute, emit_attributes
 from espudp.wire.ikev1.constants import (
@@ -27,7 +32,8 @@ from espudp.wire.ikev1.constants import (
     NotifyType,
     ProtocolId,
 )
-from espudp.wire.ikev1.payloads import Delete, Notification
+from espudp.wire.ikev1.header import Header
+from espudp.wire.ikev1.payloads import Delete, NatOriginalAddress, Notification, SecurityAssociation
 from tests.unit.ike.v1.quick_pair import (
     Pair,
     Side,
@@ -381,3 +387,32 @@ def test_a_peer_that_ends_every_phase_1() -> None:
     assert all(later - sooner >= 4.0 for sooner, later in pairwise(renewals))
     (down,) = pair.client.told(ConnectionDown)
     assert down.fault is Fault.PEER_REQUEST
+
+
+@pytest.mark.parametrize("transport", [False, True])
+@pytest.mark.parametrize("version", NatTraversal)
+def test_what_the_first_message_says_of_nat_traversal(version: NatTraversal, transport: bool) -> None:
+    """RFC 3947 sections 5.1 and 5.2: the numbers are those of the version that was agreed on."""
+    ends = {"local": (DYNAMIC,), "remote": (DYNAMIC,), "mode": Mode.TRANSPORT} if transport else {}
+    pair = Pair(client_policy(child_config(**ends)), version=version)  # type: ignore[arg-type]
+    pair.start()
+    (octets,) = pair.client.take()
+    header, sa = Header.parse(octets), pair.server.established.sa
+    message = sa.chain(header.message_id).open_hashed(Datagram(octets, header, pair.server.path, pair.now))
+    assert message is not None
+    offer, flavour = message.get(SecurityAssociation), FLAVOURS[version]
+    assert offer is not None
+    modes = {t.values[IpsecAttribute.ENCAPSULATION] for p in offer.proposals for t in p.transforms}
+    assert modes == {flavour.transport if transport else flavour.tunnel}
+    said = [(p.type, p.address) for p in message.all(NatOriginalAddress)]
+    told = transport and flavour.nat_oa is not None
+    addresses = [ip_address(end.ip).packed for end in pair.client.path]
+    assert said == [(flavour.nat_oa, address) for address in addresses if told]
+
+
+def test_a_draft_peer_tells_of_its_own_address_alone() -> None:
+    phase1 = Pair().client.established.phase1
+    hosts = ("192.168.1.10", "203.0.113.1")
+    for is_initiator in (True, False):
+        found = transport_of(phase1, hosts, ["10.0.0.1"], is_initiator=is_initiator)
+        assert (found.local_there, found.remote_there) == ("", "10.0.0.1")
