@@ -354,19 +354,6 @@ def test_every_version_of_nat_traversal(mode: Mode, version: NatTraversal, their
     assert any(d.source.port == NATT_PORT for d in sent) == floats
 
 
-@MODES
-def test_behind_a_nat_the_first_protected_message_goes_to_the_other_port(mode: Mode) -> None:
-    """RFC 3947 section 4: the fifth of main mode, the third of aggressive mode."""
-    lab = lab_v1(terms=TermsV1(exchange=mode))
-    client = lab.client(behind=lab.nat())
-    sent = _sent_by(client)
-    _works(lab, client)
-    before = 2 if mode is Mode.MAIN else 1
-    assert [d.source.port for d in sent[: before + 1]] == [IKE_PORT] * before + [NATT_PORT]
-    assert {d.source.port for d in sent[before:]} == {NATT_PORT}
-    assert all(d.destination.port == d.source.port for d in sent)
-
-
 def test_two_sides_with_several_versions_take_the_best_of_them() -> None:
     ours = (NatTraversal.DRAFT_02, NatTraversal.DRAFT_03, NatTraversal.DRAFT_00)
     terms = TermsV1(ikev1=Ikev1Config(nat_traversal=ours))
