@@ -110,6 +110,7 @@ def _facts(connection: Json, inner: str) -> Iterator[tuple[str, str]]:
     if connection["suite"]:
         yield "IKE", _ike(connection)
         yield "IKE SPIs", f"{connection['spi_i']} {connection['spi_r']}"
+    yield "it says it has", ", ".join(connection.get("vendor_ids", ()))
     timers = [
         f"heard {duration(connection['silent_for'])} ago" if connection["silent_for"] is not None else "",
         f"new keys in {duration(connection['rekey_in'])}" if connection["rekey_in"] is not None else "",

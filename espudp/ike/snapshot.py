@@ -62,6 +62,8 @@ class ConnectionSnapshot:
     """Of phase 1, with IKEv1: "main" or "aggressive"."""
     nat_traversal: str = ""
     """The version that both speak, with IKEv1, such as "RFC 3947"; empty: none."""
+    vendor_ids: tuple[str, ...] = ()
+    """What the peer says that it is and speaks, with IKEv1, such as "strongSwan", "DPD"."""
 
 
 def left(at: float, now: float) -> float | None:

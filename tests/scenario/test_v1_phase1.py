@@ -362,6 +362,8 @@ def test_two_sides_with_several_versions_take_the_best_of_them() -> None:
     _works(lab, client)
     (snapshot,) = lab.server.tunnel.snapshot(lab.world.now).connections
     assert snapshot.nat_traversal == "draft-03"
+    drafts = "draft-ietf-ipsec-nat-t-ike-"
+    assert {f"{drafts}02", f"{drafts}03", f"{drafts}00", "DPD", "XAUTH"} <= set(snapshot.vendor_ids)
 
 
 @pytest.mark.parametrize("late", ["client", "server"])

@@ -41,6 +41,7 @@ def _connection(connection: Connection, now: float) -> ConnectionSnapshot:
         ike_version=1,
         exchange="main" if sa.mode == ExchangeType.MAIN else "aggressive",
         nat_traversal="" if flavour is None else flavour.version.value,
+        vendor_ids=sa.abilities.names,
     )
 
 

@@ -10,8 +10,9 @@ from espudp.wire.ikev1 import vendor_ids as known
 from espudp.wire.ikev1.message import Message
 from espudp.wire.ikev1.payloads import VendorId
 
-# Our bound: more than any peer sends.
+# Our bounds: more than any peer sends, and longer than any that has a name here.
 _MAX_VENDOR_IDS = 40
+_MAX_NAMED_OCTETS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,13 @@ class Abilities:
     fragments: bool = False
     flavour: Flavour | None = None
     """Of NAT traversal; None: none."""
+    theirs: tuple[bytes, ...] = ()
+    """All that the peer says of itself, whether it is ours too or not: for people to read, by `names`."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the peer is and speaks, as far as anybody here knows."""
+        return tuple(known.named(self.theirs))
 
     @classmethod
     def of(cls, message: Message, nat_traversal: Sequence[NatTraversal], *, fragments: bool) -> Self:
@@ -35,6 +43,7 @@ class Abilities:
             unity=any(map(known.UNITY.matches, ids)),
             fragments=fragments and any(map(known.says_fragmentation, ids)),
             flavour=best(ids, nat_traversal),
+            theirs=tuple(data for data in ids if len(data) <= _MAX_NAMED_OCTETS),
         )
 
     def also(self, message: Message, *, fragments: bool) -> Self:
@@ -48,6 +57,7 @@ class Abilities:
             xauth=self.xauth or more.xauth,
             unity=self.unity or more.unity,
             fragments=self.fragments or more.fragments,
+            theirs=tuple(dict.fromkeys(self.theirs + more.theirs))[:_MAX_VENDOR_IDS],
         )
 
 

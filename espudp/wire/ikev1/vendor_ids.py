@@ -91,7 +91,7 @@ ALL: Final[tuple[Known, ...]] = (
 
 
 def name_of_vendor_id(data: bytes) -> str | None:
-    """What a Vendor ID payload says, for status and logs; None where nobody here knows."""
+    """What a Vendor ID payload says, for status; None where nobody here knows."""
     return next((known.name.replace("\n", r"\n") for known in ALL if known.matches(data)), None)
 
 

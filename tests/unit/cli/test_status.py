@@ -126,9 +126,12 @@ def shown(process: dict[str, Any], width: int = 80) -> str:
 def test_ikev1_is_told_from_ikev2() -> None:
     (connection,) = PROCESS["tunnel"]["connections"]
     v1 = {**connection, "ike_version": 1, "exchange": "aggressive", "nat_traversal": "RFC 3947"}
+    v1["vendor_ids"] = ["strongSwan", "DPD"]
     process = {**PROCESS, "tunnel": {**PROCESS["tunnel"], "connections": [v1]}}
     assert "IKEv1, aggressive mode, NAT traversal by RFC 3947" in " ".join(shown(process, 160).split())
+    assert "it says it has strongSwan, DPD" in " ".join(shown(process, 160).split())
     assert "IKEv1" not in shown(PROCESS, 160)
+    assert "says" not in shown(PROCESS, 160)
 
 
 @pytest.mark.parametrize("width", [80, 160])
