@@ -10,6 +10,7 @@ from espudp.cli import errors
 from espudp.cli.algorithms import algorithms
 from espudp.cli.connect import connect
 from espudp.cli.demo import demo
+from espudp.cli.help import Command, Group
 from espudp.cli.keygen import keygen
 from espudp.cli.listen import listen
 from espudp.cli.pki import app as pki
@@ -17,13 +18,15 @@ from espudp.cli.status import status
 
 app = typer.Typer(
     name="espudp",
+    cls=Group,
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for command in (connect, listen, status, keygen, algorithms, demo):
-    app.command()(command)
+    app.command(cls=Command)(command)
 app.add_typer(pki)
 
 
@@ -42,7 +45,7 @@ def begin(
         bool, typer.Option("--debug", envvar="ESPUDP_DEBUG", help="Show where an unexpected error came from.")
     ] = False,
 ) -> None:
-    """A userspace IPsec peer: a VPN of ESP in UDP over a TUN device, keyed by IKEv2."""
+    """A userspace IPsec peer: a VPN of ESP in UDP over a TUN device, keyed by IKE."""
     errors.show_tracebacks(debug)
 
 

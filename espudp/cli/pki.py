@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from espudp.cli.errors import reported
+from espudp.cli.help import Group
 from espudp.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="pki",
+    cls=Group,
+    rich_markup_mode=None,
     help="A small CA: certificates for gateways, hosts and people.",
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
