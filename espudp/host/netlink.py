@@ -36,6 +36,7 @@ RTN_UNICAST = 1
 NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP = 0x1, 0x4, 0x300
 NLM_F_REPLACE, NLM_F_EXCL, NLM_F_CREATE = 0x100, 0x200, 0x400
 NLMSG_ERROR, NLMSG_DONE = 2, 3
+SOL_NETLINK, NETLINK_NO_ENOBUFS = 270, 5
 # linux/fib_rules.h
 FR_ACT_TO_TBL, FR_ACT_PROHIBIT = 1, 8
 # FRA_IP_PROTO, FRA_SPORT_RANGE, FRA_DPORT_RANGE
@@ -215,6 +216,9 @@ class Watch:
         self._socket = socket.socket(
             socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, 0
         )
+        # Where there are more changes than it holds, one is as good as all. Told as an error it would be the
+        # last that is heard of: libuv, and so uvloop, stops watching a socket with an error pending.
+        self._socket.setsockopt(SOL_NETLINK, NETLINK_NO_ENOBUFS, 1)
         self._socket.bind((0, _WATCHED_GROUPS))
 
     def fileno(self) -> int:
@@ -226,7 +230,7 @@ class Watch:
         try:
             while self._socket.recv(_RECEIVE_OCTETS):
                 pass
-        except OSError:  # nothing is left, or there was more than the socket holds: all the same to us
+        except BlockingIOError:
             pass
 
     def close(self) -> None:

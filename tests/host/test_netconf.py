@@ -4,6 +4,7 @@ import contextlib
 import errno
 import ipaddress
 import os
+import select
 import socket
 import struct
 import time
@@ -494,3 +495,18 @@ def test_no_route_at_all(host: Host) -> None:
         with pytest.raises(OSError, match="unreachable"):
             netlink.next_hop(ipaddress.ip_address("192.0.2.1"))
         netlink.close()
+
+
+def test_more_changes_than_a_watch_holds_are_no_error(host: Host) -> None:
+    """After which an event loop would not look at it any more."""
+    watch = netlink.Watch()
+    with socket.socket(fileno=os.dup(watch.fileno())) as its_socket:
+        its_socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+    poll = select.poll()
+    poll.register(watch.fileno(), select.POLLIN)
+    for burst in range(2):
+        for number in range(20):
+            host.namespace.add_address("lan", f"10.0.{1 + burst}.{1 + number}/24")
+        assert poll.poll(0) == [(watch.fileno(), select.POLLIN)]
+        watch.take()
+    watch.close()
