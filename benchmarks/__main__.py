@@ -124,7 +124,9 @@ def _measured(options: argparse.Namespace, console: Console) -> Report:
     if options.rounds:
         effort = replace(effort, rounds=options.rounds, slow_rounds=min(options.rounds, effort.slow_rounds))
     plan = Plan(chosen, options.only or GROUPS, effort)
-    signal.signal(signal.SIGTERM, _terminated)
+    # SIGINT as well: a shell that starts us in the background has it ignored.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _terminated)
     try:
         results = _run(plan, console)
     except EspudpError as error:

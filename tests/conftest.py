@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.interop.matrix import MARKERS, Matrix
 from tests.shared_vectors import IN_CI
 
 # How long one example takes depends on what else the machine does.
@@ -117,6 +118,11 @@ def missing(marker: str) -> str:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    for marker in MARKERS:
+        config.addinivalue_line("markers", marker)
+    # Here and not in tests/interop: what lies there is not loaded by the process that gathers the reports of
+    # those that run the tests (`-n N`).
+    config.pluginmanager.register(Matrix(), "interop-matrix")
     for marker, (meaning, _) in REQUIREMENTS.items():
         config.addinivalue_line("markers", f"{marker}: {meaning}")
     config.addinivalue_line("markers", "xdist_group(name): tests that one process of several runs")

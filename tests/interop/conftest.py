@@ -1,4 +1,4 @@
-"""The interop matrix's plugin, and one charon on each side for all tests that do not stop theirs."""
+"""One charon on each side for all tests that do not stop theirs."""
 
 from collections.abc import Iterator
 
@@ -6,17 +6,11 @@ import pytest
 
 from tests.interop.caller import CallingSwan, calling_swan
 from tests.interop.gateway import Gateway, gateway_swan
-from tests.interop.matrix import MARKERS, Matrix, saw
+from tests.interop.matrix import saw
 from tests.interop.peer import PSK
 from tests.interop.swan import ESPUDP_ID, SWAN_ID
 
 __all__ = ["saw"]
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    for marker in MARKERS:
-        config.addinivalue_line("markers", marker)
-    config.pluginmanager.register(Matrix(), "interop-matrix")
 
 
 @pytest.fixture(scope="session")

@@ -157,4 +157,5 @@ def test_a_fragment_of_android() -> None:
 def test_secrets_do_not_show() -> None:
     initiator, _ = _both("aes128-sha256")
     keys = _keys(*(_suite("aes128-sha256").encr, _suite("aes128-sha256").integ))
-    assert keys.ei.hex() not in repr(keys) + repr(initiator) + repr(vars(initiator))
+    inside = {name: getattr(initiator, name) for name in Protection.__slots__}
+    assert keys.ei.hex() not in repr(keys) + repr(initiator) + repr(inside)
