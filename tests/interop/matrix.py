@@ -31,6 +31,8 @@ class Cell:
     variant: str  # empty where the feature has none
     passed: bool
     seen: str
+    place: int
+    """Of the test among all of the run: several processes come to them in another order."""
 
     @property
     def row(self) -> tuple[str, str]:
@@ -38,12 +40,12 @@ class Cell:
 
 
 def rows(cells: Iterable[Cell]) -> dict[tuple[str, str], list[Cell]]:
-    """The cells of each peer's features. The sort is stable: variants stay in the order of the run."""
-    ordered = sorted(cells, key=lambda cell: (cell.peer.lower(), cell.feature.lower()))
+    """The cells of each peer's features, variants in the order of the tests."""
+    ordered = sorted(cells, key=lambda cell: (cell.peer.lower(), cell.feature.lower(), cell.place))
     return {row: list(group) for row, group in groupby(ordered, key=lambda cell: cell.row)}
 
 
-def _cell(item: pytest.Item, report: pytest.TestReport) -> Cell | None:
+def _cell(item: pytest.Item, place: int, report: pytest.TestReport) -> Cell | None:
     peer, cell = item.get_closest_marker("peer"), item.get_closest_marker("cell")
     if peer is None or cell is None:
         return None
@@ -51,7 +53,7 @@ def _cell(item: pytest.Item, report: pytest.TestReport) -> Cell | None:
     variant = cell.kwargs.get("variant", callspec.id if callspec else "")
     seen = "; ".join(str(text) for name, text in item.user_properties if name == "saw")
     name, role = peer.args
-    return Cell(name, role, cell.args[0], variant, report.passed, seen)
+    return Cell(name, role, cell.args[0], variant, report.passed, seen, place)
 
 
 class Matrix:
@@ -62,6 +64,10 @@ class Matrix:
 
     def __init__(self) -> None:
         self._cells: dict[str, Cell] = {}
+        self._places: dict[str, int] = {}
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        self._places = {item.nodeid: place for place, item in enumerate(session.items)}
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
@@ -69,7 +75,7 @@ class Matrix:
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         report = yield
         shows = report.when == "call" or report.failed  # a fixture that fails is the test's failure
-        if shows and not report.skipped and (cell := _cell(item, report)):
+        if shows and not report.skipped and (cell := _cell(item, self._places[item.nodeid], report)):
             report.user_properties = [*report.user_properties, ("cell", asdict(cell))]
         return report
 

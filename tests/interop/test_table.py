@@ -6,11 +6,11 @@ from tests.interop.matrix import INITIATOR, RESPONDER, Cell, lines
 from tests.interop.table import BEGIN, END, markdown, replaced
 
 CELLS = [
-    Cell("a peer", INITIATOR, "suites", "x", True, "9 packets"),
-    Cell("a peer", INITIATOR, "suites", "y", False, ""),
-    Cell("a peer", RESPONDER, "suites", "x", True, "8 packets"),
-    Cell("a peer", RESPONDER, "DELETE", "", True, "heard and answered"),
-    Cell("Another", INITIATOR, "suites", "", False, ""),
+    Cell("a peer", INITIATOR, "suites", "y", False, "", 7),
+    Cell("a peer", INITIATOR, "suites", "x", True, "9 packets", 6),
+    Cell("a peer", RESPONDER, "suites", "x", True, "8 packets", 9),
+    Cell("a peer", RESPONDER, "DELETE", "", True, "heard and answered", 8),
+    Cell("Another", INITIATOR, "suites", "", False, "", 5),
 ]
 
 ROWS = [
