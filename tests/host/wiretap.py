@@ -43,9 +43,10 @@ class Wiretap:
                     return frames
 
     def packets(self) -> list[bytes]:
-        """IP packets, either version."""
+        """IP packets, either version, but what the kernels say about multicast whenever they like."""
         link = self._link_octets
-        return [f[link:] for f in self.frames() if not link or f[link - 2 : link] in IP_TYPES]
+        found = [f[link:] for f in self.frames() if not link or f[link - 2 : link] in IP_TYPES]
+        return [packet for packet in found if not is_multicast_listener_report(packet)]
 
     def caught(self) -> list[Frame]:
         """IP packets with what is left to be done for them."""
@@ -85,6 +86,12 @@ def tcp_segment(packet: bytes) -> Segment | None:
         return None
     header = (packet[at + 12] >> 4) * 4
     return Segment(source, destination, ecn, packet[at + 13], len(packet) - at - header)
+
+
+def is_multicast_listener_report(packet: bytes) -> bool:
+    """RFC 3810 section 5.2: ICMPv6 of type 143, behind a hop-by-hop header of 8 octets."""
+    is_behind_options = packet[0] >> 4 == 6 and packet[6] == socket.IPPROTO_HOPOPTS
+    return is_behind_options and packet[40:41] == bytes([socket.IPPROTO_ICMPV6]) and packet[48:49] == b"\x8f"
 
 
 def udp_payload(packet: bytes, port: int) -> bytes | None:
